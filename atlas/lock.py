@@ -1,0 +1,41 @@
+"""One writer an atlas. The system releases the lock when its process dies, so a stale one cannot block anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from atlas.errors import LockedAtlas
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the folder's write lock; raises LockedAtlas with its holder (host, pid, since) where another has it."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedAtlas(f"{folder} is being written to by {_holder(folder)}; wait for it or end it") from None
+    try:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+        (folder / "lock.json").write_text(json.dumps(holder) + "\n")
+        yield
+        (folder / "lock.json").unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        holder = json.loads((folder / "lock.json").read_text())
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError):  # taken a moment ago: not written yet
+        return "another process"

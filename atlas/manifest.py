@@ -1,0 +1,100 @@
+"""The manifest: what an atlas folder holds, in one small JSON file that is replaced atomically.
+
+feature-atlas.json      the manifest; naming a state of the graph here is what makes it the current one
+dictionaries/…          rows of each dictionary (atlas.dictionary)
+matches/*.parquet       staged matches of each pair (atlas.matches)
+graph/…                 the embedded graph, where the store is embedded
+lock, lock.json         the writer's lock and who holds it (atlas.lock)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotAnAtlas
+
+FORMAT = 1
+NAME = "feature-atlas.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one complete state of an atlas consists of."""
+
+    dictionaries: tuple[str, ...] = ()  # ids, in the order of their depth
+    pairs: tuple[str, ...] = ()  # file names in matches/
+    k: int = 5  # matches kept on each side of a pair
+    min_res: float | str = 0.5  # life cycle's threshold on residual cosines, or "floor"
+    min_module: float | str = 0.25  # the same for mlp and att
+    runs: tuple[dict[str, Any], ...] = ()  # one flat dict for each ingest that changed something
+    state: str | None = None  # token of the graph's state; None: nothing published yet
+    fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
+    format: int = FORMAT
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read the folder's manifest.
+
+        Raises NotAnAtlas (no manifest), CorruptAtlas (not one), NewerAtlas (of a later format).
+        """
+        path = folder / NAME
+        try:
+            text = path.read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotAnAtlas(
+                f"{folder} holds no atlas; make one with: feature-atlas ingest SOURCE -a {folder}"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorruptAtlas(f"{path} cannot be read ({error})") from None
+        try:
+            values = json.loads(text)
+            number = int(values["format"])
+            if number <= FORMAT:
+                return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
+        except (ValueError, KeyError, TypeError):
+            raise CorruptAtlas(f"{path} is damaged; restore it, or ingest the sources into another folder") from None
+        raise NewerAtlas(
+            f"{folder} has format {number}, newer than this version reads ({FORMAT}); upgrade feature-atlas"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Replace the folder's manifest atomically and durably."""
+        with replacing(folder / NAME) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to; renamed to it at the end, removed after an error. Durable once left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into one line (a full disk, missing rights)."""
+    try:
+        yield
+    except AtlasError:
+        raise
+    except OSError as error:
+        raise FolderError(
+            f"cannot write to {folder}: {error.strerror or error}; what was complete stays usable"
+        ) from error

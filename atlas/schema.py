@@ -1,0 +1,119 @@
+"""The graph's schema, declared once: every label, edge type and property name that a store or a query may use.
+
+Edges between features point from the later to the earlier one and are typed by where the earlier one sits, as the paper
+names its groups. `MATCHED` joins two dictionaries that were matched and holds what is true of the pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atlas.features import ATT, MLP, RES
+
+STRING, INTEGER, FLOAT, BOOLEAN = "STRING", "INT64", "DOUBLE", "BOOL"
+
+MODEL, DICTIONARY, FEATURE, RUN = "Model", "Dictionary", "Feature", "Run"
+MATCHED = "MATCHED"
+RESEMBLES = "RESEMBLES"
+EDGE_OF_SITE = {RES: "FROM_RES", MLP: "FROM_MLP", ATT: "FROM_ATT"}  # by the earlier feature's site
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """A label and its properties; `id` is unique."""
+
+    label: str
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """An edge type between nodes of one label; `later` and `earlier` hold the two ends' ids when it is loaded."""
+
+    type: str
+    label: str
+    properties: dict[str, str]
+
+
+NODES = (
+    NodeTable(MODEL, {"id": STRING, "name": STRING, "d_model": INTEGER}),
+    NodeTable(
+        DICTIONARY,
+        {
+            "id": STRING,
+            "model": STRING,
+            "layer": INTEGER,
+            "site": STRING,
+            "depth": INTEGER,
+            "set": STRING,
+            "hook_name": STRING,
+            "architecture": STRING,
+            "d_sae": INTEGER,
+            "d_model": INTEGER,
+            "mapped": STRING,
+            "dead": INTEGER,
+            "release": STRING,
+            "sae_id": STRING,
+            "neuronpedia_id": STRING,
+            "source": STRING,
+            "sha256": STRING,
+        },
+    ),
+    NodeTable(
+        FEATURE,
+        {
+            "id": STRING,
+            "dictionary": STRING,
+            "model": STRING,
+            "layer": INTEGER,
+            "site": STRING,
+            "depth": INTEGER,
+            "index": INTEGER,
+            "norm": FLOAT,
+            "dead": BOOLEAN,
+            "s_res": FLOAT,  # best cosine with the residual dictionary before it (paper §3.3); null: none ingested
+            "s_mlp": FLOAT,
+            "s_att": FLOAT,
+            "s_next": FLOAT,  # best cosine that a feature of the next residual dictionary has with it
+            "origin": STRING,  # res, mlp, att or none
+            "lifecycle": STRING,  # start, persists, transforms, appears or unexplained; residual features only
+            "vanishes": BOOLEAN,  # no feature of the next residual dictionary continues it
+            "label": STRING,
+            "promotes": STRING,  # tokens its direction promotes, comma separated
+            "fires_on": STRING,  # tokens it fires on, comma separated
+            "frequency": FLOAT,  # share of text positions at which it is active
+            "max_activation": FLOAT,
+        },
+    ),
+    NodeTable(
+        RUN,
+        {
+            "id": STRING,
+            "k": INTEGER,
+            "thresholds": STRING,  # of the life cycle, as JSON: {"res": 0.5, "module": 0.25}; a cosine or "floor"
+            "edges": INTEGER,
+            "versions": STRING,  # of the packages that shaped the result, as JSON
+            "started": STRING,
+            "finished": STRING,
+        },
+    ),
+)
+
+_FEATURE_EDGE = {
+    "similarity": FLOAT,  # cosine, in (0, 1]
+    "rank": INTEGER,  # 0: the later feature's best match in that dictionary; null outside its top k
+    "forward_rank": INTEGER,  # the same seen from the earlier feature
+    "gap": INTEGER,  # layers between the two; 1 from res to res where none is missing, 0 within a block
+}
+_PAIR_EDGE = {
+    "k": INTEGER,
+    "edges": INTEGER,
+    "gap": INTEGER,
+    "floor": FLOAT,  # 95 % quantile of best matches against a null that keeps the spectrum: the noise floor
+    "floor_median": FLOAT,
+}
+EDGES = (
+    *(EdgeTable(type_, FEATURE, _FEATURE_EDGE) for type_ in EDGE_OF_SITE.values()),
+    EdgeTable(RESEMBLES, FEATURE, _FEATURE_EDGE),
+    EdgeTable(MATCHED, DICTIONARY, _PAIR_EDGE),
+)

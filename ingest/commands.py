@@ -1,0 +1,179 @@
+"""Commands that write to an atlas: ingest, label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from atlas.options import atlas_option, format_option
+
+
+def _layers(text: str | None) -> range | None:
+    """`8-13` or `8`; raises click.UsageError."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    try:
+        return range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise click.UsageError(f"--layers {text!r} is not of the form 8 or 8-13") from None
+
+
+def _threshold(text: str | None, option: str) -> float | str | None:
+    if text is None or text == "floor":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"{option} {text!r} is neither a number nor floor") from None
+
+
+@click.command("ingest")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@atlas_option
+@click.option("--layers", metavar="8-13", help="Only these layers.")
+@click.option("--sites", metavar="res,mlp,att", help="Only these sites.")
+@click.option("--width", metavar="16k", help="Only dictionaries of this width.")
+@click.option("--set", "set_name", metavar="NAME", help="Name of the set in the ids, where two would share one.")
+@click.option("--k", type=click.IntRange(min=1), metavar="N", help="Matches kept on each side of a pair.  [default: 5]")
+@click.option(
+    "--model",
+    metavar="NAME_OR_FOLDER",
+    help="The model, if the metadata does not say.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where matching runs.")
+@click.option("--min-res", metavar="COSINE|floor", help="Life cycle's threshold on residual scores.  [default: 0.5]")
+@click.option("--min-module", metavar="COSINE|floor", help="The same on mlp and att scores.  [default: 0.25]")
+@click.option("--dry-run", is_flag=True, help="Print what it would do: pairs, bytes, estimated time.")
+@format_option
+def ingest_command(
+    sources: tuple[str, ...],
+    atlas: str | None,
+    layers: str | None,
+    sites: str | None,
+    width: str | None,
+    set_name: str | None,
+    k: int | None,
+    model: str | None,
+    device: str,
+    min_res: str | None,
+    min_module: str | None,
+    dry_run: bool,
+    format_: str,
+) -> None:
+    """Take dictionaries into an atlas and match them across layers.
+
+    SOURCE is a SAELens release, release/sae_id, or a folder that holds SAELens dictionaries at any depth. What is in
+    the atlas already is kept: an interrupted ingest goes on where it was, a repeated one does nothing, a new layer or
+    model adds only its own pairs.
+
+    \b
+    feature-atlas ingest path/to/dictionaries
+    feature-atlas ingest gpt2-small-res-jb --layers 0-11 -a gpt2
+    feature-atlas ingest gemma-scope-2b-pt-res-canonical gemma-scope-2b-pt-mlp-canonical \\
+        gemma-scope-2b-pt-att-canonical --width 16k --dry-run
+    """
+    from atlas.output import print_rows
+    from ingest.dry_run import plan_rows
+    from ingest.job import ingest
+    from ingest.progress import Progress
+
+    choice = {
+        "layers": _layers(layers),
+        "sites": None if sites is None else {s.strip() for s in sites.split(",")},
+        "width": width,
+        "set_name": set_name,
+        "model": model,
+    }
+    if dry_run:
+        columns, rows, total = plan_rows(list(sources), atlas, k=k, **choice)  # type: ignore[arg-type]
+        print_rows(rows, columns, format_)
+        click.echo(total, err=True)
+        return
+    report = ingest(
+        list(sources),
+        atlas,
+        k=k,
+        device=device,
+        min_res=_threshold(min_res, "--min-res"),
+        min_module=_threshold(min_module, "--min-module"),
+        progress=Progress(),
+        **choice,  # type: ignore[arg-type]
+    )
+    if not report.published:
+        click.echo(f"{report.atlas}: nothing to do, all of it is there ({report.edges:,} edges)")
+        return
+    click.echo(
+        f"{report.atlas}: {len(report.dictionaries)} dictionaries added, {report.pairs_matched} pairs matched, "
+        f"{report.pairs_kept} kept, {report.edges:,} edges, {report.seconds:.1f} s"
+    )
+
+
+@click.command()
+@atlas_option
+@click.option(
+    "--promoted",
+    is_flag=True,
+    help="Tokens that each direction promotes through the unembedding.",
+)
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Run the model over this text; store what each feature fires on (repeatable).",
+)
+@click.option(
+    "--import",
+    "imports",
+    multiple=True,
+    metavar="SOURCE",
+    help="Labels made elsewhere: a Parquet file, or a file or folder of Neuronpedia's jsonl exports (repeatable).",
+)
+@click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the one the dictionaries name]")
+@click.option(
+    "--tokens",
+    default=0,
+    metavar="N",
+    help="Read only the first N tokens of the text; 0: all.",
+    show_default=True,
+)
+@click.option("--batch", default=8, show_default=True, metavar="N", help="Contexts of 256 tokens in one pass.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the model runs.")
+def label(
+    atlas: str | None,
+    promoted: bool,
+    texts: tuple[Path, ...],
+    imports: tuple[str, ...],
+    model: str | None,
+    tokens: int,
+    batch: int,
+    device: str,
+) -> None:
+    """Give features words: tokens they promote, tokens and contexts they fire on, labels made elsewhere.
+
+    \b
+    feature-atlas label --text prose.txt
+    feature-atlas label --promoted
+    feature-atlas label --import neuronpedia/gemma-2-2b/
+    """
+    from ingest.label_job import label_atlas
+    from ingest.progress import Progress
+
+    if not (promoted or texts or imports):
+        raise click.UsageError("say where labels come from: --promoted, --text FILE or --import SOURCE")
+    counts = label_atlas(
+        atlas,
+        promoted=promoted,
+        texts=texts,
+        imports=imports,
+        model=model,
+        tokens=tokens,
+        batch=batch,
+        device=device,
+        progress=Progress(),
+    )
+    for name, count in counts.items():
+        click.echo(f"{name}: {count:,} features")

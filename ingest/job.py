@@ -1,0 +1,207 @@
+"""The ingest job: dictionaries in, matches staged, graph published.
+
+1. Find the sources' dictionaries and check them against each other and against the atlas.
+2. Write the rows of each new one: mapped into residual space, unit, memory-mapped.
+3. Match each pair of the flow graph that is not staged yet; stage it.
+4. Publish the graph that all of this amounts to, name it in the manifest, drop what is no longer named.
+
+Every step leaves complete files only: after an interruption the same command goes on where it was, and a repeated one
+does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from atlas.atlas import atlas_path, dictionary_folder
+from atlas.dictionary import Dictionary
+from atlas.errors import IngestError, NotAnAtlas
+from atlas.lock import writing
+from atlas.manifest import Manifest, disk_errors
+from ingest.graph import AtlasGraph, run_record
+from ingest.pairs import plan_pairs
+from ingest.progress import Progress
+from ingest.publish import publish
+from ingest.sources import Source, find_sources, source_sha256, write_dictionary
+from ingest.stage import stage_pair, staged_name
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did."""
+
+    atlas: Path
+    dictionaries: tuple[str, ...]  # ids of the dictionaries that were added
+    pairs_matched: int  # pairs matched now
+    pairs_kept: int  # pairs that were staged already
+    edges: int  # edges between features, in the whole atlas
+    seconds: float
+    published: bool  # False: everything was there, nothing was done
+
+
+def ingest(
+    sources: Sequence[str | os.PathLike[str]],
+    atlas: str | os.PathLike[str] | None = None,
+    *,
+    layers: Collection[int] | None = None,
+    sites: Collection[str] | None = None,
+    width: str | None = None,
+    set_name: str | None = None,
+    k: int | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    min_res: float | str | None = None,
+    min_module: float | str | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Take dictionaries into an atlas, made if it is missing, and match them across layers.
+
+    Args:
+        sources: SAELens releases, `release/sae_id`, or folders with SAELens dictionaries at any depth.
+        atlas: its folder; None: `$FEATURE_ATLAS` or `./feature-atlas`.
+        layers, sites, width: take only these of what the sources hold (width as in `16k`).
+        set_name: the set's name in the ids, where two dictionaries would share one.
+        k: matches kept on each side of a pair; None: what the atlas has, 5 in a new one.
+        model: hub name or folder of the model, where the metadata does not name it or it lies elsewhere.
+        device: auto, cpu or cuda:N, for matching.
+        min_res, min_module: the life cycle's thresholds, a cosine or `floor`; None: what the atlas has (0.5, 0.25).
+
+    Raises IngestError, LockedAtlas, CorruptAtlas, NewerAtlas, FolderError.
+    """
+    started = time.time()
+    folder = atlas_path(atlas)
+    progress = progress or Progress(quiet=True)
+    found = find_sources(
+        [os.fspath(s) for s in sources],
+        layers=layers,
+        sites=sites,
+        width=width,
+        set_name=set_name,
+        model=model,
+    )
+    before = _manifest(folder)
+    settings = _settings(before, k, min_res, min_module)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            before = _manifest(folder)  # again: another writer may have ended meanwhile
+            added = _write_rows(folder, found, before, progress)
+            records = _records(folder, [*before.dictionaries, *(d.id for d in added)])
+            names, matched = _match(folder, records, settings.k, device, progress)
+            after = replace(settings, dictionaries=tuple(records), pairs=names)
+            edges = AtlasGraph(folder, records, names, (), 0.0, 0.0).size
+            changed = replace(before, runs=()) != replace(after, runs=())
+            if changed:
+                publish(folder, before, _with_run(after, started, edges), progress)
+    seconds = time.time() - started
+    ids = tuple(d.id for d in added)
+    return IngestReport(folder, ids, matched, len(names) - matched, edges, seconds, changed)
+
+
+def _manifest(folder: Path) -> Manifest:
+    try:
+        return Manifest.load(folder)
+    except NotAnAtlas:
+        if folder.is_dir() and any(not _ours(path) for path in folder.iterdir()):
+            raise IngestError(f"{folder} is not empty and holds no atlas; name another folder with -a") from None
+        return Manifest()
+
+
+def _ours(path: Path) -> bool:
+    return path.name in ("lock", "lock.json", "dictionaries", "matches", "graph") or path.name.endswith(".tmp")
+
+
+def _settings(before: Manifest, k: int | None, min_res: float | str | None, min_module: float | str | None) -> Manifest:
+    if k is not None and k < 1:
+        raise IngestError(f"k is {k}; it must be at least 1")
+    return replace(
+        before,
+        k=before.k if k is None else k,
+        min_res=before.min_res if min_res is None else min_res,
+        min_module=before.min_module if min_module is None else min_module,
+    )
+
+
+def _records(folder: Path, names: Iterable[str]) -> dict[str, Dictionary]:
+    loaded = [Dictionary.load(dictionary_folder(folder, name)) for name in dict.fromkeys(names)]
+    return {d.id: d for d in sorted(loaded, key=lambda d: (d.model, d.depth, d.id))}
+
+
+def _write_rows(folder: Path, found: list[Source], before: Manifest, progress: Progress) -> list[Dictionary]:
+    """Write the dictionaries that the atlas lacks; returns those that its manifest does not name yet."""
+    written = []
+    with progress.steps("dictionaries", len(found), "dictionary") as step:
+        for source in found:
+            target = dictionary_folder(folder, source.id)
+            record = Dictionary.load(target) if (target / "dictionary.json").exists() else None
+            if record is None or not _same_content(record, source, source.id in before.dictionaries):
+                record = write_dictionary(source, target)
+            if record.id not in before.dictionaries:
+                written.append(record)
+            step(1)
+    widths = {(d.model, d.d_model) for d in _records(folder, [*before.dictionaries, *(w.id for w in written)]).values()}
+    models = [model for model, _ in widths]
+    if len(set(models)) < len(models):
+        raise IngestError(
+            f"dictionaries of one model differ in d_model: {sorted(widths)}; ingest only those that belong together"
+        )
+    return written
+
+
+def _same_content(record: Dictionary, source: Source, kept: bool) -> bool:
+    """Whether the rows written earlier are this source's; raises IngestError where a complete atlas holds others."""
+    digest = source_sha256(source)
+    if kept and digest != record.sha256:
+        raise IngestError(
+            f"{record.id} is in the atlas with other content (sha256 {record.sha256[:12]}…, {source.address} has "
+            f"{digest[:12]}…); take it in beside it with --set NAME, or into a new atlas"
+        )
+    return digest == record.sha256
+
+
+def _match(
+    folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
+) -> tuple[tuple[str, ...], int]:
+    """Stage every pair that is not staged; returns the names of all and how many were matched now."""
+    pairs = plan_pairs(records.values(), k)
+    names = {staged_name(pair, records): pair for pair in pairs}
+    missing = {name: pair for name, pair in names.items() if not (folder / "matches" / name).exists()}
+    work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
+    with progress.work("matching", len(missing), work) as advance:
+        for name, pair in missing.items():
+            stage_pair(folder, name, pair, records, device, advance)
+    return tuple(names), len(missing)
+
+
+def _with_run(manifest: Manifest, started: float, edges: int) -> Manifest:
+    number = len(manifest.runs) + 1
+    packages = ("feature-atlas", "faiss-gpu", "faiss-cpu", "torch", "ladybug")
+    run = run_record(
+        id=f"run-{number}",
+        k=manifest.k,
+        thresholds={"res": manifest.min_res, "module": manifest.min_module},
+        edges=edges,
+        versions={name: found for name in packages if (found := _version(name))},
+        started=_iso(started),
+        finished=_iso(time.time()),
+    )
+    return replace(manifest, runs=(*manifest.runs, run))
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

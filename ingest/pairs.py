@@ -1,0 +1,31 @@
+"""Which dictionaries are matched with which: the pairs of the flow graph (paper §3.3–3.4).
+
+The residual stream after L is explained by the stream before it and by what attention and the MLP of L add. So res of
+L is paired with res of L−1, mlp of L and att of L; where layers are missing, with the nearest earlier res, the gap
+recorded.
+Several dictionaries at one place are each paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from atlas.dictionary import Dictionary
+from atlas.features import ATT, MLP, RES
+from atlas.matches import Pair
+from atlas.schema import EDGE_OF_SITE
+
+
+def plan_pairs(dictionaries: Iterable[Dictionary], k: int) -> list[Pair]:
+    """Every pair among these dictionaries, by the later one's depth; never across models."""
+    ordered = sorted(dictionaries, key=lambda d: (d.model, d.depth, d.id))
+    pairs = []
+    for later in ordered:
+        if later.site != RES:
+            continue
+        same = [d for d in ordered if d.model == later.model]
+        nearest = max((d.layer for d in same if d.site == RES and d.layer < later.layer), default=None)
+        earlier = [d for d in same if d.site == RES and d.layer == nearest]
+        earlier += [d for d in same if d.site in (MLP, ATT) and d.layer == later.layer]
+        pairs += [Pair(later.id, d.id, EDGE_OF_SITE[d.site], later.layer - d.layer, k) for d in earlier]
+    return pairs

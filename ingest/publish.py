@@ -1,0 +1,42 @@
+"""A manifest's state made the current one: the graph built, named, and what nothing names any more dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from atlas.ladybug import LadybugStore
+
+from atlas.atlas import dictionary_folder
+from atlas.dictionary import Dictionary
+from atlas.manifest import Manifest
+from ingest.graph import AtlasGraph
+from ingest.progress import Progress
+
+
+def publish(folder: Path, before: Manifest, after: Manifest, progress: Progress) -> Manifest:
+    """Build the graph of `after` beside that of `before`, then switch; readers see either, whole.
+
+    The caller holds the write lock. Returns the manifest as saved.
+    """
+    records = {id_: Dictionary.load(dictionary_folder(folder, id_)) for id_ in after.dictionaries}
+    graph = AtlasGraph(folder, records, after.pairs, after.runs, after.min_res, after.min_module)
+    store = LadybugStore(folder / "graph", before.state, before.fingerprint)
+    try:
+        with progress.steps("graph", graph.size, "edges") as advance:
+            token = store.publish(graph, progress=advance)
+        saved = replace(after, state=token, fingerprint=store.fingerprint(token))
+        saved.save(folder)
+        store.retire(token)
+    finally:
+        store.close()
+    _tidy(folder, saved)
+    return saved
+
+
+def _tidy(folder: Path, manifest: Manifest) -> None:
+    """Remove staged files that the manifest does not name, and what interrupted writes left."""
+    kept = set(manifest.pairs)
+    for path in (folder / "matches").glob("*"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
