@@ -87,9 +87,8 @@ def ingest_command(
         "model": model,
     }
     if dry_run:
-        columns, rows, total = plan_rows(list(sources), atlas, k=k, **choice)  # type: ignore[arg-type]
+        columns, rows = plan_rows(list(sources), atlas, k=k, **choice)  # type: ignore[arg-type]
         print_rows(rows, columns, format_)
-        click.echo(total, err=True)
         return
     report = ingest(
         list(sources),

@@ -24,11 +24,12 @@ from atlas.dictionary import Dictionary
 from atlas.errors import IngestError, NotAnAtlas
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors
+from ingest.dictionaries import write_dictionary
 from ingest.graph import AtlasGraph, run_record
 from ingest.pairs import plan_pairs
 from ingest.progress import Progress
 from ingest.publish import publish
-from ingest.sources import Source, find_sources, source_sha256, write_dictionary
+from ingest.sources import Source, find_sources, source_sha256
 from ingest.stage import stage_pair, staged_name
 
 

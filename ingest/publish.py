@@ -23,7 +23,7 @@ def publish(folder: Path, before: Manifest, after: Manifest, progress: Progress)
     graph = AtlasGraph(folder, records, after.pairs, after.runs, after.min_res, after.min_module)
     store = LadybugStore(folder / "graph", before.state, before.fingerprint)
     try:
-        with progress.steps("graph", graph.size, "edges") as advance:
+        with progress.steps("graph", graph.size + len(graph.pairs), "edges") as advance:
             token = store.publish(graph, progress=advance)
         saved = replace(after, state=token, fingerprint=store.fingerprint(token))
         saved.save(folder)

@@ -1,0 +1,105 @@
+"""Bulk loading of a LadybugDB file.
+
+1. The tables are declared from atlas.schema, with the macro that makes `type(r)` work as in Neo4j.
+2. The parts of one table are put together in a Parquet file beside it until it holds ROWS rows.
+3. That file is loaded by one COPY: one large COPY an edge type is several times faster, and the result an eighth of the size,
+   than many small ones into a growing table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import IngestError
+from atlas.schema import BOOLEAN, EDGES, FLOAT, INTEGER, NODES, STRING
+from atlas.store import Graph
+
+if TYPE_CHECKING:
+    import ladybug
+    import pyarrow as pa
+
+ROWS = 4_000_000  # of one COPY: about 1 GB of memory
+_PARQUET_ROWS = 1 << 17  # rows of a row group
+
+Progress = Callable[[int], Any] | None
+
+
+def create_tables(connection: ladybug.Connection) -> None:
+    """Declare every table of the schema."""
+    for node in NODES:
+        connection.execute(f"CREATE NODE TABLE `{node.label}` ({_columns(node.properties)}, PRIMARY KEY (`id`))")
+    for edge in EDGES:
+        ends = f"FROM `{edge.label}` TO `{edge.label}`"
+        connection.execute(f"CREATE REL TABLE `{edge.type}` ({ends}, {_columns(edge.properties)})")
+    connection.execute("CREATE MACRO type(r) AS label(r)")
+
+
+def load(connection: ladybug.Connection, graph: Graph, staging: Path, progress: Progress = None) -> None:
+    """Load a whole graph into empty tables; `staging` is a folder for temporary files.
+
+    Raises IngestError where a table lacks a column or holds a value that is not a number.
+    """
+    for node in NODES:
+        _copy(connection, node.label, graph.nodes(node.label), node.properties, staging)
+    for edge in EDGES:
+        columns = {"later": STRING, "earlier": STRING, **edge.properties}
+        tables = (batch.table for batch in graph.edges(edge.type))
+        _copy(connection, edge.type, tables, columns, staging, progress)
+
+
+def _columns(properties: dict[str, str]) -> str:
+    return ", ".join(f"`{name}` {type_}" for name, type_ in properties.items())
+
+
+def _copy(
+    connection: ladybug.Connection,
+    name: str,
+    tables: Iterator[pa.Table],
+    columns: dict[str, str],
+    staging: Path,
+    progress: Progress = None,
+) -> None:
+    """Load the tables' rows into the table `name`, ROWS at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {STRING: pa.string(), INTEGER: pa.int64(), FLOAT: pa.float64(), BOOLEAN: pa.bool_()}
+    schema = pa.schema([(column, types[type_]) for column, type_ in columns.items()])
+    path = staging / "rows.parquet"
+    pieces = _pieces(name, tables, schema)
+    piece = next(pieces, None)
+    while piece is not None:
+        rows = 0
+        with pq.ParquetWriter(path, schema, compression="none") as writer:
+            while piece is not None and (rows == 0 or rows + piece.num_rows <= ROWS):
+                writer.write_table(piece, row_group_size=_PARQUET_ROWS)
+                rows += piece.num_rows
+                piece = next(pieces, None)
+        connection.execute(f'COPY `{name}` FROM "{_quoted(path)}"')
+        path.unlink()
+        if progress is not None:
+            progress(rows)
+
+
+def _pieces(name: str, tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The tables with exactly the schema's columns, in its order, in pieces of at most ROWS rows, empty ones left out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for table in tables:
+        try:
+            table = table.select(schema.names).cast(schema)
+        except (KeyError, pa.ArrowException) as error:
+            raise IngestError(f"a part of {name} has not the columns of the schema ({error})") from None
+        for field in schema:
+            # NaN sorts first under DESC in both engines: one would head every ranking.
+            if field.type == pa.float64() and pc.any(pc.is_nan(table[field.name])).as_py():
+                raise IngestError(f"a part of {name} has a {field.name} that is not a number; nothing was changed")
+        for start in range(0, table.num_rows, ROWS):
+            yield table.slice(start, ROWS)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,144 @@
+"""Activations of a dictionary's features from the hidden states its encoder reads, as SAELens computes them.
+
+1. centre (dictionaries trained on centred weights), 2. normalise, 3. subtract b_dec, 4. encode, 5. activate.
+Constant factors and b_dec are folded into weight and bias, so that most dictionaries need one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from atlas.dictionary import Dictionary, Rows
+from atlas.errors import PlanError
+
+ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
+_NORMALISATIONS = ("none", "layer_norm", "expected_average_only_in", "constant_norm_rescale")
+
+
+class Activations(NamedTuple):
+    """What features do at each position."""
+
+    values: torch.Tensor  # float32 [..., n_features]: the activations as SAELens gives them
+    reach: torch.Tensor  # float32 [n_features] or [..., n_features]: length of what one unit of activation writes
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder of all or some features; feature i contributes `values_i · reach_i · unit row_i` where it writes."""
+
+    architecture: str  # standard, gated, jumprelu or topk
+    normalisation: str  # what is done a token: none, layer_norm or constant_norm_rescale
+    centred: bool  # the mean over d_in is removed first
+    rescaled_output: bool  # whether the token's norm is given back to what features write (not by transcoders)
+    k: int  # active features a token (topk)
+    weight: torch.Tensor  # float32 [n, d_in]; all features for topk: they compete
+    bias: torch.Tensor  # float32 [n]
+    norms: torch.Tensor  # float32 [n_features]: what one unit of activation writes, before the token's norm
+    threshold: torch.Tensor | None = None  # float32 [n] (jumprelu)
+    gate_bias: torch.Tensor | None = None  # float32 [n] (gated)
+    gate_scale: torch.Tensor | None = None  # float32 [n], e^{r_mag} (gated)
+    rescale: torch.Tensor | None = None  # float32 [n]: decoder norms that topk activations are multiplied by
+    chosen: torch.Tensor | None = None  # int64 [n_features]: the features asked for, where weight holds all
+
+    @classmethod
+    def of(cls, record: Dictionary, rows: Rows, features: Sequence[int] | None = None) -> Encoder:
+        """The encoder of the given features (None: all), on the CPU.
+
+        Raises PlanError for an architecture or normalisation that is not known.
+        """
+        if record.architecture not in ARCHITECTURES:
+            raise PlanError(f"{record.id}: encoder {record.architecture!r} is not known; known: {', '.join(ARCHITECTURES)}")
+        if record.normalize_activations not in _NORMALISATIONS:
+            raise PlanError(f"{record.id}: normalisation {record.normalize_activations!r} is not known")
+        wanted = slice(None) if features is None else np.asarray(features, dtype=np.int64)
+        everything = record.architecture == "topk"
+        held = slice(None) if everything else wanted
+
+        def vector(name: str) -> torch.Tensor | None:
+            return _tensor(rows.vectors[name][held]) if name in rows.vectors else None
+
+        factor = record.norm_factor
+        raw = _tensor(rows.encoder[held])
+        shift = raw @ _tensor(rows.vectors["b_dec"]) if record.apply_b_dec_to_input else torch.zeros(len(raw))
+        bias = (zeros if (zeros := vector("b_enc")) is not None else torch.zeros(len(raw))) - shift
+        rescale = vector("decoder_norms") if everything and record.rescale_topk else None
+        norms = _tensor(rows.vectors["norms"][wanted]) / (factor or 1.0)
+        if rescale is not None:
+            norms = norms / _tensor(rows.vectors["decoder_norms"][wanted])
+        scale = gate = None
+        if record.architecture == "gated":
+            scale = _tensor(rows.vectors["r_mag"][held]).exp()
+            gate = _tensor(rows.vectors["b_gate"][held]) - shift
+            # The magnitude path shares W, so b_dec goes through its scale as well: (x·W − shift)·e^r + b_mag.
+            bias = _tensor(rows.vectors["b_mag"][held]) - shift * scale
+        return cls(
+            architecture=record.architecture,
+            normalisation=_per_token(record),
+            centred=record.centred_input,
+            rescaled_output=record.hook_name_in == record.hook_name,
+            k=record.k or 0,
+            weight=raw * factor if factor is not None else raw,
+            bias=bias,
+            norms=norms,
+            threshold=vector("threshold") if record.architecture == "jumprelu" else None,
+            gate_bias=gate,
+            gate_scale=scale,
+            rescale=rescale,
+            chosen=torch.from_numpy(np.asarray(features, dtype=np.int64)) if everything and features is not None else None,
+        )
+
+    def to(self, device: torch.device | str) -> Encoder:
+        """The same encoder on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **moved)
+
+    def __call__(self, hidden: torch.Tensor) -> Activations:
+        """Activations at hidden states `[..., d_in]` of any dtype, computed in float32."""
+        hidden, scale = self._normalised(hidden.float())
+        values = self._activated(hidden @ self.weight.T)
+        return Activations(values, self.norms if scale is None else self.norms * scale)
+
+    def _normalised(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the weights see, and the token's scale `[..., 1]` that is given back to the output, if any."""
+        if self.centred:
+            hidden = hidden - hidden.mean(-1, keepdim=True)
+        if self.normalisation == "layer_norm":
+            hidden = hidden - hidden.mean(-1, keepdim=True)
+            scale = hidden.std(-1, keepdim=True)
+            hidden = hidden / (scale + 1e-5)
+        elif self.normalisation == "constant_norm_rescale":
+            scale = hidden.norm(dim=-1, keepdim=True) / hidden.shape[-1] ** 0.5
+            hidden = hidden / scale
+        else:
+            return hidden, None
+        return hidden, scale if self.rescaled_output else None
+
+    def _activated(self, product: torch.Tensor) -> torch.Tensor:
+        """Activations from `[..., n]` products with the encoder rows."""
+        if self.gate_scale is not None and self.gate_bias is not None:
+            return (product * self.gate_scale + self.bias).relu() * (product + self.gate_bias > 0)
+        before = product + self.bias
+        if self.architecture == "topk":
+            if self.rescale is not None:
+                before = before * self.rescale
+            top = torch.topk(before, self.k, dim=-1, sorted=False)
+            values = torch.zeros_like(before).scatter_(-1, top.indices, top.values.relu())
+            return values if self.chosen is None else values[..., self.chosen]
+        values = before.relu()
+        return values if self.threshold is None else values * (before > self.threshold)
+
+
+def _per_token(record: Dictionary) -> str:
+    """Normalisation that depends on the token; a known constant factor stands for those that do not."""
+    if record.norm_factor is not None or record.normalize_activations == "expected_average_only_in":
+        return "none"
+    return record.normalize_activations
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))

@@ -1,0 +1,94 @@
+"""Find the module of an actual Hugging Face model at which a dictionary's place is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atlas.dictionary import Dictionary
+from atlas.errors import ModelError
+from atlas.families import Family, family_of
+from atlas.hooks import Place, place_of, writes_at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Where multimodal models and bare base models keep the blocks of their language model.
+_TEXT_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "")
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """One side of one module."""
+
+    name: str  # path from the model's root, e.g. model.layers.9.mlp
+    side: str  # input or output
+    module: nn.Module
+
+
+def write_point(model: Any, record: Dictionary) -> HookPoint:
+    """Where the dictionary's residual-space directions are added; raises ModelError."""
+    # The metadata's module of a mapped dictionary is where its head-space rows are, not where they reach the stream.
+    return resolve(model, writes_at(record.hook_name), None if record.mapped else record.hf_hook_name)
+
+
+def read_point(model: Any, record: Dictionary) -> HookPoint:
+    """Where the dictionary's encoder reads; raises ModelError."""
+    return resolve(model, place_of(record.hook_name_in), record.hf_hook_name_in)
+
+
+def resolve(model: Any, place: Place, hf_hook_name: str | None = None) -> HookPoint:
+    """The module at a place: the metadata's own name where the model has it, else by family.
+
+    `hf_hook_name` may end in `.input` or `.output` (Gemma Scope 2). Raises ModelError naming what the model has.
+    """
+    family = model_family(model)
+    blocks = blocks_path(model)
+    modules = dict(model.named_modules())
+    if hf_hook_name:
+        name, _, side = hf_hook_name.rpartition(".")
+        if side not in ("input", "output"):
+            name, side = hf_hook_name, place.side
+        moved = blocks + name.removeprefix(family.layers) if name.startswith(family.layers + ".") else name
+        for candidate in (name, moved):
+            if candidate in modules:
+                return HookPoint(candidate, side, modules[candidate])
+    name = blocks + place.module(family).removeprefix(family.layers)
+    if name in modules:
+        return HookPoint(name, place.side, modules[name])
+    count = sum(1 for _ in modules[blocks].children())
+    if place.layer >= count:
+        raise ModelError(
+            f"the dictionary sits at layer {place.layer}, but the model has layers 0 to {count - 1} ({blocks}): "
+            "is it the model that the dictionary was trained on?"
+        )
+    block = f"{blocks}.{place.layer}"
+    has = ", ".join(child for child, _ in modules[block].named_children())
+    raise ModelError(f"the model has no module {name}; {block} has: {has}")
+
+
+def blocks_path(model: Any) -> str:
+    """Path of the list of blocks, e.g. `model.layers`, also in a multimodal or wrapped (PEFT) model."""
+    family = model_family(model)
+    last = family.layers.rpartition(".")[2]
+    candidates = (family.layers, *(prefix + last for prefix in _TEXT_PREFIXES))
+    names = [name for name, module in model.named_modules() if type(module).__name__ == "ModuleList"]
+    for candidate in candidates:
+        for name in sorted(names, key=len):
+            if name == candidate or (("." in candidate) and name.endswith("." + candidate)):
+                return name
+    raise ModelError(f"the model has no list of blocks {family.layers}; its lists: {', '.join(names) or 'none'}")
+
+
+def model_family(model: Any) -> Family:
+    """The family of a loaded model; raises ModelError with the known ones."""
+    return family_of(_model_type(model))
+
+
+def _model_type(model: Any) -> str:
+    """`model_type` of the language model, in a multimodal one that of its text part."""
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "model_type"):
+        raise ModelError(f"{type(model).__name__} is not a Hugging Face model: it has no config; load_model() loads one by name")
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return str(text.model_type)

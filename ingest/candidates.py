@@ -1,0 +1,223 @@
+"""The nearest rows of two dictionaries to each other, both directions from one product.
+
+1. The two dictionaries are cut into blocks of rows; each pair of blocks gives one tile of inner products. Only one tile
+   exists at a time, and rows are read where they lie (memory-mapped or not).
+2. A tile serves its rows and, transposed, its columns. Along a line of a tile the products are cut into groups of
+   `_GROUP`; only a group whose maximum beats the worst match kept so far is looked into, so that after the first tile
+   almost nothing is.
+3. What is found goes into FAISS's heaps, one a row, which keep the best few.
+
+On a GPU, step 1 and 2 are FAISS's own search, tile by tile in both directions; step 3 is the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.errors import IngestError
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+CPU_BLOCK = 4096  # rows a tile's side: 64 MB of products; large enough for the GEMM's full speed
+GPU_BLOCK = 32768
+_GROUP = 16  # products a group; looking into one costs as many scattered reads
+_UNIT = 1e-3  # how far a row's squared length may be from 1
+_GPU_KEEP = 2048  # FAISS's largest k on a GPU
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """A dictionary's decoder rows, read block by block; dead rows read as zero."""
+
+    array: Floats  # [n, d], unit rows, possibly memory-mapped
+    alive: Mask  # [n], False where a row is masked, zero or not finite
+
+    @classmethod
+    def of(cls, array: Floats, alive: Mask | None = None) -> UnitRows:
+        """Checks `array` [n, d] in one pass.
+
+        Raises IngestError where it is no matrix, where `alive` does not fit it, or where a living row has not unit length.
+        """
+        if array.ndim != 2:
+            raise IngestError(f"decoder rows must be a matrix [n, d], not of shape {array.shape}")
+        if alive is not None and alive.shape != array.shape[:1]:
+            raise IngestError(f"a mask of shape {alive.shape} does not fit decoder rows of shape {array.shape}")
+        squares = np.zeros(len(array), np.float32)
+        with np.errstate(all="ignore"):  # rows that overflow are dead
+            for low, high in spans(len(array), CPU_BLOCK):
+                block = np.asarray(array[low:high], dtype=np.float32)
+                squares[low:high] = np.einsum("ij,ij->i", block, block)
+        living = np.isfinite(squares) & (squares > 0)
+        if alive is not None:
+            living &= alive
+        odd = np.flatnonzero(living & (np.abs(squares - 1) > _UNIT))
+        if len(odd):
+            length = float(np.sqrt(squares[odd[0]]))
+            raise IngestError(f"decoder rows must have unit length; row {odd[0]} has {length:.4g}: normalise them first")
+        return cls(array, living)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def block(self, low: int, high: int) -> Floats:
+        """Rows low … high − 1, float32 [high − low, d]; no copy where all are alive."""
+        rows = np.ascontiguousarray(self.array[low:high], dtype=np.float32)
+        alive = self.alive[low:high]
+        return rows if alive.all() else np.where(alive[:, None], rows, np.float32(0))
+
+    def take(self, index: Ids) -> Floats:
+        """The rows at `index`, float32 [len(index), d]."""
+        rows: Floats = np.asarray(self.array[index], dtype=np.float32)
+        rows[~self.alive[index]] = 0
+        return rows
+
+
+def spans(n: int, step: int) -> Iterator[tuple[int, int]]:
+    """[0, n) cut into pieces of `step`."""
+    return ((low, min(low + step, n)) for low in range(0, n, step))
+
+
+def tensor(array: NDArray[Any]) -> torch.Tensor:
+    """The array as a tensor, sharing its memory; it is only read."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(array)
+
+
+class Best:
+    """The `keep` largest products seen so far of each of `n` rows, in FAISS's heaps.
+
+    Attributes:
+        values: float32 [n, keep], cosines; before `sort` the smallest is first.
+        ids: int64 [n, keep], rows of the other dictionary, −1 where there was none.
+    """
+
+    def __init__(self, n: int, keep: int) -> None:
+        import faiss
+
+        self.values: Floats = np.empty((n, keep), np.float32)
+        self.ids: Ids = np.empty((n, keep), np.int64)
+        self._pointer: Callable[[NDArray[Any]], Any] = faiss.swig_ptr
+        self._heaps = faiss.float_minheap_array_t()
+        self._heaps.nh, self._heaps.k = n, keep
+        self._heaps.val, self._heaps.ids = faiss.swig_ptr(self.values), faiss.swig_ptr(self.ids)
+        self._heaps.heapify()
+
+    def offer(self, rows: Ids, values: Floats, ids: Ids) -> None:
+        """Offer values and ids, both [len(rows), m], to the given distinct rows."""
+        pointer, m = self._pointer, values.shape[1]
+        self._heaps.addn_query_subset_with_ids(len(rows), pointer(rows), m, pointer(values), pointer(ids), m)
+
+    def scan(self, products: Floats, row: int, id_: int) -> None:
+        """Offer a tile [rows, width] whose first row is `row` and whose first column has the id `id_`."""
+        width = products.shape[1]
+        peaks = _peaks(products)
+        groups = peaks.shape[1]
+        worst = self.values[row : row + len(products), 0]  # of each heap, as it stands
+        while True:
+            group = peaks.argmax(axis=1)
+            rows = np.flatnonzero(np.take_along_axis(peaks, group[:, None], axis=1)[:, 0] > worst)
+            if not len(rows):
+                return
+            group = group[rows]
+            peaks[rows, group] = -np.inf
+            columns = group[:, None] + np.arange(0, width, groups)
+            values = products[rows[:, None], np.minimum(columns, width - 1)]
+            values[columns >= width] = -np.inf
+            self.offer(rows + row, values, columns + id_)
+
+    def sort(self) -> None:
+        """Largest first, from now on."""
+        self._heaps.reorder()
+
+
+def _peaks(products: Floats) -> Floats:
+    """The maximum of each group of columns, [rows, groups]; group g is the columns g, g + groups, g + 2 groups, …"""
+    rows, width = products.shape
+    groups = -(-width // _GROUP)
+    full = width // groups
+    # Strided groups make this a maximum of whole vectors, along rows as along columns.
+    peaks: Floats = products[:, : full * groups].reshape(rows, full, groups).max(axis=1)
+    rest = width - full * groups
+    if rest:
+        np.maximum(peaks[:, :rest], products[:, full * groups :], out=peaks[:, :rest])
+    return np.ascontiguousarray(peaks)
+
+
+def nearest(
+    later: UnitRows, earlier: UnitRows, keep: int, device: str, block: int | None, progress: Callable[[int], None] | None
+) -> tuple[Best, Best]:
+    """The `keep` nearest rows of `earlier` to each row of `later`, and the reverse; sorted, ties in any order.
+
+    device: "cpu" or "cuda:N". block: rows a tile's side. progress: called with each tile's number of products.
+    """
+    best = Best(len(later), keep), Best(len(earlier), keep)
+    step = block or (CPU_BLOCK if device == "cpu" else GPU_BLOCK)
+    tile = _cpu_tile(step, later, earlier) if device == "cpu" else _gpu_tile(int(device.removeprefix("cuda:")), keep)
+    for i, i_end in spans(len(later), step):
+        rows = later.block(i, i_end)
+        for j, j_end in spans(len(earlier), step):
+            tile(rows, earlier.block(j, j_end), i, j, *best)
+            if progress:
+                progress((i_end - i) * (j_end - j))
+    for one in best:
+        one.sort()
+    return best
+
+
+Tile = Callable[[Floats, Floats, int, int, Best, Best], None]
+
+
+def _cpu_tile(step: int, later: UnitRows, earlier: UnitRows) -> Tile:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torch
+
+    # One buffer for all tiles: fresh memory for each would cost its page faults.
+    buffer = torch.empty(min(step, len(later)) * min(step, len(earlier)))
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads)
+
+    def tile(rows: Floats, others: Floats, i: int, j: int, by_row: Best, by_column: Best) -> None:
+        out = buffer[: len(rows) * len(others)].view(len(rows), len(others))
+        torch.mm(tensor(rows), tensor(others).T, out=out)
+        products = out.numpy()
+        scans = [pool.submit(by_row.scan, products[a:b], i + a, j) for a, b in spans(len(rows), -(-len(rows)//threads))]
+        lines = products.T
+        scans += [pool.submit(by_column.scan, lines[a:b], j + a, i) for a, b in spans(len(lines), -(-len(lines)//threads))]
+        for scan in scans:
+            scan.result()
+
+    return tile
+
+
+def _gpu_tile(gpu: int, keep: int) -> Tile:
+    import faiss
+
+    if keep > _GPU_KEEP:
+        raise IngestError(f"k must be at most {_GPU_KEEP - 3} on a GPU; --device cpu takes more")
+    resources = faiss.StandardGpuResources()
+
+    def search(rows: Floats, others: Floats, i: int, j: int, best: Best) -> None:
+        metric, k = faiss.METRIC_INNER_PRODUCT, min(keep, len(others))
+        values, ids = faiss.knn_gpu(resources, rows, others, k, metric=metric, device=gpu)
+        best.offer(np.arange(i, i + len(rows)), values, ids + j)
+
+    def tile(rows: Floats, others: Floats, i: int, j: int, by_row: Best, by_column: Best) -> None:
+        search(rows, others, i, j, by_row)
+        search(others, rows, j, i, by_column)
+
+    return tile

@@ -1,0 +1,230 @@
+"""The named questions as Cypher, one constant each; what every one means stands in `queries.questions`.
+
+Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
+variable-length patterns prune by an inline property map (so a walk along best matches stays linear in its length), end at
+30 hops, and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. The names are those of `atlas.schema`; a
+test holds them to it.
+"""
+
+BORN_HERE = """
+MATCH (f:Feature)
+WHERE f.lifecycle = 'appears' AND coalesce($layer, f.layer) = f.layer
+RETURN f.id AS feature, f.layer AS layer, f.origin AS origin, f.s_res AS s_res, f.s_mlp AS s_mlp, f.s_att AS s_att,
+       coalesce(f.label, f.fires_on, f.promotes) AS label
+ORDER BY CASE WHEN coalesce(s_mlp, 0.0) > coalesce(s_att, 0.0) THEN coalesce(s_mlp, 0.0) ELSE coalesce(s_att, 0.0) END DESC,
+         feature
+LIMIT $limit
+"""
+
+DIES_HERE = """
+MATCH (f:Feature)
+WHERE f.vanishes = true AND coalesce($layer, f.layer) = f.layer
+RETURN f.id AS feature, f.layer AS layer, f.s_next AS s_next, f.lifecycle AS lifecycle,
+       coalesce(f.label, f.fires_on, f.promotes) AS label
+ORDER BY s_next, feature
+LIMIT $limit
+"""
+
+LONGEST_LIVED = """
+MATCH (b:Feature {site: 'res'})
+WHERE NOT EXISTS {
+  MATCH (c:Feature)-[u:FROM_RES {rank: 0, forward_rank: 0}]->(b) WHERE u.similarity >= $min_similarity
+}
+MATCH p = (b)-[:FROM_RES*1..30 {rank: 0, forward_rank: 0}]->(a:Feature)
+WHERE NOT EXISTS {
+  MATCH (a)-[v:FROM_RES {rank: 0, forward_rank: 0}]->(d:Feature) WHERE v.similarity >= $min_similarity
+}
+UNWIND relationships(p) AS r
+WITH b, a, length(p) AS steps, min(r.similarity) AS weakest
+WHERE weakest >= $min_similarity
+RETURN a.id AS first, b.id AS last, a.layer AS from_layer, b.layer AS to_layer, steps, weakest,
+       coalesce(b.label, b.fires_on, b.promotes) AS label
+ORDER BY steps DESC, weakest DESC, last, first
+LIMIT $limit
+"""
+
+PATH = """
+OPTIONAL MATCH (b:Feature {id: $later})-[:FROM_RES*0..30 {rank: 0}]->(x:Feature)
+               -[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(y:Feature)-[:FROM_RES*0..30 {rank: 0}]->(a:Feature {id: $earlier})
+WITH collect({along: 'rank', depth: x.depth, source: x.id, target: y.id, similarity: r.similarity, rank: r.rank,
+              forward_rank: r.forward_rank}) AS back
+OPTIONAL MATCH (b:Feature {id: $later})-[:FROM_RES*0..30 {forward_rank: 0}]->(x:Feature)
+               -[r:FROM_RES|FROM_MLP|FROM_ATT {forward_rank: 0}]->(y:Feature)
+               -[:FROM_RES*0..30 {forward_rank: 0}]->(a:Feature {id: $earlier})
+WITH back, collect({along: 'forward_rank', depth: x.depth, source: x.id, target: y.id, similarity: r.similarity,
+                    rank: r.rank, forward_rank: r.forward_rank}) AS ahead
+UNWIND back + ahead AS step
+WITH step WHERE step.source IS NOT NULL
+RETURN step.along AS along, step.source AS source, step.target AS target, step.similarity AS similarity,
+       step.rank AS rank, step.forward_rank AS forward_rank
+ORDER BY along DESC, step.depth DESC, source, target
+LIMIT $limit
+"""
+
+ANCESTORS = """
+MATCH p = (f:Feature {id: $feature})-[:FROM_RES|FROM_MLP|FROM_ATT*1..30 {rank: 0}]->(a:Feature)
+UNWIND relationships(p) AS r
+WITH a, length(p) AS steps, min(r.similarity) AS weakest
+WHERE weakest >= $min_similarity
+RETURN a.id AS feature, a.layer AS layer, a.site AS site, steps, weakest, a.lifecycle AS lifecycle,
+       coalesce(a.label, a.fires_on, a.promotes) AS label
+ORDER BY steps, feature
+LIMIT $limit
+"""
+
+DESCENDANTS = """
+MATCH p = (f:Feature {id: $feature})<-[:FROM_RES|FROM_MLP|FROM_ATT*1..30 {forward_rank: 0}]-(d:Feature)
+UNWIND relationships(p) AS r
+WITH d, length(p) AS steps, min(r.similarity) AS weakest
+WHERE weakest >= $min_similarity
+RETURN d.id AS feature, d.layer AS layer, d.site AS site, steps, weakest, d.lifecycle AS lifecycle,
+       coalesce(d.label, d.fires_on, d.promotes) AS label
+ORDER BY steps, feature
+LIMIT $limit
+"""
+
+SHARED_ANCESTORS = """
+MATCH p = (f:Feature {id: $later})-[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]->(a:Feature)
+WITH a.id AS common, length(p) AS later_steps
+MATCH q = (g:Feature {id: $earlier})-[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]->(c:Feature)
+WHERE c.id = common
+RETURN common AS feature, c.layer AS layer, c.site AS site, later_steps, length(q) AS earlier_steps,
+       coalesce(c.label, c.fires_on, c.promotes) AS label
+ORDER BY later_steps + earlier_steps, feature
+LIMIT $limit
+"""
+
+MOST_TRANSFORMED = """
+MATCH (f:Feature {lifecycle: 'transforms'})
+WHERE coalesce($layer, f.layer) = f.layer
+WITH f, CASE WHEN coalesce(f.s_mlp, 0.0) > coalesce(f.s_att, 0.0) THEN f.s_mlp ELSE f.s_att END AS written
+RETURN f.id AS feature, f.layer AS layer, written - f.s_res AS excess, written, f.s_res AS s_res, f.s_mlp AS s_mlp,
+       f.s_att AS s_att, coalesce(f.label, f.fires_on, f.promotes) AS label
+ORDER BY excess DESC, feature
+LIMIT $limit
+"""
+
+UNEXPLAINED = """
+MATCH (f:Feature {lifecycle: 'unexplained'})
+WHERE coalesce($layer, f.layer) = f.layer
+RETURN f.id AS feature, f.layer AS layer, f.s_res AS s_res, f.s_mlp AS s_mlp, f.s_att AS s_att,
+       coalesce(f.label, f.fires_on, f.promotes) AS label
+ORDER BY s_res, feature
+LIMIT $limit
+"""
+
+WRITTEN_BY = """
+MATCH (f:Feature {site: 'res'})
+WHERE coalesce($layer, f.layer) = f.layer
+WITH f, CASE WHEN $site = 'mlp' THEN f.s_mlp ELSE f.s_att END AS written
+WHERE written IS NOT NULL
+RETURN f.id AS feature, f.layer AS layer, written, f.s_res AS s_res, f.lifecycle AS lifecycle,
+       coalesce(f.label, f.fires_on, f.promotes) AS label
+ORDER BY written DESC, feature
+LIMIT $limit
+"""
+
+WRITES = """
+MATCH (f:Feature {id: $feature})<-[r:FROM_MLP|FROM_ATT]-(b:Feature)
+RETURN b.id AS feature, b.layer AS layer, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank,
+       b.lifecycle AS lifecycle, coalesce(b.label, b.fires_on, b.promotes) AS label
+ORDER BY similarity DESC, feature
+LIMIT $limit
+"""
+
+HUBS = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
+WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
+WITH a, count(*) AS wins, min(r.similarity) AS weakest, max(r.similarity) AS strongest
+RETURN a.id AS feature, a.layer AS layer, a.site AS site, wins, weakest, strongest, a.frequency AS frequency,
+       coalesce(a.label, a.fires_on, a.promotes) AS label
+ORDER BY wins DESC, feature
+LIMIT $limit
+"""
+
+TWINS = """
+MATCH (b:Feature)-[r:FROM_RES {rank: 0, forward_rank: 0}]->(a:Feature)
+WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, coalesce(b.label, b.fires_on, b.promotes) AS later_label,
+       coalesce(a.label, a.fires_on, a.promotes) AS earlier_label
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+SPLITS = """
+MATCH (b:Feature)-[r:FROM_RES {rank: 0}]->(a:Feature)
+WHERE r.similarity >= $min_similarity AND coalesce($layer, a.layer) = a.layer
+WITH a, count(*) AS parts, min(r.similarity) AS weakest, max(r.similarity) AS strongest
+WHERE parts > 1
+RETURN a.id AS feature, a.layer AS layer, parts, weakest, strongest, coalesce(a.label, a.fires_on, a.promotes) AS label
+ORDER BY parts DESC, weakest DESC, feature
+LIMIT $limit
+"""
+
+MERGES = """
+MATCH (b:Feature)-[r:FROM_RES {forward_rank: 0}]->(a:Feature)
+WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
+WITH b, count(*) AS parts, min(r.similarity) AS weakest, max(r.similarity) AS strongest
+WHERE parts > 1
+RETURN b.id AS feature, b.layer AS layer, parts, weakest, strongest, coalesce(b.label, b.fires_on, b.promotes) AS label
+ORDER BY parts DESC, weakest DESC, feature
+LIMIT $limit
+"""
+
+STRONGEST = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+ORPHANS = """
+MATCH (f:Feature)
+WHERE f.site <> 'res' AND f.dead = false AND coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
+  AND NOT EXISTS { MATCH (b:Feature)-[r:FROM_MLP|FROM_ATT {rank: 0}]->(f) }
+RETURN f.id AS feature, f.layer AS layer, f.site AS site, f.frequency AS frequency,
+       coalesce(f.label, f.fires_on, f.promotes) AS label
+ORDER BY f.depth, f.`index`, feature
+LIMIT $limit
+"""
+
+LIFECYCLE = """
+MATCH (f:Feature)
+WHERE f.lifecycle IS NOT NULL
+RETURN f.model AS model, f.layer AS layer, f.lifecycle AS lifecycle, f.origin AS origin, count(*) AS features
+ORDER BY model, layer, lifecycle, origin
+LIMIT $limit
+"""
+
+TURNOVER = """
+MATCH (f:Feature)
+WHERE f.lifecycle IS NOT NULL
+WITH f.dictionary AS dictionary, f.depth AS depth, count(*) AS features,
+     sum(CASE WHEN f.lifecycle IN ['persists', 'transforms'] THEN 1 ELSE 0 END) AS kept,
+     sum(CASE WHEN f.lifecycle = 'appears' THEN 1 ELSE 0 END) AS born,
+     sum(CASE WHEN f.lifecycle = 'unexplained' THEN 1 ELSE 0 END) AS unexplained,
+     sum(CASE WHEN f.vanishes = true THEN 1 ELSE 0 END) AS gone
+RETURN dictionary, features, 1.0 * kept / features AS kept, 1.0 * born / features AS born,
+       1.0 * unexplained / features AS unexplained, 1.0 * gone / features AS vanishing
+ORDER BY depth, dictionary
+LIMIT $limit
+"""
+
+ABOVE_FLOOR = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
+MATCH (d:Dictionary {id: b.dictionary})-[m:MATCHED]->(e:Dictionary {id: a.dictionary})
+WITH d.id AS later, e.id AS earlier, d.depth AS depth, m.floor AS floor, count(*) AS matches,
+     sum(CASE WHEN r.similarity > m.floor THEN 1 ELSE 0 END) AS above
+WHERE floor IS NOT NULL
+RETURN later, earlier, floor, matches, 1.0 * above / matches AS share
+ORDER BY depth, later, earlier
+LIMIT $limit
+"""
+
+DEAD = """
+MATCH (d:Dictionary)
+RETURN d.id AS dictionary, d.d_sae AS features, d.dead AS dead, 1.0 * d.dead / d.d_sae AS share
+ORDER BY share DESC, dictionary
+LIMIT $limit
+"""

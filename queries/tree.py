@@ -1,0 +1,122 @@
+"""A flow graph as a tree of lines for people."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from unicodedata import east_asian_width
+
+from atlas.features import RES
+from queries.lineage import Edge, Lineage, Node
+
+WIDTH = 100  # columns of a tree
+Link = tuple[Edge, str]  # an edge and the feature at its end that is nearer to the seed
+
+# Control characters and lone surrogates end a line early or make XML and JSON readers stop.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\ud800-\udfff]+")
+
+
+def tree(graph: Lineage) -> str:
+    """The graph from its earliest to its latest feature, a line each, at most WIDTH columns wide.
+
+    The line that leads through the best residual matches is drawn at the left; what is written into it or branches off hangs
+    on it. The similarity is that with the feature one step nearer to the seed, named where it is not on that line.
+    """
+    links = _links(graph)
+    trunk = _trunk(graph, links)
+
+    def place(node: Node) -> tuple[int, bool, float, str]:
+        return node.depth, node.id in trunk, -links[node.id][0].similarity if node.id in links else 0.0, node.id
+
+    nodes = sorted(graph.nodes, key=place)
+    cells = [_cells(node, links.get(node.id), trunk) for node in nodes]
+    marks = _marks([node.id in trunk for node in nodes], [node.id == graph.seed for node in nodes])
+    name = max(len(cell[0]) for cell in cells)
+    state = max(len(cell[2]) for cell in cells)
+    lines = [f"{graph.seed}: {len(nodes)} features, earliest first" if len(nodes) > 1 else f"{graph.seed}: alone"]
+    for mark, (left, similarity, state_, words) in zip(marks, cells, strict=True):
+        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>4}  {state_:<{state}}  {words}", WIDTH).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def words(node: Node) -> str:
+    """The label, else tokens it fires on, else tokens it promotes; on one line."""
+    return " ".join(UNPRINTABLE.sub(" ", node.label or node.fires_on or node.promotes or "").split())
+
+
+def short(feature: str) -> str:
+    """A feature's id without its model, which all features of a graph share."""
+    return feature.partition("/")[2]
+
+
+def fit(text: str, width: int) -> str:
+    """The text cut to so many terminal columns; wide characters take two."""
+    sizes = [2 if east_asian_width(character) in "WF" else 1 for character in text]
+    if sum(sizes) <= width:
+        return text
+    used = 0
+    for place, size in enumerate(sizes):
+        used += size
+        if used > width - 1:
+            return text[:place] + "…"
+    return text
+
+
+def _cells(node: Node, link: Link | None, trunk: set[str]) -> tuple[str, str, str, str]:
+    """Name, similarity, life cycle, words."""
+    arm = " " if node.id in trunk else "─○ " if node.site == RES else "─▪ "
+    similarity = f"{link[0].similarity:.2f}" if link else ""
+    # The module that wrote a feature is worth naming; that a feature came down the stream is what persisting means.
+    state = (node.lifecycle or "") + (f" ({node.origin})" if node.origin in ("mlp", "att") else "")
+    aside = f"↔ {short(link[1])}  " if link and link[1] not in trunk else ""
+    return arm + short(node.id), similarity, state, aside + words(node)
+
+
+def _marks(on_trunk: list[bool], is_seed: list[bool]) -> list[str]:
+    """The first column: the trunk's features, and the line that joins them."""
+    first, last = on_trunk.index(True), len(on_trunk) - 1 - on_trunk[::-1].index(True)
+    marks = []
+    for i, trunk in enumerate(on_trunk):
+        end = "┌" if i == 0 and i < first else "└" if i == len(on_trunk) - 1 and i > last else "├"
+        marks.append("●" if is_seed[i] else "○" if trunk else end)
+    return marks
+
+
+def _links(graph: Lineage) -> dict[str, Link]:
+    """For each feature but the seed its best edge one step nearer to the seed, and the feature there."""
+    sites = {node.id: node.site for node in graph.nodes}
+    joined: dict[str, list[Link]] = defaultdict(list)
+    for edge in graph.edges:
+        joined[edge.source].append((edge, edge.target))
+        joined[edge.target].append((edge, edge.source))
+    links: dict[str, Link] = {}
+    frontier = [graph.seed]
+    while frontier:
+        found: dict[str, list[Link]] = defaultdict(list)
+        for name in frontier:
+            # A module's feature that two residual features share is no way from one to the other.
+            if sites[name] == RES or name == graph.seed:
+                for edge, other in joined[name]:
+                    if other != graph.seed and other not in links:
+                        found[other].append((edge, name))
+        for name, ways in found.items():
+            links[name] = min(ways, key=lambda way: (-way[0].similarity, way[1]))
+        frontier = list(found)
+    return links
+
+
+def _trunk(graph: Lineage, links: dict[str, Link]) -> set[str]:
+    """The seed and the residual features that the best matches lead to from it, in both directions."""
+    sites = {node.id: node.site for node in graph.nodes}
+    following: dict[tuple[str, bool], list[tuple[float, str]]] = defaultdict(list)
+    for name, (edge, parent) in links.items():
+        if sites[name] == RES:
+            following[parent, name == edge.source].append((-edge.similarity, name))
+    trunk = {graph.seed}
+    for later in (False, True):
+        ways = following[graph.seed, later]
+        while ways:
+            _, best = min(ways)
+            trunk.add(best)
+            ways = following[best, later]
+    return trunk

@@ -1,0 +1,85 @@
+"""Matching against FAISS's own exact search: `python tests/bench_matching.py [--quick]`.
+
+Prints, measured in one run, how long the complete matching of a pair takes (both directions, ties, edges) as a multiple
+of one direction of `faiss.knn` and of `IndexFlatIP.search`, and what its noise floor costs. The contenders take turns,
+and each ratio is the median of the rounds' ratios, so that a busy machine weighs on all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from ingest.candidates import Floats
+from ingest.floor import noise_floor
+from ingest.matching import match
+
+K = 5
+CASES = {(8192, 576): (7, 1.6), (16384, 2304): (3, 1.3)}  # (n, d): rounds, most that matching may cost against knn
+QUICK = {(2048, 576): (5, 1.6)}
+
+
+def dictionary(n: int, d: int, rng: np.random.Generator) -> Floats:
+    """Random unit rows, float32 [n, d]."""
+    rows = rng.standard_normal((n, d), dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def planted(n: int, d: int) -> tuple[Floats, Floats]:
+    """Two dictionaries; half of the later one's rows descend from a row of the earlier, at a cosine of about 0.7."""
+    rng = np.random.default_rng(0)
+    earlier, later = dictionary(n, d, rng), dictionary(n, d, rng)
+    half = n // 2
+    later[:half] += earlier[rng.permutation(n)[:half]]
+    return later / np.linalg.norm(later, axis=1, keepdims=True), earlier
+
+
+def seconds(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender in each round, taken in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            taken[name].append(time.perf_counter() - start)
+    return taken
+
+
+def main() -> None:
+    import faiss
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one small pair only")
+    parser.add_argument("--rounds", type=int, help="rounds a pair")
+    args = parser.parse_args()
+    print(f"faiss {faiss.__version__} ({faiss.omp_get_max_threads()} threads), torch {torch.__version__} ", end="")
+    print(f"({torch.get_num_threads()} threads), k = {K}")
+    for (n, d), (rounds, limit) in (QUICK if args.quick else CASES).items():
+        later, earlier = planted(n, d)
+        index = faiss.IndexFlatIP(d)
+        index.add(earlier)
+        contenders = {
+            "match": lambda b=later, a=earlier: match(b, a, K),
+            "knn": lambda b=later, a=earlier: faiss.knn(b, a, K, metric=faiss.METRIC_INNER_PRODUCT),
+            "flat": lambda b=later, index=index: index.search(b, K),
+            "floor": lambda b=later, a=earlier: noise_floor(b, a),
+        }
+        seconds(contenders, 1)  # threads start, memory is mapped
+        taken = seconds(contenders, args.rounds or rounds)
+
+        def ratio(name: str, base: str, taken: dict[str, list[float]] = taken) -> float:
+            return median(x / y for x, y in zip(taken[name], taken[base], strict=True))
+
+        print(f"{n:,}² × {d}: matching, both directions, {median(taken['match']):.2f} s", end="")
+        print(f" = {ratio('match', 'knn'):.2f} × faiss.knn (at most {limit})", end="")
+        print(f" = {ratio('match', 'flat'):.2f} × IndexFlatIP.search, one direction each;", end="")
+        print(f" noise floor {ratio('floor', 'match'):.1%} of the matching", flush=True)
+
+
+if __name__ == "__main__":
+    main()

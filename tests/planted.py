@@ -1,0 +1,265 @@
+"""A planted atlas: random dictionaries whose features persist, are written by modules, or come from nowhere.
+
+Similarities, ranks, scores and life cycles are worked out here in plain numpy, independently of `ingest`, so that
+what the graph answers can be checked against the arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from atlas import schema
+from atlas.dictionary import Dictionary
+from atlas.features import ATT, MLP, RES, depth, dictionary_id, feature_id
+from atlas.store import Batch
+
+MIN_RES, MIN_MODULE = 0.5, 0.25
+WORDS = "war army peace king queen sheep wool rain drought film comedy god saint sea ship cat catalogue".split()
+
+
+@dataclass(frozen=True)
+class PairArrays:
+    """Edges of one matched pair, one element an edge; −1 stands for a null rank."""
+
+    later: Dictionary
+    earlier: Dictionary
+    gap: int
+    floor: float
+    b: np.ndarray  # row in `later`
+    a: np.ndarray  # row in `earlier`
+    similarity: np.ndarray
+    rank: np.ndarray
+    forward_rank: np.ndarray
+
+    @property
+    def type(self) -> str:
+        return schema.EDGE_OF_SITE[self.earlier.site]
+
+
+class Planted:
+    """A planted graph: `dictionaries`, `columns` of features by dictionary, `pairs`; an `atlas.store.Graph`."""
+
+    def __init__(
+        self, layers: Sequence[int] = range(6), size: int = 24, width: int = 128, k: int = 3, seed: int = 0
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.k = k
+        self.dictionaries: list[Dictionary] = []
+        self.columns: dict[str, dict[str, Any]] = {}
+        self.pairs: list[PairArrays] = []
+        earlier: tuple[Dictionary, np.ndarray] | None = None
+        for layer in layers:
+            att, mlp = (_unit(rng.normal(size=(size, width))) for _ in range(2))
+            res = _residual(rng, earlier[1] if earlier else None, att, mlp)
+            for rows in (att, mlp, res):
+                rows[-1] = 0  # the last feature of every dictionary is dead
+            here = [(_record(layer, site, size, width), rows) for site, rows in ((ATT, att), (MLP, mlp), (RES, res))]
+            for record, rows in here:
+                self.dictionaries.append(record)
+                self.columns[record.id] = _columns(rng, record, rows)
+            for before in ([earlier] if earlier else []) + here[:2]:
+                self._match(here[2], before)
+            earlier = here[2]
+        for record in self.dictionaries:
+            _classify(self.columns[record.id], record, first=layers[0])
+
+    def _match(self, later: tuple[Dictionary, np.ndarray], earlier: tuple[Dictionary, np.ndarray]) -> None:
+        (b, rows_b), (a, rows_a) = later, earlier
+        cosine = rows_b @ rows_a.T
+        rank, forward = _ranks(cosine, self.k), _ranks(cosine.T, self.k).T
+        i, j = np.nonzero(((rank >= 0) | (forward >= 0)) & (cosine > 0))
+        gap = b.layer - a.layer
+        floor = round(0.3 + 0.01 * len(self.pairs) % 0.2, 3)  # pairs differ, so that a floor is seen to be the pair's own
+        self.pairs.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j]))
+        alive_b, alive_a = rows_b.any(1), rows_a.any(1)
+        self.columns[b.id][f"s_{a.site}"] = [
+            float(v) if ok else None for v, ok in zip(cosine.max(1), alive_b, strict=True)
+        ]
+        if a.site == RES:
+            self.columns[a.id]["s_next"] = [
+                float(v) if ok else None for v, ok in zip(cosine.max(0), alive_a, strict=True)
+            ]
+
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Properties of every feature, by id."""
+        rows: dict[str, dict[str, Any]] = {}
+        for columns in self.columns.values():
+            for i, name in enumerate(columns["id"]):
+                rows[name] = {key: values[i] for key, values in columns.items()}
+        return rows
+
+    def edge_rows(self) -> list[dict[str, Any]]:
+        """Every edge between features as a dict: source (later), target, type and its properties, null ranks as None."""
+        rows = []
+        for pair in self.pairs:
+            for n in range(len(pair.b)):
+                rank, forward = int(pair.rank[n]), int(pair.forward_rank[n])
+                rows.append(
+                    {
+                        "source": feature_id(pair.later.id, int(pair.b[n])),
+                        "target": feature_id(pair.earlier.id, int(pair.a[n])),
+                        "type": pair.type,
+                        "similarity": float(pair.similarity[n]),
+                        "rank": rank if rank >= 0 else None,
+                        "forward_rank": forward if forward >= 0 else None,
+                        "gap": pair.gap,
+                        "floor": pair.floor,
+                    }
+                )
+        return rows
+
+    def nodes(self, label: str) -> Iterator[pa.Table]:
+        """atlas.store.Graph: the nodes of one label."""
+        if label == schema.MODEL:
+            yield _table(label, {"id": ["planted"], "name": ["planted"], "d_model": [self.dictionaries[0].d_model]})
+        elif label == schema.DICTIONARY:
+            names = [column for column in _properties(label)]
+            yield _table(label, {name: [getattr(d, name) for d in self.dictionaries] for name in names})
+        elif label == schema.FEATURE:
+            for columns in self.columns.values():
+                yield _table(label, columns)
+        else:
+            run = {"id": "run", "k": self.k, "min_res": MIN_RES, "min_module": MIN_MODULE, "versions": "", "edges": 0}
+            yield _table(label, {key: [value] for key, value in run.items()})
+
+    def edges(self, type_: str) -> Iterator[Batch]:
+        """atlas.store.Graph: the edges of one type, a batch a pair."""
+        for number, pair in enumerate(self.pairs):
+            if type_ == schema.MATCHED:
+                ends = [pair.later.id], [pair.earlier.id]
+                values = [[self.k], [len(pair.b)], [pair.gap], [pair.floor], [pair.floor - 0.02]]
+                kinds = [pa.int64()] * 3 + [pa.float64()] * 2
+            elif type_ == pair.type:
+                ends = _ids(pair.later, pair.b), _ids(pair.earlier, pair.a)
+                values = [
+                    pair.similarity,
+                    pa.array(pair.rank, mask=pair.rank < 0),
+                    pa.array(pair.forward_rank, mask=pair.forward_rank < 0),
+                    np.full(len(pair.b), pair.gap),
+                ]
+                kinds = [pa.float64()] + [pa.int64()] * 3
+            else:
+                continue
+            names = list(next(t for t in schema.EDGES if t.type == type_).properties)
+            arrays = [pa.array(v).cast(kind) for v, kind in zip(values, kinds, strict=True)]
+            columns = dict(zip(["later", "earlier", *names], [*map(pa.array, ends), *arrays], strict=True))
+            yield Batch(type_, f"{type_}-{number}", pa.table(columns))
+
+    def at(self, folder: Path) -> Path:
+        """Write the atlas folder: graph, records and manifest, without decoder rows."""
+        from atlas.ladybug import LadybugStore
+        from atlas.manifest import Manifest
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for record in self.dictionaries:
+            place = folder / "dictionaries" / record.id
+            place.mkdir(parents=True)
+            record.save(place)
+        raise NotImplementedError(LadybugStore, Manifest)
+
+
+def _residual(rng: np.random.Generator, before: np.ndarray | None, att: np.ndarray, mlp: np.ndarray) -> np.ndarray:
+    """Unit rows [size, width]: persisting, persisting and written by the MLP, written by a module, or new."""
+    size, width = mlp.shape
+    new = rng.normal(size=(size, width)) / np.sqrt(width)
+    if before is None:
+        return _unit(new)
+    kind = rng.choice(5, size, p=[0.45, 0.2, 0.1, 0.1, 0.15])[:, None]
+    old = before[rng.permutation(size)]
+    noise = new * rng.uniform(0.1, 0.9, size=(size, 1))
+    return _unit(np.select([kind == 0, kind == 1, kind == 2, kind == 3], [old + noise, old + 0.7 * mlp + noise, mlp + noise, att + noise], new))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _ranks(cosine: np.ndarray, k: int) -> np.ndarray:
+    """int [rows, columns]: place of each column among the row's k largest, −1 elsewhere."""
+    top = np.argpartition(-cosine, k, axis=1)[:, :k]
+    top = np.take_along_axis(top, np.argsort(-np.take_along_axis(cosine, top, 1), axis=1, kind="stable"), 1)
+    ranks = np.full(cosine.shape, -1, dtype=np.int64)
+    np.put_along_axis(ranks, top, np.broadcast_to(np.arange(k), top.shape), 1)
+    return ranks
+
+
+def _record(layer: int, site: str, size: int, width: int) -> Dictionary:
+    set_ = f"{site}-{size}"
+    name = dictionary_id("planted", layer, set_)
+    hook = {RES: "hook_resid_post", MLP: "hook_mlp_out", ATT: "hook_attn_out"}[site]
+    hook = f"blocks.{layer}.{hook}"
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return Dictionary(
+        id=name, model="planted", model_name="planted", layer=layer, site=site, depth=depth(site, layer), set=set_,
+        hook_name=hook, hook_name_in=hook, hf_hook_name=None, hf_hook_name_in=None, architecture="standard",
+        d_sae=size, d_model=width, d_in=width, k=None, rescale_topk=False, apply_b_dec_to_input=False,
+        normalize_activations="none", norm_factor=None, centred_input=False, mapped=None, dead=1, release=None,
+        sae_id=None, neuronpedia_id=None, source="planted", sha256=digest, rows_sha256=digest,
+    )  # fmt: skip
+
+
+def _columns(rng: np.random.Generator, record: Dictionary, rows: np.ndarray) -> dict[str, Any]:
+    """Feature properties as lists, without scores; two thirds have tokens, a third of all a label."""
+    size = record.d_sae
+    columns: dict[str, Any] = {name: [None] * size for name in _properties(schema.FEATURE)}
+    columns["id"] = _ids(record, range(size))
+    columns["index"] = list(range(size))
+    for name in ("model", "layer", "site", "depth"):
+        columns[name] = [getattr(record, name)] * size
+    columns["dictionary"] = [record.id] * size
+    columns["dead"] = [not row.any() for row in rows]
+    columns["norm"] = [float(np.linalg.norm(row)) for row in rows]
+    for i in range(size):
+        words = [str(word) for word in rng.choice(WORDS, 4, replace=False)]
+        if i % 3:
+            columns["fires_on"][i], columns["promotes"][i] = ", ".join(words[:2]), ", ".join(w.title() for w in words[2:])
+            columns["frequency"][i] = float(rng.uniform(0, 0.1))
+            columns["max_activation"][i] = round(float(rng.uniform(0, 40)), 1)
+        if i % 3 == 2:
+            columns["label"][i] = f"About {words[0]}s, “{words[1]}”"
+    return columns
+
+
+def _classify(columns: dict[str, Any], record: Dictionary, first: int) -> None:
+    """Origin, life cycle and whether it vanishes, from the scores (paper §3.3)."""
+    if record.site != RES:
+        return
+    for i in range(record.d_sae):
+        if columns["dead"][i]:
+            continue
+        scores = {site: columns[f"s_{site}"][i] or 0.0 for site in (RES, MLP, ATT)}
+        kept = scores[RES] >= MIN_RES
+        written = max(scores[MLP], scores[ATT]) >= MIN_MODULE
+        if record.layer == first:
+            columns["lifecycle"][i] = "start"
+        else:
+            columns["lifecycle"][i] = ("transforms" if written else "persists") if kept else "appears" if written else "unexplained"
+        best = max(scores, key=lambda site: scores[site])
+        columns["origin"][i] = best if scores[best] >= (MIN_RES if best == RES else MIN_MODULE) else "none"
+        following = columns["s_next"][i]
+        columns["vanishes"][i] = None if following is None else following < MIN_RES
+
+
+def _ids(record: Dictionary, indices: Any) -> list[str]:
+    return [feature_id(record.id, int(i)) for i in indices]
+
+
+def _properties(label: str) -> dict[str, str]:
+    return next(table for table in schema.NODES if table.label == label).properties
+
+
+_ARROW = {schema.STRING: pa.string(), schema.INTEGER: pa.int64(), schema.FLOAT: pa.float64(), schema.BOOLEAN: pa.bool_()}
+
+
+def _table(label: str, columns: dict[str, Any]) -> pa.Table:
+    """The columns in the schema's order and types; those not given are null."""
+    size = len(columns["id"])
+    kinds = _properties(label).items()
+    return pa.table({name: pa.array(columns.get(name, [None] * size), _ARROW[kind]) for name, kind in kinds})
