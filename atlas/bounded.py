@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from atlas.errors import QueryError, QueryRefused, QueryTimeout, QueryTooLarge
@@ -50,14 +51,14 @@ class BoundedReader:
     ) -> Answer:
         """Rows of a guarded statement, at most `limit` (0: all) and `max_bytes` of JSON, within `timeout` seconds.
 
-        Raises QueryTimeout, QueryTooLarge, QueryRefused or QueryError, KILL_AFTER seconds past the timeout at the latest.
+        Raises QueryTimeout, QueryTooLarge, QueryRefused or QueryError, at most KILL_AFTER seconds past the timeout.
         """
         if not 0 < timeout < 1e6:
             raise QueryError(f"a timeout of {timeout} is not possible; give seconds above 0")
         text = f"{statement.text}\nLIMIT {limit + 1}" if limit and statement.open_end else statement.text
-        request = {"text": text, "parameters": dict(parameters)}
-        request |= {"limit": limit, "timeout": timeout, "max_bytes": max_bytes}
+        bounds = {"limit": limit, "timeout": timeout, "max_bytes": max_bytes}
         try:
+            request = {"text": text, "parameters": dict(parameters), **bounds}
             line = json.dumps(request, allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as error:
             raise QueryError(f"parameters are JSON values: text, numbers, lists, maps ({error})") from None
@@ -71,6 +72,8 @@ class BoundedReader:
                     if answered:
                         return answer.result()
                 raise self._death(process, timeout)
+            except TimeoutError:
+                raise QueryTimeout(f"the statement did not end within {timeout:g} s; {_NARROW}") from None
             finally:
                 # An answer half read, after Ctrl-C too, must not meet the next statement; nor must a swollen process.
                 if not answered or _memory(process) > self._max_memory // 2:
@@ -97,7 +100,9 @@ class BoundedReader:
             pass_fds=(self._descriptor,),
             start_new_session=True,
         )
-        first = next(self._messages(process, b"", START), {"error": "engine", "message": "it did not start"})
+        first = {"error": "engine", "message": "it did not start"}
+        with suppress(TimeoutError):
+            first = next(self._messages(process, b"", START), first)
         if "error" in first:
             self._end()
             raise QueryError(f"the process that runs statements could not open the graph: {first['message']}")
@@ -106,7 +111,7 @@ class BoundedReader:
     def _messages(self, process: subprocess.Popen[bytes], line: bytes, seconds: float) -> Iterator[dict[str, Any]]:
         """Send a line and yield the messages that come back until the process ends.
 
-        Raises QueryTimeout after so many seconds, QueryTooLarge when the process holds too much memory.
+        Raises TimeoutError after so many seconds, QueryTooLarge when the process holds too much memory.
         """
         assert process.stdin is not None and process.stdout is not None
         end = time.monotonic() + seconds
@@ -120,7 +125,7 @@ class BoundedReader:
                 return
             while True:
                 if time.monotonic() > end:
-                    raise QueryTimeout(f"the statement did not end within {seconds - KILL_AFTER:g} s; {_NARROW}")
+                    raise TimeoutError
                 if _memory(process) > self._max_memory:
                     raise QueryTooLarge(f"the statement needs more than {_mib(self._max_memory)} of memory; {_NARROW}")
                 if not selector.select(_POLL):
@@ -141,7 +146,7 @@ class BoundedReader:
         if process.returncode == -signal.SIGALRM:
             return QueryTimeout(f"the statement did not end within {timeout:g} s; {_NARROW}")
         return QueryError(
-            "the engine failed on this statement and its process ended; the graph is unharmed; simplify it"
+            "the engine failed on this statement and its process ended (the graph is unharmed); simplify it"
         )
 
     def _end(self) -> None:

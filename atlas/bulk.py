@@ -2,8 +2,8 @@
 
 1. The tables are declared from atlas.schema, with the macro that makes `type(r)` work as in Neo4j.
 2. The parts of one table are put together in a Parquet file beside it until it holds ROWS rows.
-3. That file is loaded by one COPY: one large COPY an edge type is several times faster, and the result an eighth of the size,
-   than many small ones into a growing table.
+3. That file is loaded by one COPY: one large COPY an edge type is several times faster, and the result an eighth of
+   the size, than many small ones into a growing table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import ladybug
     import pyarrow as pa
 
-ROWS = 4_000_000  # of one COPY: about 1 GB of memory
+ROWS = 4000000  # of one COPY: about 1 GB of memory
 _PARQUET_ROWS = 1 << 17  # rows of a row group
 
 Progress = Callable[[int], Any] | None
@@ -84,7 +84,7 @@ def _copy(
 
 
 def _pieces(name: str, tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The tables with exactly the schema's columns, in its order, in pieces of at most ROWS rows, empty ones left out."""
+    """The tables with exactly the schema's columns, in its order, in pieces of 1 to ROWS rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,7 +1,7 @@
 """The file that holds one state of an embedded graph: where it is, and whether it is what was written.
 
-LadybugDB opens an empty file as a new database and does not notice flipped bytes, so a file is compared with the size and
-sha256 that the manifest recorded before the engine sees it.
+LadybugDB opens an empty file as a new database and does not notice flipped bytes, so a file is compared with the size
+and sha256 that the manifest recorded before the engine sees it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def state_path(folder: Path, token: str) -> Path:
 def fingerprint(path: Path) -> dict[str, Any]:
     """`size` in bytes and `sha256` (hex) of a file.
 
-    Files above 64 MiB are hashed at 64 evenly spaced places of 1 MiB, first and last among them: opening stays fast; what
-    is not noticed then is damage that lies wholly between them. Raises OSError.
+    Files above 64 MiB are hashed at 64 evenly spaced places of 1 MiB, first and last among them: opening stays fast;
+    what is not noticed then is damage that lies wholly between them. Raises OSError.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

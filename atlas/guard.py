@@ -42,7 +42,7 @@ _TOKEN = re.compile(
       | (?P<parameter>\$(?:\w+|`[^`]*`))
       | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
       | (?P<word>[A-Za-z_]\w*)
-      | (?P<operator>\.\.|[-()\[\]{}<>=+*/%^.,:|!&~;])""",
+      | (?P<operator>\.\.|/(?!\*)|[-()\[\]{}<>=+*%^.,:|!&~;])""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
@@ -179,7 +179,7 @@ def _with_names(tokens: list[Token]) -> list[Token]:
         if token.kind == "word":
             after = tokens[place + 1].text if place + 1 < len(tokens) else ""
             key = after == ":" and before.text in ("{", ",") and brackets[-1:] == ["{"]
-            type_ = before.text in ("|", "&", "!") and _in_types(marked)
+            type_ = before.text in ("|", "&") and _in_types(marked)
             if key or type_ or before.text in (".", ":") or before.word == "as":
                 token = replace(token, is_name=True)
         elif token.text in _OPEN:
@@ -195,7 +195,7 @@ def _in_types(marked: list[Token]) -> bool:
     for token in reversed(marked):
         if token.text == ":":
             return True
-        if not (token.text in ("|", "&", "!") or token.kind == "quoted" or token.is_name):
+        if not (token.text in ("|", "&") or token.kind == "quoted" or token.is_name):
             return False
     return False
 

@@ -1,7 +1,8 @@
 """The embedded store: every state of the graph is one LadybugDB file in the atlas's folder.
 
-`publish` builds a new file in a folder of its own beside the current one and renames it when it is complete and on disk, so
-that a crash leaves only what the next `publish` removes. Readers hold the file that they opened, also after `retire`.
+`publish` builds a new file in a folder of its own beside the current one and renames it when it is complete and on
+disk, so that a crash leaves only what the next `publish` removes. Readers hold the file that they opened, also after
+`retire`.
 The engine raises bare RuntimeErrors; they are translated here.
 """
 
@@ -60,8 +61,8 @@ class LadybugStore:
             _sync(self.folder)
         except (OSError, RuntimeError) as error:
             raise FolderError(
-                f"the graph could not be written to {self.folder} ({first_line(error)}); the atlas keeps its last state: "
-                "see that the disk has room, then repeat the command"
+                f"the graph could not be written to {self.folder} ({first_line(error)}); the atlas keeps its last "
+                "state; see that the disk has room, then repeat the command"
             ) from None
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -166,7 +167,10 @@ class LadybugStore:
 
 
 def checked(cypher: str, parameters: Mapping[str, Any]) -> Statement:
-    """The guarded statement; raises QueryRefused, or QueryError where a parameter has no value (LadybugDB takes null)."""
+    """The guarded statement.
+
+    Raises QueryRefused, or QueryError where a parameter has no value: LadybugDB would take null for it.
+    """
     statement = guard(cypher)
     if missing := sorted(statement.parameters - set(parameters)):
         raise QueryError(f"the statement needs a value for ${missing[0]}")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from atlas.guard import Statement
-from atlas.schema import NODES
+from atlas.schema import BOOLEAN, INTEGER, NODES
 
-_PROPERTIES = {table.label: frozenset(table.properties) for table in NODES}
+_PROPERTIES = {table.label: table.properties for table in NODES}
 _AS_IS = frozenset(("BOOL", "STRING", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"))
 
 Converter = Callable[[Any], Any] | None
@@ -63,5 +63,15 @@ def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
         return {"type": label, **properties}
     if "_ID" in value and label in _PROPERTIES:
         # A pattern over several labels brings the properties of all of them, null where another label has them.
-        return {name: plain(item) for name, item in value.items() if name in _PROPERTIES[label]}
+        types = _PROPERTIES[label]
+        return {name: _typed(item, types[name]) for name, item in value.items() if name in types}
     return {str(name): plain(item) for name, item in value.items()}
+
+
+def _typed(value: Any, type_: str) -> Any:
+    """A node's property; text where labels of one pattern declare it with different types, so made what it was."""
+    if isinstance(value, str) and type_ == BOOLEAN:
+        return value == "True"
+    if isinstance(value, str) and type_ == INTEGER:
+        return int(value)
+    return plain(value)

@@ -6,7 +6,7 @@ one JSON request a line on stdin with JSON lines on stdout:
     {"text", "parameters", "limit", "timeout", "max_bytes"}
     → {"columns": […]} {"rows": [[…], …]} … {"more": bool}   or at any point   {"error": kind, "message": text}
 
-It ends when its parent does, and by an alarm of the kernel's when a statement outlives its timeout whatever the engine does.
+It ends when its parent does, and by the kernel's alarm when a statement outlives its timeout, whatever the engine does.
 """
 
 from __future__ import annotations

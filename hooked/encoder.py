@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,7 +52,9 @@ class Encoder:
         Raises PlanError for an architecture or normalisation that is not known.
         """
         if record.architecture not in ARCHITECTURES:
-            raise PlanError(f"{record.id}: encoder {record.architecture!r} is not known; known: {', '.join(ARCHITECTURES)}")
+            raise PlanError(
+                f"{record.id}: encoder {record.architecture!r} is not known; known: {', '.join(ARCHITECTURES)}"
+            )
         if record.normalize_activations not in _NORMALISATIONS:
             raise PlanError(f"{record.id}: normalisation {record.normalize_activations!r} is not known")
         wanted = slice(None) if features is None else np.asarray(features, dtype=np.int64)
@@ -89,12 +91,16 @@ class Encoder:
             gate_bias=gate,
             gate_scale=scale,
             rescale=rescale,
-            chosen=torch.from_numpy(np.asarray(features, dtype=np.int64)) if everything and features is not None else None,
+            chosen=torch.from_numpy(np.asarray(features, dtype=np.int64))
+            if everything and features is not None
+            else None,
         )
 
     def to(self, device: torch.device | str) -> Encoder:
         """The same encoder on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
         return replace(self, **moved)
 
     def __call__(self, hidden: torch.Tensor) -> Activations:

@@ -72,7 +72,7 @@ def blocks_path(model: Any) -> str:
     family = model_family(model)
     last = family.layers.rpartition(".")[2]
     candidates = (family.layers, *(prefix + last for prefix in _TEXT_PREFIXES))
-    names = [name for name, module in model.named_modules() if type(module).__name__ == "ModuleList"]
+    names = [str(name) for name, module in model.named_modules() if type(module).__name__ == "ModuleList"]
     for candidate in candidates:
         for name in sorted(names, key=len):
             if name == candidate or (("." in candidate) and name.endswith("." + candidate)):
@@ -89,6 +89,8 @@ def _model_type(model: Any) -> str:
     """`model_type` of the language model, in a multimodal one that of its text part."""
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
-        raise ModelError(f"{type(model).__name__} is not a Hugging Face model: it has no config; load_model() loads one by name")
+        raise ModelError(
+            f"{type(model).__name__} is not a Hugging Face model: it has no config; load_model() loads one by name"
+        )
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     return str(text.model_type)

@@ -2,16 +2,14 @@
 
 1. The text becomes contexts of 255 tokens behind one start token; the start token's position is left out.
 2. Hooks keep what each encoder reads; one matrix product a dictionary and batch gives all activations.
-3. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position of
-   each). Memory is bounded by features × kept contexts, whatever the text's length.
+3. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
+   of each). Memory is bounded by features × kept contexts, whatever the text's length.
 4. Positions become words and passages of the text through the tokenizer's offsets.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +17,8 @@ import numpy as np
 
 from atlas.atlas import dictionary_folder
 from atlas.dictionary import Dictionary, Rows
-from atlas.errors import IngestError
 from ingest.progress import Progress
+from ingest.text import Text, read_text, start_token
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,17 +28,6 @@ CONTEXT = 256  # tokens of a context, the start token included
 KEPT = 20  # best contexts kept a feature: their words become fires_on
 SHOWN = 5  # of which so many are stored as passages
 WORDS = 8
-_AROUND = 60  # characters on each side of the word in a passage
-
-
-@dataclass(frozen=True)
-class Text:
-    """A tokenised text."""
-
-    text: str
-    ids: np.ndarray  # int64 [n_tokens]
-    starts: np.ndarray  # int64 [n_tokens], offset of each token's first character
-    ends: np.ndarray  # int64 [n_tokens]
 
 
 class Figures:
@@ -83,25 +70,8 @@ def columns_from_text(
 
     model, tokenizer = load_model(model_name, device=device)
     text = read_text(texts, tokenizer, tokens)
-    figures = measure(model, _start_token(tokenizer), folder, records, text, batch, progress)
+    figures = measure(model, start_token(tokenizer), folder, records, text, batch, progress)
     return {id_: _columns(found, text) for id_, found in figures.items()}
-
-
-def read_text(paths: Sequence[Path], tokenizer: Any, tokens: int = 0) -> Text:
-    """Tokenise files one after the other, the first `tokens` of them (0: all); raises IngestError."""
-    try:
-        text = "\n\n".join(path.read_text(encoding="utf-8") for path in paths)
-    except (OSError, UnicodeDecodeError) as error:
-        raise IngestError(f"the text cannot be read as UTF-8 ({error})") from None
-    if not getattr(tokenizer, "is_fast", False):
-        raise IngestError(f"{type(tokenizer).__name__} gives no offsets into the text; a fast tokenizer is needed")
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    offsets = np.asarray(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-    ids = np.asarray(found["input_ids"], dtype=np.int64)
-    stop = tokens or len(ids)
-    if len(ids) < 2:
-        raise IngestError(f"{', '.join(map(str, paths))}: no text to measure activations on")
-    return Text(text, ids[:stop], offsets[:stop, 0], offsets[:stop, 1])
 
 
 def measure(
@@ -156,59 +126,52 @@ def _batches(tokens: np.ndarray, start: int, batch: int) -> Iterator[tuple[np.nd
         yield ids, numbers
 
 
-def _start_token(tokenizer: Any) -> int:
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if start is None:
-        raise IngestError("the tokenizer has neither a start nor an end token to begin contexts with")
-    return int(start)
-
-
 def _columns(figures: Figures, text: Text) -> dict[str, pa.Array]:
     import pyarrow as pa
 
-    words, contexts = [], []
-    for values, positions in zip(figures.values, figures.positions, strict=True):
-        active = positions[values > 0]
-        words.append(_words(text, active, values[values > 0]) or None)
-        contexts.append([_passage(text, int(p)) for p in active[:SHOWN]] or None)
-    frequency = figures.fires / len(text.ids)
+    active = figures.values > 0
     return {
-        "frequency": pa.array(frequency),
+        "frequency": pa.array(figures.fires / len(text.ids)),
         "max_activation": pa.array(figures.values[:, 0].astype(np.float64)),
-        "fires_on": pa.array(words, pa.list_(pa.string())),
-        "contexts": pa.array(contexts, pa.list_(pa.string())),
+        "fires_on": _fires_on(figures.values, np.where(active, figures.positions, -1), text),
+        "contexts": _contexts(np.where(active, figures.positions, -1)[:, :SHOWN], text),
     }
 
 
-def _word(text: Text, position: int) -> tuple[int, int]:
-    """The whole word around a token: offsets into the text."""
-    start, end = int(text.starts[position]), int(text.ends[position])
-    while start < end and text.text[start].isspace():
-        start += 1
-    if start < end and re.match(r"\w", text.text[start]):
-        while start > 0 and re.match(r"[\w'’-]", text.text[start - 1]):
-            start -= 1
-        while end < len(text.text) and re.match(r"[\w'’-]", text.text[end]):
-            end += 1
-    return start, end
+def _fires_on(values: np.ndarray, positions: np.ndarray, text: Text) -> pa.Array:
+    """list<string> [n_features]: the words at the kept positions, those with most activation first; null for none."""
+    import pyarrow as pa
+
+    rows, columns = np.nonzero(positions >= 0)
+    spellings = np.array([text.text[a:b].strip() for a, b in text.words[positions[rows, columns]]], dtype=object)
+    told = spellings != ""
+    rows, columns, spellings = rows[told], columns[told], spellings[told]
+    lower = np.array([word.lower() for word in spellings], dtype=str)
+    # One entry for each feature and word, whatever its case, weighted by the sum of its activations.
+    names, word = np.unique(lower, return_inverse=True)
+    entries, first, entry = np.unique(rows * max(len(names), 1) + word, return_index=True, return_inverse=True)
+    weight = np.bincount(entry, weights=values[rows, columns], minlength=len(entries))
+    owner = entries // max(len(names), 1)
+    order = np.lexsort((-weight, owner))
+    return _lists(owner[order], pa.array(spellings[first[order]], pa.string()), len(values), WORDS)
 
 
-def _words(text: Text, positions: np.ndarray, values: np.ndarray) -> list[str]:
-    """The words at these positions, those with most activation first; one spelling of each."""
-    weight: dict[str, float] = {}
-    spelling: dict[str, str] = {}
-    for position, value in zip(positions, values, strict=True):
-        start, end = _word(text, int(position))
-        word = text.text[start:end]
-        if word:
-            spelling.setdefault(word.lower(), word)
-            weight[word.lower()] = weight.get(word.lower(), 0.0) + float(value)
-    return [spelling[word] for word in sorted(weight, key=lambda w: -weight[w])[:WORDS]]
+def _contexts(positions: np.ndarray, text: Text) -> pa.Array:
+    """list<string> [n_features]: passages around the kept positions, best first; null for none."""
+    import pyarrow as pa
+
+    owner, column = np.nonzero(positions >= 0)
+    tokens, passage = np.unique(positions[owner, column], return_inverse=True)
+    passages = pa.array([text.passage(int(token)) for token in tokens], pa.string())
+    return _lists(owner, passages.take(pa.array(passage)), len(positions), SHOWN)
 
 
-def _passage(text: Text, position: int) -> str:
-    """The text around a position on one line, the word between «»."""
-    start, end = _word(text, position)
-    before = text.text[max(0, start - _AROUND) : start]
-    after = text.text[end : end + _AROUND]
-    return " ".join(f"{before}«{text.text[start:end]}»{after}".split())
+def _lists(owner: np.ndarray, values: pa.Array, size: int, most: int) -> pa.Array:
+    """Values grouped into lists by their ascending owner, the first `most` of each; null where there are none."""
+    import pyarrow as pa
+
+    starts = np.searchsorted(owner, np.arange(size))
+    kept = np.arange(len(owner)) - starts[owner] < most
+    counts = np.bincount(owner[kept], minlength=size)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values.filter(pa.array(kept)), mask=pa.array(counts == 0))

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import IngestError
-from ingest.candidates import Floats, Ids, Mask, UnitRows, nearest
+from ingest.blocks import Floats, Ids, Mask, UnitRows
+from ingest.candidates import nearest
 from ingest.ties import SPARE, Ranked, settle
 
 
@@ -78,7 +79,7 @@ def match(
 
 
 def resolve_device(device: str = "auto") -> str:
-    """"cpu" or "cuda:N", from "auto" (the first GPU that FAISS sees, else the CPU), "cpu" or "cuda:N".
+    """ "cpu" or "cuda:N", from "auto" (the first GPU that FAISS sees, else the CPU), "cpu" or "cuda:N".
 
     Raises IngestError, naming the valid values, for anything else and for a GPU that is not there.
     """

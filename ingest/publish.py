@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from atlas.ladybug import LadybugStore
-
 from atlas.atlas import dictionary_folder
 from atlas.dictionary import Dictionary
+from atlas.ladybug import LadybugStore
 from atlas.manifest import Manifest
 from ingest.graph import AtlasGraph
 from ingest.progress import Progress

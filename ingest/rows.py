@@ -100,7 +100,7 @@ class EncoderRows:
             return exponential
         # BatchTopK while training: one threshold, in units of the rescaled activation
         factor = self.configuration.norm_factor if self.configuration.rescale else None
-        threshold = float(self.tensors.whole("topk_threshold")) / (factor or 1.0)
+        threshold = self.tensors.whole("topk_threshold").item() / (factor or 1.0)
         return np.full(self.configuration.d_sae, threshold, np.float32)
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.candidates import CPU_BLOCK, Best, Floats, Ids, Mask, UnitRows, spans, tensor
+from ingest.blocks import CPU_BLOCK, Floats, Ids, Mask, UnitRows, spans, tensor
+from ingest.candidates import Best
 
 SPARE = 3  # candidates kept beyond k, so that step 3 is left to dictionaries with duplicates
 TIE = 1e-12

@@ -1,8 +1,9 @@
 """What a plan does to the hidden states at one module: tensors in, the change out.
 
-1. Interventions at a module are gathered by what they need: a constant vector, a share of the norm, a span to remove, or
-   activations from an encoder. 2. All of them are taken from what the hook sees, before any change there. 3. Their sum is
-   the change, in the model's dtype; norms, projections and activations are computed in float32.
+1. Gather the interventions at a module by what they need: a constant vector, a share of the norm, a span to remove, or
+   activations from an encoder.
+2. Take all of them from what the hook sees, before any change there; norms, projections and activations in float32.
+3. Add their sum, in the model's dtype.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Edit:
     def on(self, device: torch.device, dtype: torch.dtype) -> Edit:
         """The same edit with its tensors on the device of the hidden states."""
         with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training afterwards
-            moved = _moved(self, device)
+            moved: Edit = _moved(self, device)
             alone = self.share is None and self.span is None and not self.measured
             return replace(moved, ready=moved.constant.to(dtype) if alone and moved.constant is not None else None)
 

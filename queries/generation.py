@@ -1,8 +1,9 @@
 """Generate text, steered or not: the same call, the same seed, the same text.
 
-1. Tokenise each prompt and pad on the left, without touching the tokenizer. 2. Seed torch, and give its state back
-afterwards. 3. Generate inside `steered`, with every choice made here rather than by the model's own defaults. 4. Cut each
-continuation at its end of sequence.
+1. Tokenise each prompt and pad on the left, without touching the tokenizer.
+2. Seed torch; its state is given back afterwards.
+3. Generate inside `steered`, with every choice made here rather than by the model's own defaults.
+4. Cut each continuation at its end of sequence.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Generation:
     prompt: str
     text: str  # what was added to the prompt
     tokens: list[int]  # ids of what was added, the end of sequence included
-    hooks: list[dict[str, Any]]  # module, calls and positions of every hook in this run of the whole batch; [] unsteered
+    hooks: list[dict[str, Any]]  # module, calls and positions of every hook, for the whole batch; [] unsteered
     seed: int
 
 
@@ -74,7 +75,8 @@ def generate(
     from hooked.load import quiet
     from queries.steering import steered
 
-    config = _config(model, tokenizer, max_new_tokens, temperature, top_p, num_beams, use_cache)
+    with quiet():
+        config = _config(model, tokenizer, max_new_tokens, temperature, top_p, num_beams, use_cache)
     ids, mask = _batch(tokenizer, names, config.pad_token_id, model.get_input_embeddings().weight.device)
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:

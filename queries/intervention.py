@@ -29,7 +29,7 @@ class Intervention:
     """One feature, turned."""
 
     feature: str  # its id
-    dictionary: Dictionary  # the record of its dictionary: says where its direction is written and its encoder reads
+    dictionary: Dictionary = field(repr=False)  # the record: says where its rows are written and its encoder reads
     index: int  # its row there
     mode: str  # add, suppress, clamp or ablate
     strength: Strength | None  # add: s or a share; suppress: r; clamp: the activation to hold; ablate: None

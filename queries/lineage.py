@@ -1,15 +1,15 @@
 """The flow graph of a feature (paper §3.4, App. B, E).
 
-1. Back: from a residual feature to its k best matches in the residual dictionary before it, and on from there, as long as the
-   similarity reaches `min_res`.
+1. Back: from a residual feature to its k best matches in the residual dictionary before it, and on from there, as long
+   as the similarity reaches `min_res`.
 2. Forward: to the residual features of the next dictionary that it matches best, seen from the earlier one
    (`forward_rank`), cut likewise.
-3. At every residual feature on the way: its k best matches among the MLP and the attention features of its own layer, where
-   they reach `min_module`.
+3. At every residual feature on the way: its k best matches among the MLP and the attention features of its own layer,
+   where they reach `min_module`.
 
 A seed in mlp or att starts forward: to the residual features of its layer that it matches best, then as in 2 and 3.
-One statement a feature: both engines answer it by index in about 0.1 ms, where one variable-length pattern over the whole
-walk takes 60 to 250 ms in the embedded store and is exponential in k.
+One statement a feature: the embedded store answers it by index in about 0.1 ms, where one variable-length pattern over
+the whole walk takes it 60 to 250 ms, and time exponential in k.
 """
 
 from __future__ import annotations
@@ -98,14 +98,18 @@ def lineage(
 ) -> Lineage:
     """The flow graph of a feature.
 
-    back, forward: most steps from one residual dictionary to the next (None: all the way). min_res, min_module: smallest
-    cosine of a residual step and of a module's match, or "floor": the noise floor of each pair of dictionaries.
-    k: matches followed in each dictionary, up to the atlas's own k.
-    Raises UnknownFeature; QueryError where k or a number of steps is out of range or a pair has no noise floor.
+    back, forward: most steps from one residual dictionary to the next (None: all the way).
+    min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
+    pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k.
+    Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
+    floor.
     """
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
+    for threshold in (min_res, min_module):
+        if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
+            raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
     walk = _Walk(atlas, k, _cut(atlas, min_res, min_module))
     seed = walk.start(feature)
     if seed.site == RES:

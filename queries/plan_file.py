@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError
+from queries.intervention import Intervention
 from queries.plan import SteeringPlan
 from queries.plan_parts import interventions_of
 from queries.schedule import Strength
@@ -44,18 +45,16 @@ def save_plan(plan: SteeringPlan, path: Path) -> None:
 def load_plan(path: Path, atlas: Atlas) -> SteeringPlan:
     """Read a plan and look its rows up; raises PlanError or UnknownFeature."""
     entries = _entries(path)
-    made = []
+    made: list[Intervention] = []
     for entry in entries:
         record, index = atlas.locate(entry["feature"])
         if record.rows_sha256 != entry["rows_sha256"]:
             raise PlanError(
-                f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from this atlas"
+                f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from it"
             )
         strength = None if entry["strength"] is None else Strength.of(entry["strength"])
         found = {entry["feature"]: (record, index)}
-        made.extend(
-            interventions_of(atlas, found, {entry["feature"]: strength}, entry["mode"], entry["positions"])
-        )
+        made.extend(interventions_of(atlas, found, {entry["feature"]: strength}, entry["mode"], entry["positions"]))
     return SteeringPlan(tuple(made))
 
 

@@ -54,9 +54,7 @@ def query_features(rows: list[dict[str, Any]]) -> dict[str, Given]:
     return features
 
 
-def keep(
-    found: Mapping[str, tuple[Dictionary, int]], layers: str | None, sites: Iterable[str] | None
-) -> list[str]:
+def keep(found: Mapping[str, tuple[Dictionary, int]], layers: str | None, sites: Iterable[str] | None) -> list[str]:
     """Features in the selected layers and sites; raises PlanError where there are none."""
     chosen = SITES if sites is None else tuple(sites)
     for site in chosen:
@@ -70,9 +68,7 @@ def keep(
     return kept
 
 
-def own_strength(
-    feature: str, own: Given, shared: Given, mode: str
-) -> Strength | None:
+def own_strength(feature: str, own: Given, shared: Given, mode: str) -> Strength | None:
     """A feature's strength before the schedule; raises PlanError where it needs one and has none."""
     chosen = shared if own is None else own
     if mode == ABLATE:

@@ -1,9 +1,11 @@
 """Which positions a forward pass covers: counted from the sequence's start, without padding.
 
-Under KV-cache decoding a pass sees one token, without a cache the whole sequence again; steering must be the same. A pass
-that starts a sequence is its prompt, unless its length is given. Later passes of one token are generated, later passes of
-several tokens (a prompt in chunks, a next turn) belong to the prompt again. Without a cache, a pass that repeats the prompt
-and is one token longer than the pass before continues it.
+Under KV-cache decoding a pass sees one token, without a cache the whole sequence again; steering must be the same.
+Unless the prompt's length is given:
+
+- A pass that starts a sequence is its prompt.
+- Later passes of one token are generated; of several tokens (a prompt in chunks, a next turn), they are prompt again.
+- Without a cache, a pass that repeats the prompt and is one token longer than the pass before continues it.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Passes:
         if tokens is None:
             tokens = given.get("inputs_embeds")
         if tokens is None:
-            raise ModelError("the model was called with neither input_ids nor inputs_embeds: positions cannot be counted")
+            raise ModelError("the model was called without input_ids and inputs_embeds: positions cannot be counted")
         batch, length = tokens.shape[:2]
         start = cached_length(given.get("past_key_values"))
         cut = self._cut(tokens, start, length) if self._split else length
@@ -121,8 +123,8 @@ def cached_length(cache: Any) -> int:
 def real_positions(mask: Any, start: int, length: int) -> torch.Tensor | None:
     """bool [batch, length], False at padding, from the attention mask of a pass; None where there is no padding.
 
-    A mask is [batch, columns], or already expanded to [batch, 1, queries, columns], alone or one for each kind of layer:
-    then a column is padding where the last query cannot see it.
+    A mask is [batch, columns], or already expanded to [batch, 1, queries, columns], alone or one for each kind of
+    layer: then a column is padding where the last query cannot see it.
     """
     if isinstance(mask, Mapping):
         mask = mask.get("full_attention", next(iter(mask.values()), None))

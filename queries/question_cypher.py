@@ -1,9 +1,9 @@
 """The named questions as Cypher, one constant each; what every one means stands in `queries.questions`.
 
 Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
-variable-length patterns prune by an inline property map (so a walk along best matches stays linear in its length), end at
-30 hops, and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. The names are those of `atlas.schema`; a
-test holds them to it.
+variable-length patterns prune by an inline property map, so that a walk along best matches stays linear in its length;
+they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. The names are those of
+`atlas.schema`: a test holds them to it.
 """
 
 BORN_HERE = """
@@ -11,8 +11,7 @@ MATCH (f:Feature)
 WHERE f.lifecycle = 'appears' AND coalesce($layer, f.layer) = f.layer
 RETURN f.id AS feature, f.layer AS layer, f.origin AS origin, f.s_res AS s_res, f.s_mlp AS s_mlp, f.s_att AS s_att,
        coalesce(f.label, f.fires_on, f.promotes) AS label
-ORDER BY CASE WHEN coalesce(s_mlp, 0.0) > coalesce(s_att, 0.0) THEN coalesce(s_mlp, 0.0) ELSE coalesce(s_att, 0.0) END DESC,
-         feature
+ORDER BY CASE WHEN coalesce(s_mlp, 0.0) > coalesce(s_att, 0.0) THEN s_mlp ELSE s_att END DESC, feature
 LIMIT $limit
 """
 
@@ -31,26 +30,28 @@ WHERE NOT EXISTS {
   MATCH (c:Feature)-[u:FROM_RES {rank: 0, forward_rank: 0}]->(b) WHERE u.similarity >= $min_similarity
 }
 MATCH p = (b)-[:FROM_RES*1..30 {rank: 0, forward_rank: 0}]->(a:Feature)
-WHERE NOT EXISTS {
-  MATCH (a)-[v:FROM_RES {rank: 0, forward_rank: 0}]->(d:Feature) WHERE v.similarity >= $min_similarity
-}
 UNWIND relationships(p) AS r
-WITH b, a, length(p) AS steps, min(r.similarity) AS weakest
+WITH b.id AS last, b.layer AS to_layer, coalesce(b.label, b.fires_on, b.promotes) AS label, a.id AS first,
+     length(p) AS steps, min(r.similarity) AS weakest
 WHERE weakest >= $min_similarity
-RETURN a.id AS first, b.id AS last, a.layer AS from_layer, b.layer AS to_layer, steps, weakest,
-       coalesce(b.label, b.fires_on, b.promotes) AS label
+MATCH (root:Feature {id: first})
+WHERE NOT EXISTS {
+  MATCH (root)-[v:FROM_RES {rank: 0, forward_rank: 0}]->(d:Feature) WHERE v.similarity >= $min_similarity
+}
+RETURN first, last, root.layer AS from_layer, to_layer, steps, weakest, label
 ORDER BY steps DESC, weakest DESC, last, first
 LIMIT $limit
 """
 
 PATH = """
 OPTIONAL MATCH (b:Feature {id: $later})-[:FROM_RES*0..30 {rank: 0}]->(x:Feature)
-               -[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(y:Feature)-[:FROM_RES*0..30 {rank: 0}]->(a:Feature {id: $earlier})
+               -[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(y:Feature)
+               -[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]->(a:Feature {id: $earlier})
 WITH collect({along: 'rank', depth: x.depth, source: x.id, target: y.id, similarity: r.similarity, rank: r.rank,
               forward_rank: r.forward_rank}) AS back
 OPTIONAL MATCH (b:Feature {id: $later})-[:FROM_RES*0..30 {forward_rank: 0}]->(x:Feature)
                -[r:FROM_RES|FROM_MLP|FROM_ATT {forward_rank: 0}]->(y:Feature)
-               -[:FROM_RES*0..30 {forward_rank: 0}]->(a:Feature {id: $earlier})
+               -[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {forward_rank: 0}]->(a:Feature {id: $earlier})
 WITH back, collect({along: 'forward_rank', depth: x.depth, source: x.id, target: y.id, similarity: r.similarity,
                     rank: r.rank, forward_rank: r.forward_rank}) AS ahead
 UNWIND back + ahead AS step
@@ -145,7 +146,8 @@ LIMIT $limit
 TWINS = """
 MATCH (b:Feature)-[r:FROM_RES {rank: 0, forward_rank: 0}]->(a:Feature)
 WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
-RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, coalesce(b.label, b.fires_on, b.promotes) AS later_label,
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity,
+       coalesce(b.label, b.fires_on, b.promotes) AS later_label,
        coalesce(a.label, a.fires_on, a.promotes) AS earlier_label
 ORDER BY similarity DESC, later, earlier
 LIMIT $limit

@@ -60,7 +60,7 @@ class Site:
         if cut in (0, now.length):
             return self._part(slice(0, now.length), cut == 0, hidden, before, now, read)
         parts = (
-            self._part(columns, generated, hidden[:, columns], before, now, read)
+            self._part(columns, bool(generated), hidden[:, columns], before, now, read)
             for generated, columns in enumerate((slice(0, cut), slice(cut, now.length)))
         )
         return torch.cat(tuple(parts), dim=1)
@@ -72,7 +72,7 @@ class Site:
         edit = self.generated if generated else self.prompt
         if edit is None:
             return hidden
-        key = (bool(generated), hidden.device, hidden.dtype)
+        key = (generated, hidden.device, hidden.dtype)
         if key not in self._moved:
             self._moved[key] = edit.on(hidden.device, hidden.dtype)
         own = (self.point.name, self.point.side)
@@ -90,5 +90,7 @@ class Site:
     def _alone(self, hidden: torch.Tensor) -> Pass:
         """A pass of a module called on its own, outside the model; raises ModelError where its positions matter."""
         if self.split:
-            raise ModelError(f"{self.point.name} was called outside the model: prompt and generated positions are unknown")
+            raise ModelError(
+                f"{self.point.name} was called outside the model: prompt and generated positions are unknown"
+            )
         return Pass(hidden.shape[0], hidden.shape[1], hidden.shape[1], None)

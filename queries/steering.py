@@ -1,8 +1,9 @@
 """Apply a plan to a Hugging Face model: `with steered(model, plan): …`. Hooks are gone afterwards, whatever happens.
 
-1. Resolve every intervention to a module of this model. 2. Follow the model's passes, so that positions count from the
-sequence's start and padding is known. 3. At each module, add the change that the edit there computes. 4. At the end, see
-that every hook fired.
+1. Resolve every intervention to a module of this model.
+2. Follow the model's passes, so that positions count from the sequence's start and padding is known.
+3. At each module, add the change that the edit there computes.
+4. At the end, see that every hook fired.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ class Record:
     @property
     def hooks(self) -> list[dict[str, Any]]:
         """`{"module", "calls", "positions"}` of every steered module, in the order of the forward pass."""
-        return [
-            {"module": site.point.name, "calls": site.calls, "positions": site.positions} for site in self.sites
-        ]
+        return [{"module": site.point.name, "calls": site.calls, "positions": site.positions} for site in self.sites]
 
     def check(self) -> None:
         """Raises HookNotFired where the model ran and a hook did not; warns where the model did not run."""
@@ -48,7 +47,7 @@ class Record:
         if silent:
             fired = ", ".join(site.point.name for site in self.sites if site.calls) or "none"
             raise HookNotFired(
-                f"nothing was steered at {', '.join(silent)}: the model ran {self.passes.seen} times without calling it "
+                f"nothing was steered at {', '.join(silent)}: it ran {self.passes.seen} times without calling it "
                 f"(hooks that fired: {fired}); is it the model whose dictionary this is?"
             )
 
@@ -127,7 +126,7 @@ def _sites(model: Any, plan: SteeringPlan) -> tuple[list[Site], list[HookPoint]]
 def _check_width(model: Any, plan: SteeringPlan) -> None:
     """Raises ModelError where the plan's directions do not fit the model's residual stream."""
     config = getattr(model, "config", None)
-    width = getattr(config.get_text_config(), "hidden_size", None) if hasattr(config, "get_text_config") else None
+    width = getattr(config.get_text_config(), "hidden_size", None) if config is not None else None
     wanted = plan.interventions[0].dictionary.d_model
     if width is not None and width != wanted:
         raise ModelError(

@@ -19,8 +19,9 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\ud800-\ud
 def tree(graph: Lineage) -> str:
     """The graph from its earliest to its latest feature, a line each, at most WIDTH columns wide.
 
-    The line that leads through the best residual matches is drawn at the left; what is written into it or branches off hangs
-    on it. The similarity is that with the feature one step nearer to the seed, named where it is not on that line.
+    The line that leads through the best residual matches is drawn at the left; what is written into it or branches off
+    hangs on it. The similarity is that with the feature one step nearer to the seed, named where it is not on that
+    line.
     """
     links = _links(graph)
     trunk = _trunk(graph, links)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
 
-from ingest.candidates import Floats
+from ingest.blocks import Floats
 from ingest.floor import noise_floor
 from ingest.matching import match
 
@@ -26,7 +27,8 @@ QUICK = {(2048, 576): (5, 1.6)}
 def dictionary(n: int, d: int, rng: np.random.Generator) -> Floats:
     """Random unit rows, float32 [n, d]."""
     rows = rng.standard_normal((n, d), dtype=np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def planted(n: int, d: int) -> tuple[Floats, Floats]:
@@ -49,36 +51,48 @@ def seconds(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[st
     return taken
 
 
-def main() -> None:
+def compare(n: int, d: int, rounds: int, limit: float) -> None:
+    """Measure one pair and print its line."""
     import faiss
-    import torch
 
+    later, earlier = planted(n, d)
+    index = faiss.IndexFlatIP(d)
+    index.add(earlier)
+    contenders: dict[str, Callable[[], object]] = {
+        "match": partial(match, later, earlier, K),
+        "knn": partial(faiss.knn, later, earlier, K, metric=faiss.METRIC_INNER_PRODUCT),
+        "flat": partial(index.search, later, K),
+        "floor": partial(noise_floor, later, earlier),
+    }
+    seconds(contenders, 1)  # threads start, memory is mapped
+    taken = seconds(contenders, rounds)
+
+    def ratio(name: str, base: str) -> float:
+        return median(x / y for x, y in zip(taken[name], taken[base], strict=True))
+
+    print(
+        f"{n:,}² × {d:,}: matching, both directions, {median(taken['match']):.2f} s"
+        f" = {ratio('match', 'knn'):.2f} × faiss.knn (at most {limit})"
+        f" = {ratio('match', 'flat'):.2f} × IndexFlatIP.search, one direction each;"
+        f" noise floor {ratio('floor', 'match'):.1%} of the matching",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Read the options, measure each pair."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small pair only")
     parser.add_argument("--rounds", type=int, help="rounds a pair")
     args = parser.parse_args()
-    print(f"faiss {faiss.__version__} ({faiss.omp_get_max_threads()} threads), torch {torch.__version__} ", end="")
-    print(f"({torch.get_num_threads()} threads), k = {K}")
+
+    import faiss
+    import torch
+
+    threads = f"{faiss.omp_get_max_threads()} threads), torch {torch.__version__} ({torch.get_num_threads()} threads)"
+    print(f"faiss {faiss.__version__} ({threads}, k = {K}")
     for (n, d), (rounds, limit) in (QUICK if args.quick else CASES).items():
-        later, earlier = planted(n, d)
-        index = faiss.IndexFlatIP(d)
-        index.add(earlier)
-        contenders = {
-            "match": lambda b=later, a=earlier: match(b, a, K),
-            "knn": lambda b=later, a=earlier: faiss.knn(b, a, K, metric=faiss.METRIC_INNER_PRODUCT),
-            "flat": lambda b=later, index=index: index.search(b, K),
-            "floor": lambda b=later, a=earlier: noise_floor(b, a),
-        }
-        seconds(contenders, 1)  # threads start, memory is mapped
-        taken = seconds(contenders, args.rounds or rounds)
-
-        def ratio(name: str, base: str, taken: dict[str, list[float]] = taken) -> float:
-            return median(x / y for x, y in zip(taken[name], taken[base], strict=True))
-
-        print(f"{n:,}² × {d}: matching, both directions, {median(taken['match']):.2f} s", end="")
-        print(f" = {ratio('match', 'knn'):.2f} × faiss.knn (at most {limit})", end="")
-        print(f" = {ratio('match', 'flat'):.2f} × IndexFlatIP.search, one direction each;", end="")
-        print(f" noise floor {ratio('floor', 'match'):.1%} of the matching", flush=True)
+        compare(n, d, args.rounds or rounds, limit)
 
 
 if __name__ == "__main__":

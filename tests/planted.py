@@ -18,10 +18,12 @@ import pyarrow as pa
 from atlas import schema
 from atlas.dictionary import Dictionary
 from atlas.features import ATT, MLP, RES, depth, dictionary_id, feature_id
+from atlas.ladybug import LadybugStore
+from atlas.manifest import Manifest
 from atlas.store import Batch
 
 MIN_RES, MIN_MODULE = 0.5, 0.25
-WORDS = "war army peace king queen sheep wool rain drought film comedy god saint sea ship cat catalogue".split()
+WORDS = ("war", "army", "peace", "king", "sheep", "wool", "rain", "drought", "film", "god", "saint", "cat", "catalogue")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Planted:
         rank, forward = _ranks(cosine, self.k), _ranks(cosine.T, self.k).T
         i, j = np.nonzero(((rank >= 0) | (forward >= 0)) & (cosine > 0))
         gap = b.layer - a.layer
-        floor = round(0.3 + 0.01 * len(self.pairs) % 0.2, 3)  # pairs differ, so that a floor is seen to be the pair's own
+        floor = round(0.3 + 0.01 * len(self.pairs) % 0.2, 3)  # another for every pair
         self.pairs.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j]))
         alive_b, alive_a = rows_b.any(1), rows_a.any(1)
         self.columns[b.id][f"s_{a.site}"] = [
@@ -96,7 +98,7 @@ class Planted:
         return rows
 
     def edge_rows(self) -> list[dict[str, Any]]:
-        """Every edge between features as a dict: source (later), target, type and its properties, null ranks as None."""
+        """Every edge between features as a dict: source (later), target, type, properties, floor of the pair."""
         rows = []
         for pair in self.pairs:
             for n in range(len(pair.b)):
@@ -154,27 +156,28 @@ class Planted:
 
     def at(self, folder: Path) -> Path:
         """Write the atlas folder: graph, records and manifest, without decoder rows."""
-        from atlas.ladybug import LadybugStore
-        from atlas.manifest import Manifest
-
-        folder.mkdir(parents=True, exist_ok=True)
+        store = LadybugStore(folder / "graph", None)
         for record in self.dictionaries:
             place = folder / "dictionaries" / record.id
             place.mkdir(parents=True)
             record.save(place)
-        raise NotImplementedError(LadybugStore, Manifest)
+        state = store.publish(self)
+        names = tuple(record.id for record in self.dictionaries)
+        Manifest(names, k=self.k, state=state, fingerprint=store.fingerprint(state)).save(folder)
+        return folder
 
 
 def _residual(rng: np.random.Generator, before: np.ndarray | None, att: np.ndarray, mlp: np.ndarray) -> np.ndarray:
-    """Unit rows [size, width]: persisting, persisting and written by the MLP, written by a module, or new."""
+    """Unit rows [size, width]: persisting, also written by the MLP, made by a module, merged, or new."""
     size, width = mlp.shape
     new = rng.normal(size=(size, width)) / np.sqrt(width)
     if before is None:
         return _unit(new)
-    kind = rng.choice(5, size, p=[0.45, 0.2, 0.1, 0.1, 0.15])[:, None]
-    old = before[rng.permutation(size)]
+    kind = rng.choice(6, size, p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.15])[:, None]
+    old, other = before[rng.integers(0, size - 1, (2, size))]
     noise = new * rng.uniform(0.1, 0.9, size=(size, 1))
-    return _unit(np.select([kind == 0, kind == 1, kind == 2, kind == 3], [old + noise, old + 0.7 * mlp + noise, mlp + noise, att + noise], new))
+    made = [old + noise, old + 0.7 * mlp + noise, mlp + noise, att + noise, old + other]
+    return _unit(np.select([kind == number for number in range(5)], made, new))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -219,7 +222,8 @@ def _columns(rng: np.random.Generator, record: Dictionary, rows: np.ndarray) -> 
     for i in range(size):
         words = [str(word) for word in rng.choice(WORDS, 4, replace=False)]
         if i % 3:
-            columns["fires_on"][i], columns["promotes"][i] = ", ".join(words[:2]), ", ".join(w.title() for w in words[2:])
+            columns["fires_on"][i] = ", ".join(words[:2])
+            columns["promotes"][i] = ", ".join(word.title() for word in words[2:])
             columns["frequency"][i] = float(rng.uniform(0, 0.1))
             columns["max_activation"][i] = round(float(rng.uniform(0, 40)), 1)
         if i % 3 == 2:
@@ -235,14 +239,11 @@ def _classify(columns: dict[str, Any], record: Dictionary, first: int) -> None:
         if columns["dead"][i]:
             continue
         scores = {site: columns[f"s_{site}"][i] or 0.0 for site in (RES, MLP, ATT)}
-        kept = scores[RES] >= MIN_RES
-        written = max(scores[MLP], scores[ATT]) >= MIN_MODULE
-        if record.layer == first:
-            columns["lifecycle"][i] = "start"
-        else:
-            columns["lifecycle"][i] = ("transforms" if written else "persists") if kept else "appears" if written else "unexplained"
-        best = max(scores, key=lambda site: scores[site])
-        columns["origin"][i] = best if scores[best] >= (MIN_RES if best == RES else MIN_MODULE) else "none"
+        reached = {site for site in scores if scores[site] >= (MIN_RES if site == RES else MIN_MODULE)}
+        kept, written = RES in reached, bool(reached - {RES})
+        cases = {(1, 0): "persists", (1, 1): "transforms", (0, 1): "appears", (0, 0): "unexplained"}
+        columns["lifecycle"][i] = "start" if record.layer == first else cases[kept, written]
+        columns["origin"][i] = max(reached, key=lambda site: scores[site], default="none")
         following = columns["s_next"][i]
         columns["vanishes"][i] = None if following is None else following < MIN_RES
 
@@ -255,7 +256,12 @@ def _properties(label: str) -> dict[str, str]:
     return next(table for table in schema.NODES if table.label == label).properties
 
 
-_ARROW = {schema.STRING: pa.string(), schema.INTEGER: pa.int64(), schema.FLOAT: pa.float64(), schema.BOOLEAN: pa.bool_()}
+_ARROW = {
+    schema.STRING: pa.string(),
+    schema.INTEGER: pa.int64(),
+    schema.FLOAT: pa.float64(),
+    schema.BOOLEAN: pa.bool_(),
+}
 
 
 def _table(label: str, columns: dict[str, Any]) -> pa.Table:

@@ -76,7 +76,9 @@ class PlantedGraph:
         pairs = [(layer, layer - 1) for layer in range(1, self.layers)]
         if type_ == MATCHED:
             later, earlier = ([self.dictionary(layer) for layer in side] for side in zip(*pairs, strict=True))
-            yield Batch(type_, "pairs", table(columns, {"later": later, "earlier": earlier, "floor": [0.1] * len(pairs)}))
+            yield Batch(
+                type_, "pairs", table(columns, {"later": later, "earlier": earlier, "floor": [0.1] * len(pairs)})
+            )
         elif type_ == "FROM_RES":
             for number, (layer, before) in enumerate(pairs):
                 if number == self.edges_before_failure:

@@ -18,9 +18,9 @@ from atlas import open_atlas
 from atlas.errors import IngestError
 from hooked.load import load_model
 from ingest import ingest
-from ingest.activations import read_text
 from ingest.label_job import label_atlas
 from ingest.promoted import promoted
+from ingest.text import read_text
 
 MODEL = "smollm2-135m-instruct"
 BUNDLE = Path(__file__).parent.parent / "ingest" / "bundle" / "smollm2-135m"
@@ -28,7 +28,10 @@ TEXT = (
     "The war began in spring, and the army crossed the river before the harvest. Farmers hid their sheep in the hills.\n"
     "After the war the soldiers came home; the film about the war was shown in every village of the valley. "
 ) * 8
-RES, ATT = sorted(path.name for path in BUNDLE.glob("*resid_post"))[0], sorted(path.name for path in BUNDLE.glob("*attn_out"))[0]
+RES, ATT = (
+    sorted(path.name for path in BUNDLE.glob("*resid_post"))[0],
+    sorted(path.name for path in BUNDLE.glob("*attn_out"))[0],
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,9 @@ def by_hand(model: Any, tokenizer: Any, folder: str, module: str) -> torch.Tenso
     return torch.where(before > tensors["threshold"], before.relu(), 0.0)
 
 
-def test_figures_on_text_are_those_of_the_model_run_by_hand(model: tuple[Any, Any], atlas: Path, tmp_path: Path) -> None:
+def test_figures_on_text_are_those_of_the_model_run_by_hand(
+    model: tuple[Any, Any], atlas: Path, tmp_path: Path
+) -> None:
     (tmp_path / "t.txt").write_text(TEXT)
     counts = label_atlas(atlas, texts=[tmp_path / "t.txt"], batch=3)
     layer = int(RES.split(".")[1])
@@ -71,7 +76,8 @@ def test_figures_on_text_are_those_of_the_model_run_by_hand(model: tuple[Any, An
         ):
             reference = by_hand(*model, folder, module)
             rows = opened.read(
-                "MATCH (f:Feature {dictionary: $d}) RETURN f.frequency AS n, f.max_activation AS m ORDER BY f.index", d=id_
+                "MATCH (f:Feature {dictionary: $d}) RETURN f.frequency AS n, f.max_activation AS m ORDER BY f.index",
+                d=id_,
             )
             fires = (reference > 0).sum(0).numpy()
             # Rounding may push a handful of activations across their threshold; none of 2,048 features by more than 2.
@@ -85,9 +91,11 @@ def test_figures_on_text_are_those_of_the_model_run_by_hand(model: tuple[Any, An
 
 
 def test_words_are_whole_and_offsets_are_the_text_s(model: tuple[Any, Any], tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("Überraschung")
+    (tmp_path / "a.txt").write_text("Hi, Überraschung")
     text = read_text([tmp_path / "a.txt"], model[1])
-    assert text.text == "Überraschung" and text.starts[0] == 0 and text.ends[-1] == len(text.text)
+    # Several tokens make the long word; each knows the whole of it, and its offsets are the text's.
+    assert len(text.ids) > 3
+    assert [text.text[a:b] for a, b in text.words[[0, 1, -2, -1]]] == ["Hi", ",", "Überraschung", "Überraschung"]
     (tmp_path / "b.txt").write_text("")
     with pytest.raises(IngestError, match="no text"):
         read_text([tmp_path / "b.txt"], model[1])
@@ -131,7 +139,9 @@ def test_imported_labels_join_on_the_id_and_keep_what_was_there(atlas: Path, tmp
     pq.write_table(table, tmp_path / "mine.parquet")
     assert label_atlas(atlas, imports=[str(tmp_path / "mine.parquet")]) == {"imported": 1}
     with open_atlas(atlas) as opened:
-        found = opened.read("MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN f.index AS i, f.label AS l, f.fires_on AS t ORDER BY i")
+        found = opened.read(
+            "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN f.index AS i, f.label AS l, f.fires_on AS t ORDER BY i"
+        )
     assert found == [
         {"i": 2, "l": "rivers", "t": "river, delta"},
         {"i": 10, "l": "wars of succession", "t": None},
@@ -139,7 +149,9 @@ def test_imported_labels_join_on_the_id_and_keep_what_was_there(atlas: Path, tmp
 
 
 def test_labels_that_fit_nothing_are_refused(atlas: Path, tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_text('{"modelId": "gpt2-small", "layer": "1-res-jb", "index": "2", "description": "x"}\n')
+    (tmp_path / "x.jsonl").write_text(
+        '{"modelId": "gpt2-small", "layer": "1-res-jb", "index": "2", "description": "x"}\n'
+    )
     for source, message in ((tmp_path / "x.jsonl", "gpt2-small/1-res-jb"), (tmp_path / "none", "does not exist")):
         with pytest.raises(IngestError, match=message):
             label_atlas(atlas, imports=[str(source)])

@@ -36,7 +36,10 @@ def plan(positions: str = "all", mode: str = "add", strength: Any = 4) -> Steeri
     res = planted.planted_dictionary("blocks.1.hook_resid_post")
     mlp = planted.planted_dictionary("blocks.2.hook_mlp_out", seed=1)
     return SteeringPlan(
-        (planted.intervention(res, 7, mode, strength, positions), planted.intervention(mlp, 3, mode, strength, positions))
+        (
+            planted.intervention(res, 7, mode, strength, positions),
+            planted.intervention(mlp, 3, mode, strength, positions),
+        )
     )
 
 
@@ -75,7 +78,9 @@ def test_tokens_equal_a_loop_with_a_hook_by_hand(model: Any, tokenizer: Any) -> 
     expected: list[int] = []
     with torch.no_grad():
         while len(expected) < 10 and expected[-1:] != [0]:
-            expected.append(int(model(input_ids=torch.cat([ids, torch.tensor([expected])], 1).long()).logits[0, -1].argmax()))
+            expected.append(
+                int(model(input_ids=torch.cat([ids, torch.tensor([expected])], 1).long()).logits[0, -1].argmax())
+            )
     handle.remove()
     made = SteeringPlan((planted.intervention(dictionary, 7, "add", 4),))
     assert generate(model, tokenizer, [PROMPTS[0]], made, max_new_tokens=10)[0].tokens == expected

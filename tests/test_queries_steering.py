@@ -286,7 +286,9 @@ def test_padding_is_never_steered_or_counted(llama: Any) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_no_hook_is_left_and_the_error_is_the_users(llama: Any, error: type[BaseException]) -> None:
-    each = planted.intervention(planted.planted_dictionary("blocks.1.attn.hook_z", d_in=48, mapped="o_proj"), 1, "clamp", 1)
+    each = planted.intervention(
+        planted.planted_dictionary("blocks.1.attn.hook_z", d_in=48, mapped="o_proj"), 1, "clamp", 1
+    )
     with pytest.raises(error, match="mine"), steered(llama, plan_of(each)):
         assert hooks_left(llama) > 0
         llama(input_ids=tokens())
@@ -314,10 +316,10 @@ def test_a_hook_that_never_fires_is_an_error(llama: Any) -> None:
     each = planted.intervention(planted.planted_dictionary("blocks.1.hook_resid_post"), 1, "add", 1)
     other = tiny.tiny_model("llama")
     blocks = other.model.layers
-    with pytest.raises(HookNotFired, match=r"model\.layers\.1.*never|nothing was steered at model\.layers\.1"):
-        with torch.no_grad(), steered(other, plan_of(each)):
-            other.model.layers = torch.nn.ModuleList([blocks[0], blocks[2]])  # the model no longer runs block 1
-            other(input_ids=tokens(), use_cache=False)
+    expected = pytest.raises(HookNotFired, match=r"nothing was steered at model\.layers\.1")
+    with expected, torch.no_grad(), steered(other, plan_of(each)):
+        other.model.layers = torch.nn.ModuleList([blocks[0], blocks[2]])  # the model no longer runs block 1
+        other(input_ids=tokens(), use_cache=False)
     assert hooks_left(other) == 0
     with pytest.warns(UserWarning, match="not called"), steered(llama, plan_of(each)):
         pass
@@ -328,9 +330,9 @@ def test_errors_name_the_modules_that_there_are(llama: Any) -> None:
     with pytest.raises(ModelError, match="layer 9, but the model has layers 0 to 3"), steered(llama, plan_of(deep)):
         pass
     wide = planted.intervention(planted.planted_dictionary("blocks.1.hook_resid_post", d_model=40), 1, "add", 1)
-    with pytest.raises(ModelError, match="d_model 40.*width 32"), steered(llama, plan_of(wide)):
+    with pytest.raises(ModelError, match=r"d_model 40.*width 32"), steered(llama, plan_of(wide)):
         pass
-    with pytest.raises(ModelError, match="no config"), steered("llama", plan_of(deep)):
+    with pytest.raises(ModelError, match="not a Hugging Face model"), steered("llama", plan_of(deep)):
         pass
 
 
@@ -341,7 +343,9 @@ def test_a_block_called_on_its_own_is_steered(llama: Any) -> None:
         steered_out = llama.model.layers[1].mlp(hidden)
         llama(input_ids=tokens())
     with torch.no_grad():
-        torch.testing.assert_close(steered_out, llama.model.layers[1].mlp(hidden) + 2 * torch.from_numpy(dictionary[1].decoder[0]))
+        torch.testing.assert_close(
+            steered_out, llama.model.layers[1].mlp(hidden) + 2 * torch.from_numpy(dictionary[1].decoder[0])
+        )
     part = planted.intervention(dictionary, 0, "add", 2, "prompt")
     with pytest.raises(ModelError, match="outside the model"), steered(llama, plan_of(part)):
         llama.model.layers[1].mlp(hidden)
@@ -361,7 +365,9 @@ def test_multimodal_and_wrapped_models_are_steered() -> None:
             self.inner, self.config = inner, inner.config
 
     wrapped = Wrapper(tiny.tiny_model("qwen3"))
-    each = planted.intervention(planted.planted_dictionary("blocks.1.hook_mlp_out", hf_hook_name="model.layers.1.mlp.output"), 5, "add", 3)
+    each = planted.intervention(
+        planted.planted_dictionary("blocks.1.hook_mlp_out", hf_hook_name="model.layers.1.mlp.output"), 5, "add", 3
+    )
     with torch.no_grad(), steered(wrapped, plan_of(each)) as record:
         wrapped.inner(input_ids=tokens())
     assert record.hooks == [{"module": "inner.model.layers.1.mlp", "calls": 1, "positions": 7}]

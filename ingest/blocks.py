@@ -1,0 +1,86 @@
+"""Unit rows read block by block from where they lie, so that a dictionary need not fit in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.errors import IngestError
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+CPU_BLOCK = 4096  # rows; two blocks give 64 MB of products: large enough for a GEMM's full speed
+_UNIT = 1e-3  # how far a row's squared length may be from 1
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """A dictionary's decoder rows, read block by block; dead rows read as zero."""
+
+    array: Floats  # [n, d], unit rows, possibly memory-mapped
+    alive: Mask  # [n], False where a row is masked, zero or not finite
+
+    @classmethod
+    def of(cls, array: Floats, alive: Mask | None = None) -> UnitRows:
+        """Checks `array` [n, d] in one pass.
+
+        Raises IngestError where it is no matrix, `alive` does not fit it, or a living row has not unit length.
+        """
+        if array.ndim != 2:
+            raise IngestError(f"decoder rows must be a matrix [n, d], not of shape {array.shape}")
+        if alive is not None and alive.shape != array.shape[:1]:
+            raise IngestError(f"a mask of shape {alive.shape} does not fit decoder rows of shape {array.shape}")
+        squares = np.zeros(len(array), np.float32)
+        with np.errstate(all="ignore"):  # rows that overflow are dead
+            for low, high in spans(len(array), CPU_BLOCK):
+                block = np.asarray(array[low:high], dtype=np.float32)
+                squares[low:high] = np.einsum("ij,ij->i", block, block)
+        living = np.isfinite(squares) & (squares > 0)
+        if alive is not None:
+            living &= alive
+        odd = np.flatnonzero(living & (np.abs(squares - 1) > _UNIT))
+        if len(odd):
+            row = int(odd[0])
+            raise IngestError(
+                f"decoder rows must have unit length; row {row} has length {squares[row] ** 0.5:.4g}: normalise them first"
+            )
+        return cls(array, living)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def block(self, low: int, high: int) -> Floats:
+        """Rows low … high − 1, float32 [high − low, d]; no copy where all are alive."""
+        rows = np.ascontiguousarray(self.array[low:high], dtype=np.float32)
+        alive = self.alive[low:high]
+        return rows if alive.all() else np.where(alive[:, None], rows, np.float32(0))
+
+    def take(self, index: Ids) -> Floats:
+        """The rows at `index`, float32 [len(index), d]."""
+        rows: Floats = np.asarray(self.array[index], dtype=np.float32)
+        rows[~self.alive[index]] = 0
+        return rows
+
+
+def spans(n: int, step: int) -> Iterator[tuple[int, int]]:
+    """[0, n) cut into pieces of `step`."""
+    return ((low, min(low + step, n)) for low in range(0, n, step))
+
+
+def tensor(array: NDArray[Any]) -> torch.Tensor:
+    """The array as a tensor, sharing its memory; it is only read."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(array)

@@ -1,0 +1,181 @@
+"""Named questions to an atlas: what each asks, its parameters, and how it is answered."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import QueryError
+from atlas.features import ATT, MLP, SITES
+from queries import question_cypher as cypher
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A value that a question can be given."""
+
+    default: Any
+    kind: type  # int, float or str
+    about: str  # one line; where the default is None it says what that means
+    choices: tuple[str, ...] = ()  # the only values, where they are few
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with a name; every row of its answer is flat."""
+
+    name: str
+    about: str  # one line
+    cypher: str  # one statement, the same for every store
+    features: tuple[str, ...] = ()  # parameters that are features; of two, the later one first
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the answer's columns, in order."""
+        result = self.cypher.rpartition("RETURN ")[2].partition("\nORDER BY")[0]
+        return [part.split(" AS ")[-1].strip() for part in re.split(r",(?![^()]*\))", result)]
+
+
+_LAYER = Parameter(None, int, "only this layer; null: all")
+_SITE = Parameter(None, str, "only features of this site; null: all", SITES)
+_MODULE = Parameter(MLP, str, "which module", (MLP, ATT))
+_STRONG = Parameter(0.5, float, "smallest cosine of a step")
+_ANY = Parameter(0.0, float, "smallest cosine of a step")
+_ONE, _TWO = ("feature",), ("later", "earlier")
+
+_ALL = (
+    Question("ancestors", "all that its best matches lead back to", cypher.ANCESTORS, _ONE, {"min_similarity": _ANY}),
+    Question(
+        "descendants",
+        "all later features it leads to, each step the best",
+        cypher.DESCENDANTS,
+        _ONE,
+        {"min_similarity": _ANY},
+    ),
+    Question(
+        "shared-ancestors", "where the lineages of two features meet, nearest first", cypher.SHARED_ANCESTORS, _TWO
+    ),
+    Question(
+        "path", "best matches from one feature to another, edge by edge, followed from either end", cypher.PATH, _TWO
+    ),
+    Question("writes", "residual features that a feature of an MLP or attention writes", cypher.WRITES, _ONE),
+    Question(
+        "born-here",
+        "features that a module made in this layer, strongest first",
+        cypher.BORN_HERE,
+        (),
+        {"layer": _LAYER},
+    ),
+    Question("dies-here", "features that nothing in the next layer continues", cypher.DIES_HERE, (), {"layer": _LAYER}),
+    Question(
+        "longest-lived",
+        "longest chains of mutual best matches, unbroken",
+        cypher.LONGEST_LIVED,
+        (),
+        {"min_similarity": _STRONG},
+    ),
+    Question(
+        "most-transformed",
+        "features that came down the stream and that a module wrote to, most first",
+        cypher.MOST_TRANSFORMED,
+        (),
+        {"layer": _LAYER},
+    ),
+    Question("unexplained", "features that no earlier one is close to", cypher.UNEXPLAINED, (), {"layer": _LAYER}),
+    Question(
+        "written-by", "features that one module writes most", cypher.WRITTEN_BY, (), {"site": _MODULE, "layer": _LAYER}
+    ),
+    Question(
+        "hubs",
+        "earlier features that are the best match of most others",
+        cypher.HUBS,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
+    Question(
+        "twins",
+        "mutual best matches of neighbouring layers",
+        cypher.TWINS,
+        (),
+        {"min_similarity": _ANY, "layer": _LAYER},
+    ),
+    Question(
+        "splits",
+        "features that several features of the next layer come from",
+        cypher.SPLITS,
+        (),
+        {"min_similarity": _STRONG, "layer": _LAYER},
+    ),
+    Question(
+        "merges",
+        "features that several features of the layer before go into",
+        cypher.MERGES,
+        (),
+        {"min_similarity": _STRONG, "layer": _LAYER},
+    ),
+    Question("strongest", "edges of the highest cosine", cypher.STRONGEST, (), {"site": _SITE, "layer": _LAYER}),
+    Question(
+        "orphans",
+        "MLP and attention features that are no residual feature's best match",
+        cypher.ORPHANS,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
+    Question("lifecycle", "how many features persist, transform, appear … by layer and origin", cypher.LIFECYCLE),
+    Question("turnover", "shares of each layer that are kept, born, unexplained, about to vanish", cypher.TURNOVER),
+    Question("above-floor", "share of best matches above the noise floor, by pair of dictionaries", cypher.ABOVE_FLOOR),
+    Question("dead", "dictionaries by their share of dead features", cypher.DEAD),
+)
+QUESTIONS: dict[str, Question] = {question.name: question for question in _ALL}
+
+
+def find_question(name: str) -> Question:
+    """The question of that name; raises QueryError with the closest names."""
+    if name not in QUESTIONS:
+        close = difflib.get_close_matches(name, QUESTIONS, 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(QUESTIONS)}"
+        raise QueryError(f"no question is called {name!r}; {hint}")
+    return QUESTIONS[name]
+
+
+def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> list[dict[str, Any]]:
+    """The rows that answer a named question, in a fixed order.
+
+    features: ids, as many as the question is about; of two, either may come first. limit: most rows.
+    Raises QueryError (no such question, parameter or value, another number of features) or UnknownFeature.
+    """
+    question = find_question(name)
+    if len(features) != len(question.features):
+        count = ("no feature", "one feature", "two features")[len(question.features)]
+        raise QueryError(f"{name} is asked about {count}, not {len(features)}")
+    if limit < 1:
+        raise QueryError("the limit must be at least 1")
+    depths = {feature: atlas.locate(feature)[0].depth for feature in features}
+    ordered = sorted(features, key=lambda feature: -depths[feature])
+    values = {key: parameter.default for key, parameter in question.parameters.items()}
+    values |= {key: _checked(question, key, value) for key, value in parameters.items()}
+    return atlas.read(question.cypher, **dict(zip(question.features, ordered, strict=True)), **values, limit=limit)
+
+
+def _checked(question: Question, key: str, value: Any) -> Any:
+    """The value as the engine takes it; a wrong type would be an engine's error or, worse, no rows."""
+    parameter = question.parameters.get(key)
+    if parameter is None:
+        there = ", ".join(question.parameters) or "no parameters"
+        raise QueryError(f"{question.name} has no parameter {key!r}; it has {there}")
+    if value is None and parameter.default is None:
+        return None
+    kinds = (int, float) if parameter.kind is float else (parameter.kind,)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        names = {int: "a whole number", float: "a number", str: "text"}
+        raise QueryError(f"{key} of {question.name} is {names[parameter.kind]}, not {value!r}")
+    if parameter.choices and value not in parameter.choices:
+        raise QueryError(f"{key} of {question.name} is one of {', '.join(parameter.choices)}, not {value!r}")
+    return value

@@ -1,0 +1,46 @@
+"""Features by words: in their labels, in the tokens they fire on, in the tokens they promote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import QueryError
+from atlas.features import SITES
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
+
+# Commas and quotes become spaces, so that a whole token or word is what stands between two spaces.
+SEARCH = """
+WITH $words AS words
+MATCH (f:Feature)
+WHERE coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
+WITH words, f,
+    ' ' + toLower(coalesce(f.label, '') + ' ' + coalesce(f.fires_on, '') + ' ' + coalesce(f.promotes, '')) + ' ' AS text
+WHERE all(word IN words WHERE text CONTAINS word)
+WITH words, f, replace(replace(replace(replace(text, ',', ' '), '"', ' '), '“', ' '), '”', ' ') AS text
+WITH f, CASE WHEN all(word IN words WHERE text CONTAINS (' ' + word + ' ')) THEN 0 ELSE 1 END AS part
+RETURN f.id AS feature, f.label AS label, f.fires_on AS fires_on, f.promotes AS promotes, f.frequency AS frequency,
+       f.max_activation AS max_activation, f.lifecycle AS lifecycle, part = 0 AS exact
+ORDER BY part, coalesce(max_activation, 0.0) DESC, coalesce(frequency, 0.0) DESC, feature
+LIMIT $limit
+"""
+COLUMNS = ("feature", "label", "fires_on", "promotes", "frequency", "max_activation", "lifecycle", "exact")
+
+
+def search(
+    atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None, layer: int | None = None
+) -> list[dict[str, Any]]:
+    """Features whose label and tokens, taken together, contain every word of the text; case does not matter.
+
+    Whole words and tokens come before parts of them, then the largest activation first. Rows have COLUMNS; `exact`
+    tells whether all words are whole. Raises QueryError where the text has no word or the site is unknown.
+    """
+    words = sorted(set(text.lower().split()))
+    if not words:
+        raise QueryError("search for at least one word")
+    if site is not None and site not in SITES:
+        raise QueryError(f"a site is one of {', '.join(SITES)}, not {site!r}")
+    if limit < 1:
+        raise QueryError("the limit must be at least 1")
+    return atlas.read(SEARCH, words=words, site=site, layer=layer, limit=limit)

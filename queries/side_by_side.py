@@ -1,0 +1,41 @@
+"""Two continuations beside each other, and what made them differ."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import zip_longest
+
+from queries.generation import Generation
+from queries.plan import SteeringPlan
+
+
+def side_by_side(prompt: str, plan: SteeringPlan, unsteered: Generation, steered: Generation, *, width: int) -> str:
+    """Text of at most `width` columns: both continuations, the plan, the hooks that fired."""
+    column = max((width - 3) // 2, 20)
+    sides = [_wrapped(prompt + each.text, column) for each in (unsteered, steered)]
+    lines = [f"{'unsteered':<{column}} │ steered", "─" * column + "─┼─" + "─" * column]
+    lines += [f"{left:<{column}} │ {right}".rstrip() for left, right in zip_longest(*sides, fillvalue="")]
+    lines += ["", *_plan_lines(plan, width), ""]
+    calls, positions = ([hook[name] for hook in steered.hooks] for name in ("calls", "positions"))
+    fired = f"{len(steered.hooks)} hook{'' if len(steered.hooks) == 1 else 's'} fired, {min(calls)} calls"
+    lines.append(f"{fired} and {min(positions)} positions each; seed {steered.seed}")
+    return "\n".join(lines)
+
+
+def _plan_lines(plan: SteeringPlan, width: int) -> list[str]:
+    """One line an intervention: what is done, how strongly, to which feature."""
+    lines = []
+    for each in plan.interventions:
+        strength = "" if each.strength is None else f" {each.strength}"
+        where = "" if each.positions == "all" else f" at {each.positions} positions"
+        label = f"  {' '.join(each.label.split())}" if each.label else ""
+        lines.append(textwrap.shorten(f"{each.mode}{strength}{where}  {each.feature}{label}", width, placeholder="…"))
+    return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width` columns that keep the text's own line ends."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        lines += textwrap.wrap(line, width) or [""]
+    return lines
