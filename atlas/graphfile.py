@@ -16,6 +16,7 @@ from atlas.errors import CorruptAtlas
 
 HASHED = 64 << 20  # bytes: files up to this size are hashed whole, larger ones at SAMPLES places of equal size
 SAMPLES = 64
+_REBUILD = "delete that file and run feature-atlas ingest on the atlas: matches are staged, so it is soon rebuilt"
 
 
 def state_path(folder: Path, token: str) -> Path:
@@ -46,15 +47,15 @@ def open_checked(path: Path, expected: Mapping[str, Any] | None) -> int:
     except OSError as error:
         raise CorruptAtlas(
             f"the graph {path} cannot be opened ({error.strerror}); if an ingest has just ended, try again; "
-            "otherwise repeat the ingest"
+            f"otherwise {_REBUILD}"
         ) from None
     try:
         found = _fingerprint(descriptor) if expected else {"size": os.fstat(descriptor).st_size}
         if found["size"] == 0 or (expected and found["size"] != expected["size"]):
             wanted = f" instead of {expected['size']}" if expected else ""
-            raise CorruptAtlas(f"the graph {path} has {found['size']} bytes{wanted}; repeat the ingest")
+            raise CorruptAtlas(f"the graph {path} has {found['size']} bytes{wanted}; {_REBUILD}")
         if expected and found["sha256"] != expected["sha256"]:
-            raise CorruptAtlas(f"the graph {path} has changed since it was written (sha256); repeat the ingest")
+            raise CorruptAtlas(f"the graph {path} has changed since it was written (sha256); {_REBUILD}")
     except BaseException:
         os.close(descriptor)
         raise

@@ -15,11 +15,11 @@ What passes is handed on as a `Statement`, the names that LadybugDB reserves in 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from atlas.errors import QueryRefused
+from atlas.tokens import NOTHING, OPEN, PAIRS, Token, check_brackets, tokens_of
 from atlas.words import (
     ENDINGS,
     ENGINE_IDS,
@@ -31,41 +31,7 @@ from atlas.words import (
     STARTS,
 )
 
-MAX_LENGTH = 100_000  # characters; longer lists belong in a parameter
-MAX_DEPTH = 100  # nested brackets: deep ones overflow the engines' recursive parsers
-
 _READING = "only MATCH, OPTIONAL MATCH, UNWIND, WITH, WHERE, RETURN, ORDER BY, SKIP, LIMIT and UNION are allowed"
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\n]+|//[^\n]*|/\*.*?\*/)
-      | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
-      | (?P<quoted>(?:`[^`]*`)+)
-      | (?P<parameter>\$(?:\w+|`[^`]*`))
-      | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
-      | (?P<word>[A-Za-z_]\w*)
-      | (?P<operator>\.\.|/(?!\*)|[-()\[\]{}<>=+*%^.,:|!&~;])""",
-    re.VERBOSE | re.DOTALL | re.ASCII,
-)
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_OPEN, _PAIRS = frozenset("([{"), {")": "(", "]": "[", "}": "{"}
-
-
-@dataclass(frozen=True)
-class Token:
-    """A piece of a statement."""
-
-    kind: str  # string, quoted, parameter, number, word or operator
-    text: str  # as written
-    gap: bool  # whether space or a comment stands before it
-    is_name: bool = False  # a word that can only be a name where it stands
-
-    @property
-    def word(self) -> str:
-        """The word in lower case; empty where it is none, or a name."""
-        return self.text.lower() if self.kind == "word" and not self.is_name else ""
-
-
-_NOTHING = Token("", "", False)
 
 
 @dataclass(frozen=True)
@@ -84,17 +50,17 @@ def guard(cypher: str) -> Statement:
 
     Raises QueryRefused with what is refused and what to use instead.
     """
-    tokens = _tokens(cypher)
+    tokens = tokens_of(cypher)
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     if not tokens:
         raise QueryRefused("the statement is empty; one looks like: MATCH (f:Feature) RETURN f.id LIMIT 10")
-    _check_brackets(tokens)
+    check_brackets(tokens)
     tokens = _with_names(tokens)
     if tokens[0].word not in STARTS:
         raise QueryRefused(f"a statement may not begin with {_shown(tokens[0])}: {_READING}")
     for place, token in enumerate(tokens):
-        before, after = (tokens[place - 1] if place else _NOTHING), tokens[place + 1 : place + 2]
+        before, after = (tokens[place - 1] if place else NOTHING), tokens[place + 1 : place + 2]
         if token.text == ";":
             raise QueryRefused("only one statement at a time; send each on its own, without ;")
         if after and after[0].text == "(":
@@ -111,80 +77,21 @@ def guard(cypher: str) -> Statement:
     )
 
 
-def _tokens(cypher: str) -> list[Token]:
-    """Cut the text; comments and white space are dropped."""
-    text = cypher.replace("\r\n", "\n")
-    if len(text) > MAX_LENGTH:
-        raise QueryRefused(f"a statement may have {MAX_LENGTH} characters; pass long lists as a $parameter")
-    if unsafe := _UNSAFE.search(text):
-        raise QueryRefused(f"the character U+{ord(unsafe[0]):04X} is not allowed; use spaces and line feeds")
-    tokens: list[Token] = []
-    place, gap = 0, False
-    while place < len(text):
-        found = _TOKEN.match(text, place)
-        if not found:
-            raise QueryRefused(_unreadable(text, place))
-        place, kind = found.end(), str(found.lastgroup)
-        if kind == "string":
-            _check_escapes(found[0])
-        # `1.CREATE` and `1e` are cut differently by different lexers.
-        if kind == "number" and re.match(r"\.(?!\.)|\w", text[place : place + 2]):
-            raise QueryRefused(f"{found[0]}{text[place]} is not a number; write it as 1, 1.0 or 1e5")
-        if kind in ("space", "quoted", "parameter") and "\\u" in found[0].lower():
-            raise QueryRefused(r"\u is not allowed in comments and names; write the character itself")
-        if kind != "space":
-            tokens.append(Token(kind, found[0], gap))
-        gap = kind == "space"
-    return tokens
-
-
-def _unreadable(text: str, place: int) -> str:
-    """Why no token begins here."""
-    character = text[place]
-    if character in "'\"`":
-        return f"a string or name that begins with {character} is not closed"
-    code = "" if " " < character <= "~" else f" (U+{ord(character):04X})"
-    return f"the character {character!r}{code} is not allowed outside strings, `names` and comments; use plain ASCII"
-
-
-def _check_escapes(string: str) -> None:
-    r"""Refuse what the engines read differently: Neo4j resolves \u0027 before it looks for the string's end."""
-    if re.search(r"\\u", string, re.IGNORECASE):
-        raise QueryRefused(r"\u is not allowed in a string; write the character itself or pass a $parameter")
-    for found in _ESCAPE.finditer(string):
-        if found[1] not in "\\'\"bfnrt":
-            raise QueryRefused(f"the escape {found[0]} is not allowed; write \\{found[0]} or pass a $parameter")
-
-
-def _check_brackets(tokens: list[Token]) -> None:
-    """Refuse brackets that do not match or are nested too deep."""
-    brackets: list[str] = []
-    for token in tokens:
-        if token.text in _OPEN:
-            brackets.append(token.text)
-        elif token.text in _PAIRS and (not brackets or brackets.pop() != _PAIRS[token.text]):
-            raise QueryRefused(f"a {token.text} has no {_PAIRS[token.text]} before it")
-        if len(brackets) > MAX_DEPTH:
-            raise QueryRefused(f"brackets are nested more than {MAX_DEPTH} deep")
-    if brackets:
-        raise QueryRefused(f"a {brackets[-1]} is not closed")
-
-
 def _with_names(tokens: list[Token]) -> list[Token]:
     """Mark words that can only be names: after `.`, `:`, AS and between types, or keys of a map."""
     marked: list[Token] = []
     brackets: list[str] = []
     for place, token in enumerate(tokens):
-        before = marked[-1] if marked else _NOTHING
+        before = marked[-1] if marked else NOTHING
         if token.kind == "word":
             after = tokens[place + 1].text if place + 1 < len(tokens) else ""
             key = after == ":" and before.text in ("{", ",") and brackets[-1:] == ["{"]
             type_ = before.text in ("|", "&") and _in_types(marked)
             if key or type_ or before.text in (".", ":") or before.word == "as":
                 token = replace(token, is_name=True)
-        elif token.text in _OPEN:
+        elif token.text in OPEN:
             brackets.append(token.text)
-        elif token.text in _PAIRS:
+        elif token.text in PAIRS:
             brackets.pop()
         marked.append(token)
     return marked
@@ -227,7 +134,7 @@ def _check_word(token: Token, before: Token, projected: bool) -> None:
         raise QueryRefused(f"{token.text.upper()} is not allowed: {_READING}; a name goes into `backticks`")
     complete = (
         before.kind in ("string", "quoted", "parameter", "number")
-        or before.text in _PAIRS
+        or before.text in PAIRS
         or before.is_name
         or before.word in ENDINGS
         or (before.kind == "word" and before.word not in KEYWORDS)
@@ -253,7 +160,7 @@ def _last_return(tokens: list[Token]) -> list[Token]:
     """The tokens after the last RETURN outside brackets."""
     depth = 0
     for place in range(len(tokens) - 1, -1, -1):
-        depth += (tokens[place].text in _PAIRS) - (tokens[place].text in _OPEN)
+        depth += (tokens[place].text in PAIRS) - (tokens[place].text in OPEN)
         if depth == 0 and tokens[place].word == "return":
             return tokens[place + 1 :]
     return []
@@ -264,7 +171,7 @@ def _columns(last: list[Token]) -> tuple[str, ...] | None:
     items: list[list[Token]] = [[]]
     depth = 0
     for token in last[1:] if last and last[0].word == "distinct" else last:
-        depth += (token.text in _OPEN) - (token.text in _PAIRS)
+        depth += (token.text in OPEN) - (token.text in PAIRS)
         if depth == 0 and token.word in ("order", "skip", "limit"):
             break
         if depth == 0 and token.text == ",":

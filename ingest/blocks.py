@@ -51,9 +51,8 @@ class UnitRows:
         odd = np.flatnonzero(living & (np.abs(squares - 1) > _UNIT))
         if len(odd):
             row = int(odd[0])
-            raise IngestError(
-                f"decoder rows must have unit length; row {row} has length {squares[row] ** 0.5:.4g}: normalise them first"
-            )
+            length = f"row {row} has length {squares[row] ** 0.5:.4g}"
+            raise IngestError(f"decoder rows must have unit length; {length}: normalise them first")
         return cls(array, living)
 
     def __len__(self) -> int:

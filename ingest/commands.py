@@ -30,7 +30,7 @@ def _threshold(text: str | None, option: str) -> float | str | None:
 
 
 @click.command("ingest")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @atlas_option
 @click.option("--layers", metavar="8-13", help="Only these layers.")
 @click.option("--sites", metavar="res,mlp,att", help="Only these sites.")
@@ -66,7 +66,8 @@ def ingest_command(
 
     SOURCE is a SAELens release, release/sae_id, or a folder that holds SAELens dictionaries at any depth. What is in
     the atlas already is kept: an interrupted ingest goes on where it was, a repeated one does nothing, a new layer or
-    model adds only its own pairs.
+    model adds only its own pairs. Without a SOURCE, what the atlas holds is brought to other settings (--k, --min-res,
+    --min-module), or its graph rebuilt.
 
     \b
     feature-atlas ingest path/to/dictionaries

@@ -28,7 +28,7 @@ from ingest.dictionaries import write_dictionary
 from ingest.graph import AtlasGraph, run_record
 from ingest.pairs import plan_pairs
 from ingest.progress import Progress
-from ingest.publish import publish
+from ingest.publish import graph_there, publish
 from ingest.sources import Source, find_sources, source_sha256
 from ingest.stage import stage_pair, staged_name
 
@@ -64,7 +64,8 @@ def ingest(
     """Take dictionaries into an atlas, made if it is missing, and match them across layers.
 
     Args:
-        sources: SAELens releases, `release/sae_id`, or folders with SAELens dictionaries at any depth.
+        sources: SAELens releases, `release/sae_id`, or folders with SAELens dictionaries at any depth; none: only bring
+            what the atlas holds to these settings (k, thresholds), or rebuild its graph.
         atlas: its folder; None: `$FEATURE_ATLAS` or `./feature-atlas`.
         layers, sites, width: take only these of what the sources hold (width as in `16k`).
         set_name: the set's name in the ids, where two dictionaries would share one.
@@ -78,26 +79,24 @@ def ingest(
     started = time.time()
     folder = atlas_path(atlas)
     progress = progress or Progress(quiet=True)
-    found = find_sources(
-        [os.fspath(s) for s in sources],
-        layers=layers,
-        sites=sites,
-        width=width,
-        set_name=set_name,
-        model=model,
-    )
+    wanted = [os.fspath(source) for source in sources]
+    choice = {"layers": layers, "sites": sites, "width": width, "set_name": set_name, "model": model}
+    found = find_sources(wanted, **choice) if wanted else []  # type: ignore[arg-type]
     before = _manifest(folder)
-    settings = _settings(before, k, min_res, min_module)
+    _settings(before, k, min_res, min_module)  # checked before anything is made
+    if not found and not before.dictionaries:
+        raise IngestError("nothing to ingest: name a SAELens release, release/sae_id or a folder of dictionaries")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder):
-            before = _manifest(folder)  # again: another writer may have ended meanwhile
+            before = _manifest(folder)
+            settings = _settings(before, k, min_res, min_module)
             added = _write_rows(folder, found, before, progress)
             records = _records(folder, [*before.dictionaries, *(d.id for d in added)])
             names, matched = _match(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = AtlasGraph(folder, records, names, (), 0.0, 0.0).size
-            changed = replace(before, runs=()) != replace(after, runs=())
+            changed = replace(before, runs=()) != replace(after, runs=()) or not graph_there(folder, before)
             if changed:
                 publish(folder, before, _with_run(after, started, edges), progress)
     seconds = time.time() - started
@@ -121,6 +120,9 @@ def _ours(path: Path) -> bool:
 def _settings(before: Manifest, k: int | None, min_res: float | str | None, min_module: float | str | None) -> Manifest:
     if k is not None and k < 1:
         raise IngestError(f"k is {k}; it must be at least 1")
+    for threshold in (min_res, min_module):
+        if isinstance(threshold, str) and threshold != "floor":
+            raise IngestError(f"threshold {threshold!r} is neither a number nor floor")
     return replace(
         before,
         k=before.k if k is None else k,

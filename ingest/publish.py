@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atlas.atlas import dictionary_folder
 from atlas.dictionary import Dictionary
+from atlas.graphfile import state_path
 from atlas.ladybug import LadybugStore
 from atlas.manifest import Manifest
 from ingest.graph import AtlasGraph
@@ -31,6 +32,18 @@ def publish(folder: Path, before: Manifest, after: Manifest, progress: Progress)
         store.close()
     _tidy(folder, saved)
     return saved
+
+
+def graph_there(folder: Path, manifest: Manifest) -> bool:
+    """Whether the graph that the manifest names exists; raises CorruptAtlas where it is damaged."""
+    if manifest.state is None or not state_path(folder / "graph", manifest.state).exists():
+        return False
+    store = LadybugStore(folder / "graph", manifest.state, manifest.fingerprint)
+    try:
+        store.open()
+    finally:
+        store.close()
+    return True
 
 
 def _tidy(folder: Path, manifest: Manifest) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from atlas.errors import QueryRefused
-from atlas.guard import MAX_DEPTH, MAX_LENGTH, guard
+from atlas.guard import guard
+from atlas.tokens import MAX_DEPTH, MAX_LENGTH
 
 REFUSED = [
     # writes, in any spelling

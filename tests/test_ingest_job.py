@@ -236,6 +236,10 @@ def test_damaged_atlases_are_named_and_never_overwritten(sources: Path, tmp_path
         graph.write_bytes(damaged)
         with pytest.raises(CorruptAtlas):
             edges(atlas)
+        with pytest.raises(CorruptAtlas, match="delete that file"):
+            ingest([], atlas)
+    graph.unlink()
+    assert ingest([], atlas).published and len(edges(atlas)) > 0  # rebuilt from what is staged, without the sources
     with pytest.raises(NotAnAtlas, match="ingest"):
         open_atlas(tmp_path / "nothing")
     (tmp_path / "full").mkdir()

@@ -129,4 +129,3 @@ def test_unknown_features_are_named(atlas: Atlas, feature: str) -> None:
 def test_numbers_out_of_range_are_refused(atlas: Atlas, wrong: dict[str, Any]) -> None:
     with pytest.raises(QueryError):
         lineage(atlas, "planted/4-res-24/1", **wrong)
-
