@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 import click
 
-from atlas.options import atlas_option, format_option
+from atlas.options import ASSIGNMENT, atlas_option, format_option
 
 
 @click.command()
@@ -39,17 +38,13 @@ def info(atlas: str | None, pairs: bool, runs: bool, format_: str) -> None:
 @click.argument("cypher")
 @atlas_option
 @click.option(
-    "--param",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter; the value is JSON, else text.",
+    "--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter; its value is JSON, else text."
 )
 @click.option("--limit", default=1000, show_default=True, metavar="N", help="Most rows to print; 0: all.")
 @click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="When to give up.")
 @format_option
 def query(
-    cypher: str, atlas: str | None, parameters: tuple[str, ...], limit: int, timeout: float, format_: str
+    cypher: str, atlas: str | None, parameters: tuple[tuple[str, Any], ...], limit: int, timeout: float, format_: str
 ) -> None:
     """Ask the graph in Cypher, read-only and bounded. `-` reads the statement from stdin.
 
@@ -65,17 +60,7 @@ def query(
         raise click.UsageError("--limit must be 0 or more, --timeout more than 0")
     text = sys.stdin.read() if cypher == "-" else cypher
     with open_atlas(atlas) as opened:
-        answer = opened.answer(text, dict(map(_parameter, parameters)), limit=limit, timeout=timeout)
+        answer = opened.answer(text, dict(parameters), limit=limit, timeout=timeout)
         print_rows(answer.rows, answer.columns, format_)
     if answer.more:
         click.echo(f"cut after {limit} rows; --limit 0 prints all", err=True)
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise click.UsageError(f"--param {text!r} is not of the form NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

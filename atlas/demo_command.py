@@ -12,13 +12,11 @@ from pathlib import Path
 import click
 
 FOLDER = "demo-atlas"
-SEED = "smollm2-135m-instruct/9-res-2k/1804"  # war, fighting
-ORIGIN = "smollm2-135m-instruct/8-res-2k/1816"  # its best match one layer earlier: war and the military
-CONTROL = ("8-res-2k/100", "9-res-2k/100", "10-res-2k/100", "11-res-2k/100")  # features of no theme, by index
-WORDS = (
-    "war,wars,army,armies,soldier*,troop*,battle*,military,enemy,enemies,fight*,fought,weapon*,gun,guns,attack*,"
-    "invade*,invasion,navy,naval,general,generals,commander*,regiment*,infantry,casualt*,victory,defeat*"
-)
+MODEL = "smollm2-135m-instruct"
+SEED = f"{MODEL}/8-res-2k/717"  # film and comedy
+ONE_LAYER = f"{MODEL}/10-res-2k/1342"  # the layer of its lineage that steers best alone
+CONTROL = tuple(f"{MODEL}/{layer}-res-2k/100" for layer in (8, 9, 10, 11))  # features taken blindly, by index
+WORDS = "film*,movie*,actor*,actress*,comedy,comedies,cinema,scene*,director*,starring,hollywood,screen*,drama*"
 PROMPTS = ("Last night I", "The old man said that", "In the morning she", "I think")
 
 
@@ -27,36 +25,34 @@ PROMPTS = ("Last night I", "The old man said that", "In the morning she", "I thi
 def demo(folder: Path) -> None:
     """The main job, end to end, on bundled dictionaries: ingest, label, lineage, steer, score.
 
-    Twelve dictionaries of SmolLM2-135M-Instruct (layers 8 to 11; residual stream, MLP, attention) become an atlas in DIR
-    (default: demo-atlas). Then one feature about war is followed through the layers, and the model is steered along its
-    lineage. Each step is a command that you can type yourself. A second run finds the atlas there and is faster.
+    Twelve dictionaries of SmolLM2-135M-Instruct (layers 8 to 11; residual stream, MLP, attention) become an atlas in
+    DIR (default: demo-atlas). Then one feature about film is followed through the layers, and the model is steered along
+    its lineage. Each step is a command that you can type yourself. A second run finds the atlas there and is faster.
     """
     bundle = _bundle()
-    plans = {name: folder / f"war-{name}.json" for name in ("one-layer", "lineage", "control")}
+    plans = {name: folder / f"film-{name}.json" for name in ("one-layer", "lineage", "control")}
     _say(
-        "1. Take twelve dictionaries in and match their decoder rows across layers. These dictionaries are small and were",
-        "   trained apart, so thresholds are each pair's own noise floor, not the 0.5 and 0.25 of the paper.",
+        "1. Take twelve dictionaries in and match their decoder rows across layers. They are small and were trained",
+        "   apart, so thresholds are each pair's own noise floor, not the 0.5 and 0.25 of the paper.",
     )
-    _run(["ingest", bundle, "--min-res", "floor", "--min-module", "floor"], folder)
+    _run(folder, "ingest", bundle, "--min-res", "floor", "--min-module", "floor")
     _say("2. Give the features words: bundled ones, measured on text, and contexts from a small text.")
-    _run(["label", "--import", bundle / "labels.parquet", "--text", bundle / "text.txt"], folder)
-    _run(["info"], folder)
+    _run(folder, "label", "--import", bundle / "labels.parquet", "--text", bundle / "text.txt")
+    _run(folder, "info")
     _say("3. Look for a theme, and see where one of its features comes from and where it goes.")
-    _run(["search", "war", "--limit", "8"], folder)
-    _run(["lineage", SEED, "--min-res", "floor", "--min-module", "floor"], folder)
-    _say("4. Turn it: in the layer where it is first seen, along its lineage, and, as a control, four other features.")
-    sampling = ["--seed", "1", "--temperature", "0.8", "--top-p", "0.9", "--tokens", "30"]
-    _run(["steer", PROMPTS[0], "--feature", f"{ORIGIN}=20%", "--save-plan", plans["one-layer"], *sampling], folder)
-    lineage = ["--lineage", SEED, "--strength", "6%", "--save-plan", plans["lineage"]]
-    _run(["steer", PROMPTS[0], *lineage, *sampling], folder)
-    control = [option for id_ in CONTROL for option in ("--feature", f"smollm2-135m-instruct/{id_}=6%")]
-    _run(["steer", PROMPTS[0], *control, "--save-plan", plans["control"], *sampling], folder)
+    _run(folder, "search", "film", "--limit", "8")
+    _run(folder, "lineage", SEED, "--min-res", "floor", "--min-module", "floor")
+    _say("4. Turn it: in one layer, along its lineage, and, as a control, features of no theme in the same layers.")
+    sampling = ("--temperature", "0.8", "--top-p", "0.9", "--tokens", "30")
+    steer = ("steer", PROMPTS[0], *sampling, "--save-plan")
+    _run(folder, *steer, plans["one-layer"], "--feature", f"{ONE_LAYER}=48")
+    _run(folder, *steer, plans["lineage"], "--lineage", SEED, "--strength", "15")
+    control = [option for id_ in CONTROL for option in ("--feature", f"{id_}=15")]
+    _run(folder, *steer, plans["control"], *control)
     _say("5. Is that luck? The same over prompts and seeds: theme words a text, and what it costs in fluency.")
     prompts = [option for prompt in PROMPTS for option in ("--prompt", prompt)]
     chosen = [option for path in plans.values() for option in ("--plan", path)]
-    _run(
-        ["score", *chosen, "--words", WORDS, *prompts, "--seeds", "6", "--temperature", "0.8", "--top-p", "0.9"], folder
-    )
+    _run(folder, "score", *chosen, "--words", WORDS, *prompts, "--seeds", "6", *sampling)
     _say(f"The atlas is in {folder}; try: feature-atlas ask -a {folder}")
 
 
@@ -74,10 +70,10 @@ def _say(*lines: str) -> None:
     click.secho("\n" + "\n".join(lines), bold=True)
 
 
-def _run(arguments: list[str | Path], folder: Path) -> None:
+def _run(folder: Path, *arguments: object) -> None:
     """Print a command as it would be typed, and run it."""
     from atlas.cli import root
 
-    words = [str(argument) for argument in [*arguments, "-a", folder]]
+    words = [str(argument) for argument in (*arguments, "-a", folder)]
     click.secho(f"\n$ feature-atlas {shlex.join(words)}", dim=True)
     root.main(words, "feature-atlas", standalone_mode=False)

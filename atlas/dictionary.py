@@ -16,10 +16,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,14 @@ class Rows:
     @property
     def alive(self) -> np.ndarray:
         """bool [d_sae]: rows that can be matched."""
-        return np.asarray(self.vectors["norms"] > 0)
+        alive: np.ndarray = self.vectors["norms"] > 0
+        return alive
 
     @classmethod
     def open(cls, folder: Path, record: Dictionary) -> Rows:
         """Map the rows; raises CorruptAtlas where a file is missing, damaged or of another shape."""
+        import numpy as np
+
         try:
             decoder = np.load(folder / "decoder.npy", mmap_mode="r", allow_pickle=False)
             encoder = np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False)

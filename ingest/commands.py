@@ -6,33 +6,13 @@ from pathlib import Path
 
 import click
 
-from atlas.options import atlas_option, format_option
-
-
-def _layers(text: str | None) -> range | None:
-    """`8-13` or `8`; raises click.UsageError."""
-    if text is None:
-        return None
-    first, _, last = text.partition("-")
-    try:
-        return range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise click.UsageError(f"--layers {text!r} is not of the form 8 or 8-13") from None
-
-
-def _threshold(text: str | None, option: str) -> float | str | None:
-    if text is None or text == "floor":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise click.UsageError(f"{option} {text!r} is neither a number nor floor") from None
+from atlas.options import LAYERS, THRESHOLD, atlas_option, format_option
 
 
 @click.command("ingest")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @atlas_option
-@click.option("--layers", metavar="8-13", help="Only these layers.")
+@click.option("--layers", type=LAYERS, help="Only these layers.")
 @click.option("--sites", metavar="res,mlp,att", help="Only these sites.")
 @click.option("--width", metavar="16k", help="Only dictionaries of this width.")
 @click.option("--set", "set_name", metavar="NAME", help="Name of the set in the ids, where two would share one.")
@@ -43,22 +23,22 @@ def _threshold(text: str | None, option: str) -> float | str | None:
     help="The model, if the metadata does not say.",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where matching runs.")
-@click.option("--min-res", metavar="COSINE|floor", help="Life cycle's threshold on residual scores.  [default: 0.5]")
-@click.option("--min-module", metavar="COSINE|floor", help="The same on mlp and att scores.  [default: 0.25]")
+@click.option("--min-res", type=THRESHOLD, help="Life cycle's threshold on residual scores.  [default: 0.5]")
+@click.option("--min-module", type=THRESHOLD, help="The same on mlp and att scores.  [default: 0.25]")
 @click.option("--dry-run", is_flag=True, help="Print what it would do: pairs, bytes, estimated time.")
 @format_option
 def ingest_command(
     sources: tuple[str, ...],
     atlas: str | None,
-    layers: str | None,
+    layers: range | None,
     sites: str | None,
     width: str | None,
     set_name: str | None,
     k: int | None,
     model: str | None,
     device: str,
-    min_res: str | None,
-    min_module: str | None,
+    min_res: float | str | None,
+    min_module: float | str | None,
     dry_run: bool,
     format_: str,
 ) -> None:
@@ -81,7 +61,7 @@ def ingest_command(
     from ingest.progress import Progress
 
     choice = {
-        "layers": _layers(layers),
+        "layers": layers,
         "sites": None if sites is None else {s.strip() for s in sites.split(",")},
         "width": width,
         "set_name": set_name,
@@ -96,8 +76,8 @@ def ingest_command(
         atlas,
         k=k,
         device=device,
-        min_res=_threshold(min_res, "--min-res"),
-        min_module=_threshold(min_module, "--min-module"),
+        min_res=min_res,
+        min_module=min_module,
         progress=Progress(),
         **choice,  # type: ignore[arg-type]
     )

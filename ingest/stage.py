@@ -26,9 +26,9 @@ def stage_pair(
     from ingest.matching import match
 
     later, earlier = (Rows.open(dictionary_folder(folder, id_), records[id_]) for id_ in (pair.later, pair.earlier))
-    alive = {"later_alive": later.alive, "earlier_alive": earlier.alive}
-    matches = match(later.decoder, earlier.decoder, pair.k, device=device, progress=advance, **alive)
-    floor = noise_floor(later.decoder, earlier.decoder, **alive)
+    rows, alive = (later.decoder, earlier.decoder), (later.alive, earlier.alive)
+    matches = match(*rows, pair.k, later_alive=alive[0], earlier_alive=alive[1], device=device, progress=advance)
+    floor = noise_floor(*rows, later_alive=alive[0], earlier_alive=alive[1])
     table = pa.table(
         {
             "later": matches.later,

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from atlas.features import SITES
-from atlas.options import atlas_option, format_option
-
-FLOOR = "floor"
-
-if TYPE_CHECKING:
-    _Value = click.ParamType[Any]
-else:
-    _Value = click.ParamType  # generic in newer versions of click only
-
-
-class _Threshold(_Value):
-    """A cosine, or the word floor."""
-
-    name = "cosine|floor"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == FLOOR:
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor {FLOOR}", param, ctx)
-
-
-class _Assignment(_Value):
-    """NAME=VALUE, the value JSON or else text."""
-
-    name = "name=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        name, sign, text = value.partition("=")
-        if not sign or not name.isidentifier():
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
-        try:
-            return name, json.loads(text)
-        except ValueError:
-            return name, text
+from atlas.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option
 
 
 @click.command()
@@ -53,11 +16,9 @@ class _Assignment(_Value):
 @atlas_option
 @click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
 @click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
+@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where the walk along the stream ends.")
 @click.option(
-    "--min-res", type=_Threshold(), default=0.5, show_default=True, help="Where the walk along the stream ends."
-)
-@click.option(
-    "--min-module", type=_Threshold(), default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
+    "--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
 @click.option(
@@ -100,7 +61,7 @@ def lineage(
 @click.argument("question", required=False)
 @click.argument("features", nargs=-1, metavar="[FEATURE]...")
 @atlas_option
-@click.option("--param", "parameters", multiple=True, type=_Assignment(), help="A parameter of the question (JSON).")
+@click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
 @click.option("--show", is_flag=True, help="Print the question's Cypher instead; needs no atlas.")
 @format_option

@@ -1,4 +1,4 @@
-"""What steering costs: generation with a plan against plain generation, paired in one run. Run: python tests/bench_steering.py
+"""What steering costs: generation with a plan against plain generation, paired in one run.
 
 Targets on SmolLM2: an `add` plan over six layers at most 1.03, a `suppress` plan of ten features at most 1.08. Rounds
 alternate and the median of their ratios counts, so that a busy machine slows both alike.
@@ -13,7 +13,7 @@ from typing import Any
 
 import planted_steering as planted
 
-TOKENS, ROUNDS = 24, 12
+TOKENS, ROUNDS = 24, 9
 PROMPTS = ["I think that the most important thing about it is"]
 
 

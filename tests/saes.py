@@ -52,8 +52,8 @@ def write_sae(
 def planted(folder: Path, layers: range, n: int = 64, d: int = 48, seed: int = 0) -> Path:
     """Dictionaries of three sites for each layer, in which the stream mostly persists and modules write a part of it.
 
-    Returns the folder. Residual rows of layer L: the first half noisy copies of layer L−1's, the next quarter noisy copies
-    of the mlp's first rows, the rest new.
+    Returns the folder. Residual rows of layer L: the first half noisy copies of layer L−1's, the next quarter noisy
+    copies of the mlp's first rows, the rest new.
     """
     generator = np.random.default_rng(seed)
     previous = unit(generator.normal(size=(n, d)))

@@ -109,7 +109,7 @@ def test_damaged_files_are_named_and_left_alone(tmp_path: Path, damage: str) -> 
         content += b"x"
     path.write_bytes(content)
     for ask in (store.open, lambda: store.read(COUNT), lambda: store.query(COUNT, {})):
-        with pytest.raises(CorruptAtlas, match="graph-.*ingest"):
+        with pytest.raises(CorruptAtlas, match=r"graph-.*ingest"):
             ask()
     assert path.read_bytes() == content
 

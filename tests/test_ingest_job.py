@@ -36,10 +36,13 @@ def edges(atlas: Path) -> list[dict]:  # type: ignore[type-arg]
         return opened.read(EDGES)
 
 
-def expected(later: np.ndarray, earlier: np.ndarray, k: int) -> dict[tuple[int, int], tuple[float, int | None, int | None]]:
+Reference = dict[tuple[int, int], tuple[float, int | None, int | None]]
+
+
+def expected(later: np.ndarray, earlier: np.ndarray, k: int) -> Reference:
     """Brute force in float64: (later, earlier) -> (cosine, rank, forward rank)."""
     product = unit(later.astype(np.float64)) @ unit(earlier.astype(np.float64)).T
-    found: dict[tuple[int, int], tuple[float, int | None, int | None]] = {}
+    found: Reference = {}
     for i in range(len(later)):
         for rank, j in enumerate(np.argsort(-product[i], kind="stable")[:k]):
             if product[i, j] > 0:
@@ -79,8 +82,10 @@ def test_edges_are_brute_force_s(sources: Path, tmp_path: Path) -> None:
 def test_planted_lineages_have_their_life_cycles(sources: Path, tmp_path: Path) -> None:
     ingest([sources], tmp_path / "a")
     with open_atlas(tmp_path / "a") as atlas:
-        rows = atlas.read("MATCH (f:Feature {layer: 1, site: 'res'}) RETURN f.index AS i, f.lifecycle AS l, f.origin AS o, "
-                          "f.s_res AS s ORDER BY i")  # fmt: skip
+        rows = atlas.read(
+            "MATCH (f:Feature {layer: 1, site: 'res'}) "
+            "RETURN f.index AS i, f.lifecycle AS l, f.origin AS o, f.s_res AS s ORDER BY i"
+        )
         first = atlas.read("MATCH (f:Feature {layer: 0, site: 'res'}) RETURN DISTINCT f.lifecycle AS l")
         modules = atlas.read("MATCH (f:Feature {site: 'mlp'}) RETURN DISTINCT f.lifecycle AS l, f.s_res AS s")
     # 64 rows: the first 32 copy the layer before, the next 16 copy the mlp; noise .05·√48 ≈ .35 leaves a cosine ≈ .94.
@@ -147,7 +152,7 @@ def test_a_changed_source_is_refused(sources: Path, tmp_path: Path) -> None:
     ingest([tmp_path / "s"], tmp_path / "a")
     shutil.rmtree(tmp_path / "s" / "blocks.0.hook_mlp_out")
     write_sae(tmp_path / "s", 0, "mlp", np.eye(64, 48) + 0.01)
-    with pytest.raises(IngestError, match="other content.*--set"):
+    with pytest.raises(IngestError, match=r"other content.*--set"):
         ingest([tmp_path / "s"], tmp_path / "a")
 
 
@@ -174,7 +179,9 @@ def test_a_dead_writer_s_lock_is_taken_over(sources: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.3, 0.6, 0.9, 1.2])
-def test_killed_at_any_moment_the_same_command_gives_the_same_edges(sources: Path, tmp_path: Path, delay: float) -> None:
+def test_killed_at_any_moment_the_same_command_gives_the_same_edges(
+    sources: Path, tmp_path: Path, delay: float
+) -> None:
     """`delay` counts from the first file the ingest writes, so that the blow falls inside its work."""
     atlas = tmp_path / "a"
     command = [sys.executable, "-c", "import sys; from ingest import ingest; ingest([sys.argv[1]], sys.argv[2])"]

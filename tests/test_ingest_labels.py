@@ -25,7 +25,7 @@ from ingest.text import read_text
 MODEL = "smollm2-135m-instruct"
 BUNDLE = Path(__file__).parent.parent / "ingest" / "bundle" / "smollm2-135m"
 TEXT = (
-    "The war began in spring, and the army crossed the river before the harvest. Farmers hid their sheep in the hills.\n"
+    "The war began in spring, and the army crossed the river before the harvest. Farmers hid their sheep in hills.\n"
     "After the war the soldiers came home; the film about the war was shown in every village of the valley. "
 ) * 8
 RES, ATT = (

@@ -1,0 +1,70 @@
+"""Places of dictionaries on actual models, checked by what passes there in the models' own forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny_models as tiny
+import torch
+
+from atlas.errors import ModelError
+from atlas.hooks import place_of
+from hooked.hookpoints import resolve
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_what_passes_at_each_hook_adds_up(family: str) -> None:
+    """resid_post = resid_pre + attn_out + mlp_out: true in every family, for the right modules only."""
+    model = tiny.tiny_model(family)
+    seen: dict[str, torch.Tensor] = {}
+    handles = []
+    for hook in ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post"):
+        point = resolve(model, place_of(f"blocks.2.{hook}"))
+
+        def keep(module: Any, args: Any, output: Any, hook: str = hook, side: str = point.side) -> None:
+            output = output[0] if isinstance(output, tuple) else output
+            seen[hook] = args[0] if side == "input" else output
+
+        handles.append(point.module.register_forward_hook(keep))
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[5, 9, 11, 30]]))
+    for handle in handles:
+        handle.remove()
+    total = seen["hook_resid_pre"] + seen["hook_attn_out"] + seen["hook_mlp_out"]
+    torch.testing.assert_close(seen["hook_resid_post"], total, atol=1e-5, rtol=1e-5)
+
+
+def test_the_metadatas_own_module_comes_first() -> None:
+    model = tiny.tiny_model("gemma3_text")
+    place = place_of("blocks.2.hook_mlp_out")
+    for name, expected, side in (
+        ("model.layers.2.mlp", "model.layers.2.mlp", "output"),
+        ("model.layers.2.mlp.input", "model.layers.2.mlp", "input"),
+        ("model.layers.2.post_feedforward_layernorm.output", "model.layers.2.post_feedforward_layernorm", "output"),
+        ("model.layers.2.gone", "model.layers.2.post_feedforward_layernorm", "output"),  # not there: by family
+        (None, "model.layers.2.post_feedforward_layernorm", "output"),
+    ):
+        point = resolve(model, place, name)
+        assert (point.name, point.side) == (expected, side)
+
+
+def test_multimodal_models_keep_their_language_model_deeper() -> None:
+    model = tiny.tiny_multimodal()
+    for name in (None, "model.layers.2.output"):
+        assert resolve(model, place_of("blocks.2.hook_resid_post"), name).name == "model.language_model.layers.2"
+
+
+def test_base_models_without_a_head_are_resolved() -> None:
+    assert resolve(tiny.tiny_model("llama").model, place_of("blocks.2.hook_mlp_out")).name == "layers.2.mlp"
+
+
+def test_errors_name_what_the_model_has() -> None:
+    model = tiny.tiny_model("llama")
+    with pytest.raises(ModelError, match="layer 7, but the model has layers 0 to 3"):
+        resolve(model, place_of("blocks.7.hook_mlp_out"))
+    model.config.model_type = "mamba"
+    with pytest.raises(ModelError, match="'mamba' are not known; known: gemma"):
+        resolve(model, place_of("blocks.1.hook_mlp_out"))
+    with pytest.raises(ModelError, match="not a Hugging Face model"):
+        resolve(torch.nn.Linear(2, 2), place_of("blocks.1.hook_mlp_out"))
