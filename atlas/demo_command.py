@@ -16,8 +16,12 @@ MODEL = "smollm2-135m-instruct"
 SEED = f"{MODEL}/8-res-2k/717"  # film and comedy
 ONE_LAYER = f"{MODEL}/10-res-2k/1342"  # the layer of its lineage that steers best alone
 CONTROL = tuple(f"{MODEL}/{layer}-res-2k/100" for layer in (8, 9, 10, 11))  # features taken blindly, by index
-WORDS = "film*,movie*,actor*,actress*,comedy,comedies,cinema,scene*,director*,starring,hollywood,screen*,drama*"
-PROMPTS = ("Last night I", "The old man said that", "In the morning she", "I think")
+WORDS = (
+    "film*,movie*,cinema,actor*,actress*,director*,directed,screen,screenplay,scene*,comedy,comedies,drama,plot*,"
+    "character*,audience*,hollywood,box office,star,stars,starring,sequel*,show,shows,tv,television,episode*,series,"
+    "documentar*,theater*,theatre*,oscar*,blockbuster*"
+)
+PROMPTS = ("My friend told me that", "I think that", "The most important thing is", "Yesterday we")
 
 
 @click.command()

@@ -90,6 +90,16 @@ def load_model(
     return model.to(where).eval(), tokenizer
 
 
+def input_device(model: Any) -> Any:
+    """The torch device that token ids belong on, also where a device map spreads the model over several."""
+    embeddings = model.get_input_embeddings()
+    device = embeddings.weight.device
+    if device.type == "meta":  # offloaded: its weights come to the device that its hook names when it is called
+        hook = getattr(embeddings, "_hf_hook", None)
+        return getattr(hook, "execution_device", None) or "cpu"
+    return device
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """transformers without its progress bars and hints, which are not the user's concern here."""

@@ -10,13 +10,15 @@ so x · (R a) = (R x) · a, and it is the few sampled rows of the later dictiona
 3. Take the best cosine of each flipped row among the earlier rows; median and 95 % quantile of these are the floor.
 
 Why not all eigenvectors: at d = 2,304 their computation takes longer than the matching of the pair. Beyond the first
-eighth (at least 256) the spectrum is flat enough for a random direction: in dictionaries of a trained model with d = 576,
-and of random rows with a falling spectrum and d = 2,304, both quantiles are within 2 % of the full eigenbasis's, no more
-than the sampling of rows leaves open. The whole takes some 6 % of the work of matching 16,384² rows at d = 2,304.
+eighth (at least 256) the spectrum is flat enough for a random direction: both quantiles are within 2 % of the full
+eigenbasis's in dictionaries of a trained model with d = 576, and on random rows with a falling spectrum and d = 2,304;
+the sampling of rows leaves as much open. It costs 7 % of matching 16,384² rows at d = 2,304.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,7 +88,8 @@ def leading_directions(rows: torch.Tensor, rng: np.random.Generator) -> torch.Te
     basis = tensor(rng.standard_normal((d, r), dtype=np.float32))
     for _ in range(_ITERATIONS):
         basis = rows.T @ (rows @ basis)
-    basis = torch.linalg.qr(basis)[0]
+    with _one_thread():
+        basis = torch.linalg.qr(basis)[0]
     leading: torch.Tensor = basis @ _eigenvectors(rows @ basis)
     return leading
 
@@ -94,8 +97,23 @@ def leading_directions(rows: torch.Tensor, rng: np.random.Generator) -> torch.Te
 def _eigenvectors(rows: torch.Tensor) -> torch.Tensor:
     import torch
 
-    vectors: torch.Tensor = torch.linalg.eigh(rows.T @ rows)[1]
+    moment = rows.T @ rows
+    with _one_thread():
+        vectors: torch.Tensor = torch.linalg.eigh(moment)[1]
     return vectors
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For factorisations, whose many short steps make threads on a busy machine wait longer than they work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def flipped(rows: torch.Tensor, basis: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

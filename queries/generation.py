@@ -72,12 +72,12 @@ def generate(
         return []
     import torch
 
-    from hooked.load import quiet
+    from hooked.load import input_device, quiet
     from queries.steering import steered
 
     with quiet():
         config = _config(model, tokenizer, max_new_tokens, temperature, top_p, num_beams, use_cache)
-    ids, mask = _batch(tokenizer, names, config.pad_token_id, model.get_input_embeddings().weight.device)
+    ids, mask = _batch(tokenizer, names, config.pad_token_id, input_device(model))
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(quiet())

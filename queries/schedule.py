@@ -11,7 +11,7 @@ from atlas.errors import PlanError
 
 ALPHA = -0.05  # decay of the exponential schedule per layer (paper App. B)
 SCHEDULES = ("constant", "linear", "exponential")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LAYERS = re.compile(r"(single:|upto:)?(-?\d+)|(-?\d+)-(\d+)")
 
 

@@ -113,7 +113,9 @@ def nats_per_token(model: Any, tokenizer: Any, generations: Sequence[Generation]
     """Mean nats of the generated tokens under the model as it is, given their prompts."""
     import torch
 
-    device = model.get_input_embeddings().weight.device
+    from hooked.load import input_device
+
+    device = input_device(model)
     rows = []
     for each in generations:
         before = list(tokenizer(each.prompt)["input_ids"])

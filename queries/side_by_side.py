@@ -29,7 +29,8 @@ def _plan_lines(plan: SteeringPlan, width: int) -> list[str]:
         strength = "" if each.strength is None else f" {each.strength}"
         where = "" if each.positions == "all" else f" at {each.positions} positions"
         label = f"  {' '.join(each.label.split())}" if each.label else ""
-        lines.append(textwrap.shorten(f"{each.mode}{strength}{where}  {each.feature}{label}", width, placeholder="…"))
+        line = f"{each.mode}{strength}{where}  {each.feature}{label}"
+        lines.append(line if len(line) <= width else line[: width - 1] + "…")
     return lines
 
 

@@ -21,7 +21,7 @@ from ingest.matching import match
 
 K = 5
 CASES = {(8192, 576): (7, 1.6), (16384, 2304): (3, 1.3)}  # (n, d): rounds, most that matching may cost against knn
-QUICK = {(2048, 576): (5, 1.6)}
+QUICK = {(4096, 576): (7, 1.6)}
 
 
 def dictionary(n: int, d: int, rng: np.random.Generator) -> Floats:

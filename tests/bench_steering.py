@@ -53,9 +53,8 @@ def main() -> int:
     }
     for name, (plan, target) in plans.items():
         ratio, seconds = _ratio(model, tokenizer, plan)
-        print(
-            f"steering: {name}: {ratio:.3f} × plain (target {target}); plain {1000 * seconds / TOKENS:.1f} ms a token"
-        )
+        plain = f"plain {1000 * seconds / TOKENS:.1f} ms a token"
+        print(f"steering: {name}: {ratio:.3f} × plain (target {target}); {plain}", flush=True)
     return 0
 
 

@@ -55,10 +55,12 @@ def test_like_the_null_built_in_full(d: int, slope: float) -> None:
 
 
 def test_real_matches_do_not_raise_it() -> None:
-    # A dictionary against itself: every best match is 1, the floor is that of two unrelated ones.
+    # A dictionary against itself: every best match is 1. A flipped row still meets itself at Σ ± cᵢ², about
+    # √(3 / 128) = .15 either way: one more large draw among 1,000, so the floor rises a little, here by 4 %.
     scale = np.arange(1, 129, dtype=np.float32) ** -0.3
     rows, other = dictionary(1000, scale, 0), dictionary(1000, scale, 1)
-    assert noise_floor(rows, rows).median == pytest.approx(noise_floor(rows, other).median, rel=0.03)
+    itself, unrelated = (noise_floor(rows, earlier, sample=1000) for earlier in (rows, other))
+    assert itself.median == pytest.approx(unrelated.median, rel=0.06)
 
 
 def test_flips_keep_lengths_and_the_spectrum() -> None:
