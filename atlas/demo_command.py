@@ -39,18 +39,19 @@ def demo(folder: Path) -> None:
         "1. Take twelve dictionaries in and match their decoder rows across layers. They are small and were trained",
         "   apart, so thresholds are each pair's own noise floor, not the 0.5 and 0.25 of the paper.",
     )
-    _run(folder, "ingest", bundle, "--min-res", "floor", "--min-module", "floor")
+    floor = ("--min-res", "floor", "--min-module", "floor")
+    _run(folder, "ingest", bundle, *floor)
     _say("2. Give the features words: bundled ones, measured on text, and contexts from a small text.")
     _run(folder, "label", "--import", bundle / "labels.parquet", "--text", bundle / "text.txt")
     _run(folder, "info")
     _say("3. Look for a theme, and see where one of its features comes from and where it goes.")
     _run(folder, "search", "film", "--limit", "8")
-    _run(folder, "lineage", SEED, "--min-res", "floor", "--min-module", "floor")
+    _run(folder, "lineage", SEED, *floor)
     _say("4. Turn it: in one layer, along its lineage, and, as a control, features of no theme in the same layers.")
     sampling = ("--temperature", "0.8", "--top-p", "0.9", "--tokens", "30")
     steer = ("steer", PROMPTS[0], *sampling, "--save-plan")
     _run(folder, *steer, plans["one-layer"], "--feature", f"{ONE_LAYER}=48")
-    _run(folder, *steer, plans["lineage"], "--lineage", SEED, "--strength", "15")
+    _run(folder, *steer, plans["lineage"], "--lineage", SEED, *floor, "--strength", "15")
     control = [option for id_ in CONTROL for option in ("--feature", f"{id_}=15")]
     _run(folder, *steer, plans["control"], *control)
     _say("5. Is that luck? The same over prompts and seeds: theme words a text, and what it costs in fluency.")

@@ -106,7 +106,7 @@ class Encoder:
     def __call__(self, hidden: torch.Tensor) -> Activations:
         """Activations at hidden states `[..., d_in]` of any dtype, computed in float32."""
         hidden, scale = self._normalised(hidden.float())
-        values = self._activated(hidden @ self.weight.T)
+        values = self._activated(hidden)
         return Activations(values, self.norms if scale is None else self.norms * scale)
 
     def _normalised(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -124,11 +124,12 @@ class Encoder:
             return hidden, None
         return hidden, scale if self.rescaled_output else None
 
-    def _activated(self, product: torch.Tensor) -> torch.Tensor:
-        """Activations from `[..., n]` products with the encoder rows."""
+    def _activated(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Activations `[..., n_features]` of normalised hidden states."""
         if self.gate_scale is not None and self.gate_bias is not None:
+            product = hidden @ self.weight.T
             return (product * self.gate_scale + self.bias).relu() * (product + self.gate_bias > 0)
-        before = product + self.bias
+        before = torch.nn.functional.linear(hidden, self.weight, self.bias)
         if self.architecture == "topk":
             if self.rescale is not None:
                 before = before * self.rescale

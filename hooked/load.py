@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import ModelError
 from atlas.families import hub_name
+from hooked.converted import converted
 
 if TYPE_CHECKING:
     import torch
@@ -77,17 +78,32 @@ def load_model(
     from safetensors import SafetensorError
 
     where = _device(device)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    extra = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     chosen = dtype if dtype is not None else ("float32" if where == "cpu" else "auto")
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source.name, **extra)
-            model = AutoModelForCausalLM.from_pretrained(source.name, dtype=chosen, **extra)
+            folder = _converted(source)
+            model, tokenizer = _read(Source(str(folder)) if folder else source, chosen)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise ModelError(_reason(name, source, error)) from error
     return model.to(where).eval(), tokenizer
+
+
+def _read(source: Source, dtype: torch.dtype | str) -> tuple[Any, Any]:
+    import transformers
+
+    extra: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **extra)
+    if source.gguf_file and hasattr(transformers, "GgufConfig"):  # newer versions keep it packed unless told otherwise
+        extra["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    return transformers.AutoModelForCausalLM.from_pretrained(source.name, dtype=dtype, **extra), tokenizer
+
+
+def _converted(source: Source) -> Path | None:
+    """The conversion of a .gguf file, made while nothing but its outcome is shown; None for other sources."""
+    if source.gguf_file is None:
+        return None
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # its progress bar cannot be turned off
+        return converted(Path(source.name, source.gguf_file), lambda: _read(source, "float32"))
 
 
 def input_device(model: Any) -> Any:
@@ -95,8 +111,7 @@ def input_device(model: Any) -> Any:
     embeddings = model.get_input_embeddings()
     device = embeddings.weight.device
     if device.type == "meta":  # offloaded: its weights come to the device that its hook names when it is called
-        hook = getattr(embeddings, "_hf_hook", None)
-        return getattr(hook, "execution_device", None) or "cpu"
+        return getattr(getattr(embeddings, "_hf_hook", None), "execution_device", "cpu")
     return device
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,14 @@ class Measured:
     source: Key  # where the encoder reads
     rms_eps: float | None  # mapped through an output norm: its epsilon; the contribution carries the token's 1/rms
     factor: torch.Tensor  # float32 [n]: r − 1 for suppress, −1 for clamp
-    held: torch.Tensor  # float32 [n]: the activation to hold for clamp, 0 for suppress
+    held: torch.Tensor | None  # float32 [n]: the activation to hold for clamp, 0 for suppress; None: nothing clamped
     directions: torch.Tensor  # float32 [n, d_model], unit rows
 
     def change(self, read: Read, module_input: torch.Tensor | None) -> torch.Tensor:
         """float32 [batch, columns, d_model]: Σ (factor·a + held)·reach·d."""
         values, reach = self.encoder(read(self.source))
-        amount = (values * self.factor + self.held) * reach
+        amount = values * self.factor
+        amount = (amount if self.held is None else amount + self.held) * reach
         if self.rms_eps is not None and module_input is not None:
             amount = amount * (module_input.float().pow(2).mean(-1, keepdim=True) + self.rms_eps).rsqrt()
         return amount @ self.directions
@@ -57,15 +59,14 @@ class Edit:
         """What to add to hidden states `[batch, columns, d_model]`, broadcastable to them, in their dtype."""
         if self.ready is not None:
             return self.ready
-        total = torch.zeros((), device=hidden.device) if self.constant is None else self.constant
+        parts = [] if self.constant is None else [self.constant]
         seen = hidden.float()
         if self.share is not None:
-            total = total + seen.norm(dim=-1, keepdim=True) * self.share
+            parts.append(seen.norm(dim=-1, keepdim=True) * self.share)
         if self.span is not None:
-            total = total - (seen @ self.span.T) @ self.span
-        for part in self.measured:
-            total = total + part.change(read, module_input)
-        return total.to(hidden.dtype)
+            parts.append(-(seen @ self.span.T) @ self.span)
+        parts += [part.change(read, module_input) for part in self.measured]
+        return reduce(torch.add, parts).to(hidden.dtype)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Edit:
         """The same edit with its tensors on the device of the hidden states."""
@@ -112,7 +113,7 @@ def _measured(group: list[Intervention], point: HookPoint, rms_eps: float | None
         source=(point.name, point.side),
         rms_eps=rms_eps if record.mapped == "o_proj+norm" else None,
         factor=torch.tensor([r - 1 if s else -1.0 for r, s in zip(values, suppress, strict=True)]),
-        held=torch.tensor([0.0 if s else v for v, s in zip(values, suppress, strict=True)]),
+        held=None if all(suppress) else torch.tensor([0.0 if s else v for v, s in zip(values, suppress, strict=True)]),
         directions=torch.from_numpy(np.stack([each.direction for each in group])),
     )
 

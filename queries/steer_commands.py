@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.errors import PlanError
-from atlas.options import atlas_option
+from atlas.options import THRESHOLD, atlas_option
 from queries.intervention import ADD, MODES, POSITIONS
 from queries.model_options import announced_model, device_option, model_option
 from queries.schedule import SCHEDULES
@@ -21,6 +21,7 @@ from queries.side_by_side import side_by_side
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
     from queries.generation import Generation
+    from queries.lineage import Lineage, Threshold
     from queries.plan import SteeringPlan
 
 __all__ = ["score", "steer"]
@@ -34,6 +35,8 @@ ALONE, TOGETHER = "30%", "6%"
 @atlas_option
 @click.option("--feature", "features", multiple=True, metavar="ID[=STRENGTH]", help="A feature to turn; repeatable.")
 @click.option("--lineage", metavar="ID", help="Turn the features of this feature's flow graph.")
+@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where a --lineage ends.")
+@click.option("--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Its smallest mlp and att cosine.")
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A saved plan.")
 @click.option("--mode", type=click.Choice(MODES), help="What is done.  [default: add]")
@@ -61,6 +64,8 @@ def steer(
     atlas: str | None,
     features: tuple[str, ...],
     lineage: str | None,
+    min_res: Threshold,
+    min_module: Threshold,
     cypher: str | None,
     plan_file: Path | None,
     mode: str | None,
@@ -78,8 +83,15 @@ def steer(
     save_plan: Path | None,
     format_: str,
 ) -> None:
-    """Continue PROMPT twice: with the model as it is, and with features turned."""
+    """Continue PROMPT twice: with the model as it is, and with features turned.
+
+    \b
+    feature-atlas steer "I think " --feature gemma-2-2b/12-gemmascope-res-16k/4230=30%
+    feature-atlas steer "I think " --lineage gemma-2-2b/12-gemmascope-res-16k/4230 --strength 6% --save-plan wedding.json
+    feature-atlas steer "I think " --plan wedding.json --seed 1 --temperature 1.27 --top-p 0.7
+    """
     from atlas.atlas import open_atlas
+    from queries.lineage import lineage as flow_graph
     from queries.plan import SteeringPlan
 
     if sum(map(bool, (features, lineage, cypher, plan_file))) != 1:
@@ -99,7 +111,8 @@ def steer(
         if plan_file:
             plan = SteeringPlan.load(plan_file, opened)
         else:
-            plan = _new_plan(opened, features, lineage, cypher, choices)
+            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module) if lineage else None
+            plan = _new_plan(opened, features, graph, cypher, choices)
     if save_plan:
         plan.save(save_plan)
         click.echo(f"plan written to {save_plan}", err=True)
@@ -115,7 +128,7 @@ def steer(
 
 
 def _new_plan(
-    atlas: Atlas, features: tuple[str, ...], lineage: str | None, cypher: str | None, choices: dict[str, str | None]
+    atlas: Atlas, features: tuple[str, ...], graph: Lineage | None, cypher: str | None, choices: dict[str, str | None]
 ) -> SteeringPlan:
     """A plan from the command line's options."""
     from queries.plan import SteeringPlan
@@ -126,9 +139,9 @@ def _new_plan(
     positions, schedule = choices["positions"] or "all", choices["schedule"] or "constant"
     layers = choices["layers"]
     sites = choices["sites"].split(",") if choices["sites"] else None
-    if lineage:
+    if graph is not None:
         return SteeringPlan.from_lineage(
-            atlas, lineage, strength, mode=mode, positions=positions, schedule=schedule, layers=layers, sites=sites
+            atlas, graph, strength, mode=mode, positions=positions, schedule=schedule, layers=layers, sites=sites
         )
     if cypher:
         return SteeringPlan.from_query(

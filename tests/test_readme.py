@@ -1,0 +1,87 @@
+"""The README's commands and Python, run as they stand; those that need a hub are parsed and their names checked."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from atlas.cli import COMMANDS, _run, root
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text()
+_BLOCK = re.compile(r"(<!-- hub -->\n)?```(\w+)\n(.*?)```", re.S)
+
+
+def blocks(language: str, hub: bool) -> list[str]:
+    """The README's code blocks of a language, in order."""
+    return [text for mark, name, text in _BLOCK.findall(README) if name == language and bool(mark) == hub]
+
+
+def commands(block: str) -> list[list[str]]:
+    """The commands of a shell block as words; comments left out, continued lines joined."""
+    lines = block.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def test_every_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ingest").symlink_to(REPOSITORY / "ingest")
+    monkeypatch.chdir(tmp_path)
+    ran = 0
+    for block in blocks("bash", hub=False):
+        for words in commands(block):
+            if words[0] == "export":
+                name, _, value = words[1].partition("=")
+                monkeypatch.setenv(name, value)
+                continue
+            assert words[0] == "feature-atlas", words
+            code = _run(words[1:])
+            captured = capsys.readouterr()
+            assert code == 0, (words, captured.err)
+            assert captured.out.strip(), words
+            ran += 1
+    assert ran > 25
+    for block in blocks("python", hub=False):
+        exec(compile(block, "README.md", "exec"), {})
+        assert "calls" in capsys.readouterr().out
+
+
+def test_commands_that_need_a_hub_parse_and_name_real_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ingest.registry import _registry
+
+    known = _registry()
+    parsed = 0
+    for block in blocks("bash", hub=True):
+        for _, name, *arguments in commands(block):
+            command = root.get_command(click.Context(root), name)
+            assert command is not None
+            context = command.make_context(name, list(arguments))
+            for source in context.params.get("sources", ()):
+                assert source in known, source
+            parsed += 1
+    assert parsed >= 8
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in ("demo", "test", "lint", "bench", "clean"):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for target in re.findall(r"make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        assert _run([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"Usage: feature-atlas {name}") and len(text.splitlines()) > 5, name
+    assert _run(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^  {name}\s+\w", listed, re.M) for name in COMMANDS)
+    assert os.environ.get("FEATURE_ATLAS") is None
