@@ -6,7 +6,7 @@ On disk, in `dictionaries/{model}/{number}-{set}/`:
 - `encoder.npy`  float32 [d_sae, d_in]     encoder rows (the transpose of SAELens's W_enc)
 - `vectors.npz`  float32 `norms` [d_sae] (norm of each decoder row before it was made unit, in residual space), and what
   activation needs, where the architecture has it: `b_enc`, `threshold`, `b_gate`, `b_mag`, `r_mag` [d_sae], `b_dec`
-  [d_in], `decoder_norms` [d_sae] (norm of each row in its own space, for rescaling TopK dictionaries)
+  [d_in]; constant normalisation and TopK's decoder norms are folded into the rows
 - `dictionary.json`  the record, written last: a folder without it is unfinished
 """
 
@@ -44,15 +44,13 @@ class Dictionary:
     d_model: int  # width of the residual stream
     d_in: int  # width of what the encoder reads
     k: int | None  # active features a token (topk only)
-    rescale_topk: bool  # topk on activations times decoder norm (rescale_acts_by_decoder_norm)
     apply_b_dec_to_input: bool  # whether b_dec is subtracted from the encoder's input
     normalize_activations: (
         str  # none, layer_norm, expected_average_only_in or constant_norm_rescale, as SAELens names them
     )
-    norm_factor: float | None  # factor on the encoder's input where normalisation was a constant
     centred_input: bool  # trained on centred weights: the mean over d_model is removed before encoding
     mapped: str | None  # how head-space rows came to residual space: o_proj, o_proj+norm; None: they were there
-    dead: int  # rows that are zero or not finite
+    dead_rows: int  # rows that are zero or not finite
     release: str | None  # SAELens release
     sae_id: str | None  # id within the release
     neuronpedia_id: str | None  # `{model}/{layer}-{set}`

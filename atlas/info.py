@@ -12,7 +12,7 @@ Rows = tuple[list[str], list[dict[str, Any]]]
 _DICTIONARIES = """
 MATCH (d:Dictionary)
 RETURN d.id AS id, d.layer AS layer, d.site AS site, d.architecture AS architecture, d.d_sae AS features,
-       d.dead AS dead, d.mapped AS mapped, d.source AS source, d.sha256 AS sha256
+       d.dead_rows AS dead, d.mapped AS mapped, d.source AS source, d.sha256 AS sha256
 ORDER BY d.model, d.depth, d.id
 """
 _CYCLES = """
@@ -46,7 +46,7 @@ def summary(atlas: Atlas) -> dict[str, str]:
         "store": "embedded (LadybugDB)",
         "models": ", ".join(f"{m['id']} ({m['name']}, d_model {m['d_model']})" for m in models),
         "dictionaries": str(len(records)),
-        "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead for d in records):,} dead",
+        "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead",
         "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features",
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)",

@@ -51,7 +51,7 @@ NODES = (
             "d_sae": INTEGER,
             "d_model": INTEGER,
             "mapped": STRING,
-            "dead": INTEGER,
+            "dead_rows": INTEGER,
             "release": STRING,
             "sae_id": STRING,
             "neuronpedia_id": STRING,

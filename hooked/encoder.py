@@ -1,7 +1,8 @@
 """Activations of a dictionary's features from the hidden states its encoder reads, as SAELens computes them.
 
 1. centre (dictionaries trained on centred weights), 2. normalise, 3. subtract b_dec, 4. encode, 5. activate.
-Constant factors and b_dec are folded into weight and bias, so that most dictionaries need one matrix product.
+b_dec is folded into the bias; constant factors and TopK's decoder norms were folded into the rows when they were
+written, so that most dictionaries need one matrix product.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ class Encoder:
     threshold: torch.Tensor | None = None  # float32 [n] (jumprelu)
     gate_bias: torch.Tensor | None = None  # float32 [n] (gated)
     gate_scale: torch.Tensor | None = None  # float32 [n], e^{r_mag} (gated)
-    rescale: torch.Tensor | None = None  # float32 [n]: decoder norms that topk activations are multiplied by
     chosen: torch.Tensor | None = None  # int64 [n_features]: the features asked for, where weight holds all
 
     @classmethod
@@ -64,14 +64,9 @@ class Encoder:
         def vector(name: str) -> torch.Tensor | None:
             return _tensor(rows.vectors[name][held]) if name in rows.vectors else None
 
-        factor = record.norm_factor
-        raw = _tensor(rows.encoder[held])
-        shift = raw @ _tensor(rows.vectors["b_dec"]) if record.apply_b_dec_to_input else torch.zeros(len(raw))
-        bias = (zeros if (zeros := vector("b_enc")) is not None else torch.zeros(len(raw))) - shift
-        rescale = vector("decoder_norms") if everything and record.rescale_topk else None
-        norms = _tensor(rows.vectors["norms"][wanted]) / (factor or 1.0)
-        if rescale is not None:
-            norms = norms / _tensor(rows.vectors["decoder_norms"][wanted])
+        weight = _tensor(rows.encoder[held])
+        shift = weight @ _tensor(rows.vectors["b_dec"]) if record.apply_b_dec_to_input else torch.zeros(len(weight))
+        bias = (zeros if (zeros := vector("b_enc")) is not None else torch.zeros(len(weight))) - shift
         scale = gate = None
         if record.architecture == "gated":
             scale = _tensor(rows.vectors["r_mag"][held]).exp()
@@ -80,17 +75,16 @@ class Encoder:
             bias = _tensor(rows.vectors["b_mag"][held]) - shift * scale
         return cls(
             architecture=record.architecture,
-            normalisation=_per_token(record),
+            normalisation=record.normalize_activations,
             centred=record.centred_input,
             rescaled_output=record.hook_name_in == record.hook_name,
             k=record.k or 0,
-            weight=raw * factor if factor is not None else raw,
+            weight=weight,
             bias=bias,
-            norms=norms,
+            norms=_tensor(rows.vectors["norms"][wanted]),
             threshold=vector("threshold") if record.architecture == "jumprelu" else None,
             gate_bias=gate,
             gate_scale=scale,
-            rescale=rescale,
             chosen=torch.from_numpy(np.asarray(features, dtype=np.int64))
             if everything and features is not None
             else None,
@@ -131,20 +125,11 @@ class Encoder:
             return (product * self.gate_scale + self.bias).relu() * (product + self.gate_bias > 0)
         before = torch.nn.functional.linear(hidden, self.weight, self.bias)
         if self.architecture == "topk":
-            if self.rescale is not None:
-                before = before * self.rescale
             top = torch.topk(before, self.k, dim=-1, sorted=False)
             values = torch.zeros_like(before).scatter_(-1, top.indices, top.values.relu())
             return values if self.chosen is None else values[..., self.chosen]
         values = before.relu()
         return values if self.threshold is None else values * (before > self.threshold)
-
-
-def _per_token(record: Dictionary) -> str:
-    """Normalisation that depends on the token; a known constant factor stands for those that do not."""
-    if record.norm_factor is not None or record.normalize_activations == "expected_average_only_in":
-        return "none"
-    return record.normalize_activations
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -127,13 +127,11 @@ def _record(
         d_model=d_model,
         d_in=cfg.d_in,
         k=cfg.k,
-        rescale_topk=False,  # folded into the rows
         apply_b_dec_to_input=cfg.apply_b_dec_to_input,
         normalize_activations="none" if constant else cfg.normalize_activations,
-        norm_factor=None,  # folded into the rows
         centred_input=cfg.centred_input,
         mapped=mapping.name if mapping else None,
-        dead=dead,
+        dead_rows=dead,
         release=source.origin.release,
         sae_id=source.origin.sae_id,
         neuronpedia_id=cfg.neuronpedia_id,

@@ -226,7 +226,7 @@ LIMIT $limit
 
 DEAD = """
 MATCH (d:Dictionary)
-RETURN d.id AS dictionary, d.d_sae AS features, d.dead AS dead, 1.0 * d.dead / d.d_sae AS share
+RETURN d.id AS dictionary, d.d_sae AS features, d.dead_rows AS dead, 1.0 * d.dead_rows / d.d_sae AS share
 ORDER BY share DESC, dictionary
 LIMIT $limit
 """

@@ -202,8 +202,8 @@ def _record(layer: int, site: str, size: int, width: int) -> Dictionary:
     return Dictionary(
         id=name, model="planted", model_name="planted", layer=layer, site=site, depth=depth(site, layer), set=set_,
         hook_name=hook, hook_name_in=hook, hf_hook_name=None, hf_hook_name_in=None, architecture="standard",
-        d_sae=size, d_model=width, d_in=width, k=None, rescale_topk=False, apply_b_dec_to_input=False,
-        normalize_activations="none", norm_factor=None, centred_input=False, mapped=None, dead=1, release=None,
+        d_sae=size, d_model=width, d_in=width, k=None, apply_b_dec_to_input=False,
+        normalize_activations="none", centred_input=False, mapped=None, dead_rows=1, release=None,
         sae_id=None, neuronpedia_id=None, source="planted", sha256=digest, rows_sha256=digest,
     )  # fmt: skip
 

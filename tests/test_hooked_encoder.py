@@ -13,17 +13,11 @@ from atlas.dictionary import Dictionary, Rows
 from hooked.encoder import Encoder
 
 D_IN, D_SAE, K = 16, 40, 6
-KINDS = (
-    ("standard", False),
-    ("gated", False),
-    ("jumprelu", False),
-    ("topk", False),
-    ("topk", True),
-)  # whether rescaled
+KINDS = ("standard", "gated", "jumprelu", "topk")
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 
 
-def saelens(architecture: str, normalisation: str, *, rescale: bool, b_dec_to_input: bool, seed: int = 0) -> Any:
+def saelens(architecture: str, normalisation: str, *, b_dec_to_input: bool, seed: int = 0) -> Any:
     """A SAELens dictionary of random weights."""
     import sae_lens
 
@@ -33,7 +27,7 @@ def saelens(architecture: str, normalisation: str, *, rescale: bool, b_dec_to_in
         "jumprelu": (sae_lens.JumpReLUSAE, sae_lens.JumpReLUSAEConfig),
         "topk": (sae_lens.TopKSAE, sae_lens.TopKSAEConfig),
     }[architecture]
-    extra: dict[str, Any] = {"k": K, "rescale_acts_by_decoder_norm": rescale} if architecture == "topk" else {}
+    extra: dict[str, Any] = {"k": K, "rescale_acts_by_decoder_norm": False} if architecture == "topk" else {}
     sae = kind(
         config(
             d_in=D_IN, d_sae=D_SAE, apply_b_dec_to_input=b_dec_to_input, normalize_activations=normalisation, **extra
@@ -47,7 +41,7 @@ def saelens(architecture: str, normalisation: str, *, rescale: bool, b_dec_to_in
     return sae
 
 
-def taken_in(sae: Any, *, rescale: bool) -> tuple[Dictionary, Rows]:
+def taken_in(sae: Any) -> tuple[Dictionary, Rows]:
     """The record and rows that an ingest makes of it."""
     values = {name: value.detach().numpy().copy() for name, value in sae.named_parameters()}
     norms = np.linalg.norm(values["W_dec"], axis=1)
@@ -58,24 +52,21 @@ def taken_in(sae: Any, *, rescale: bool) -> tuple[Dictionary, Rows]:
         architecture=sae.cfg.architecture(),
         d_sae=D_SAE,
         k=K if sae.cfg.architecture() == "topk" else None,
-        rescale_topk=rescale,
         apply_b_dec_to_input=sae.cfg.apply_b_dec_to_input,
         normalize_activations=sae.cfg.normalize_activations,
     )
-    rows = Rows(
-        values["W_dec"] / norms[:, None], values["W_enc"].T.copy(), vectors | {"norms": norms, "decoder_norms": norms}
-    )
+    rows = Rows(values["W_dec"] / norms[:, None], values["W_enc"].T.copy(), vectors | {"norms": norms})
     return record, rows
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
-@pytest.mark.parametrize(("architecture", "rescale"), KINDS)
+@pytest.mark.parametrize("architecture", KINDS)
 @pytest.mark.parametrize("b_dec_to_input", [True, False])
 def test_activations_and_what_they_write_equal_saelens(
-    architecture: str, normalisation: str, b_dec_to_input: bool, rescale: bool
+    architecture: str, normalisation: str, b_dec_to_input: bool
 ) -> None:
-    sae = saelens(architecture, normalisation, rescale=rescale, b_dec_to_input=b_dec_to_input)
-    record, rows = taken_in(sae, rescale=rescale)
+    sae = saelens(architecture, normalisation, b_dec_to_input=b_dec_to_input)
+    record, rows = taken_in(sae)
     hidden = torch.randn(3, 50, D_IN, generator=torch.Generator().manual_seed(9)) * 2 + 0.5
     with torch.no_grad():
         expected = sae.encode(hidden)
@@ -92,21 +83,6 @@ def test_activations_and_what_they_write_equal_saelens(
     part, part_reach = Encoder.of(record, rows, some)(hidden)
     torch.testing.assert_close(part, expected[..., some], atol=2e-6, rtol=2e-5)
     torch.testing.assert_close(part_reach, reach[..., some])
-
-
-def test_a_constant_factor_equals_saelens_folding() -> None:
-    sae = saelens("jumprelu", "expected_average_only_in", rescale=False, b_dec_to_input=True)
-    record, rows = taken_in(sae, rescale=False)
-    hidden = torch.randn(20, D_IN, generator=torch.Generator().manual_seed(9))
-    sae.fold_activation_norm_scaling_factor(0.7)
-    values = {**vars(record), "norm_factor": 0.7}
-    actual, reach = Encoder.of(Dictionary(**values), rows)(hidden)
-    with torch.no_grad():
-        expected = sae.encode(hidden)
-        torch.testing.assert_close(actual, expected, atol=2e-6, rtol=2e-5)
-        torch.testing.assert_close(
-            (actual * reach) @ torch.from_numpy(rows.decoder), expected @ sae.W_dec, atol=2e-5, rtol=2e-5
-        )
 
 
 def test_the_mean_is_removed_for_dictionaries_of_centred_weights() -> None:

@@ -38,7 +38,13 @@ def test_rows_norms_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(rows.encoder, weights["W_enc"].T)
     for name in ("b_enc", "threshold", "b_dec"):
         np.testing.assert_array_equal(rows.vectors[name], weights[name])
-    assert (record.d_sae, record.d_model, record.d_in, record.dead, record.mapped) == (D_SAE, D_MODEL, D_MODEL, 0, None)
+    assert (record.d_sae, record.d_model, record.d_in, record.dead_rows, record.mapped) == (
+        D_SAE,
+        D_MODEL,
+        D_MODEL,
+        0,
+        None,
+    )
     assert (record.source, record.architecture) == (str(folder), "jumprelu")
     assert record.sha256 == hashlib.sha256((folder / "sae_weights.safetensors").read_bytes()).hexdigest()
     decoder = tmp_path / record.id / "decoder.npy"
@@ -59,7 +65,7 @@ def test_dead_rows_are_zeroed_and_counted(tmp_path: Path) -> None:
     weights["W_dec"][3] = 3e38  # finite, but its norm is beyond float32: 3e38 · √12
     weights["W_dec"][4] = 1e-30  # small is alive: the direction is what counts
     record, rows = written(write_folder(tmp_path / "sae", cfg, weights), tmp_path)
-    assert record.dead == 4
+    assert record.dead_rows == 4
     assert list(np.flatnonzero(~rows.alive)) == [0, 1, 2, 3]
     assert not rows.decoder[:4].any()
     np.testing.assert_allclose(rows.decoder[4], np.full(D_MODEL, 1 / np.sqrt(D_MODEL)), rtol=1e-6)
@@ -70,7 +76,7 @@ def test_encoder_rows_that_are_not_finite_never_fire(tmp_path: Path, caplog: pyt
     weights["W_enc"][2, 5] = np.nan
     weights["b_enc"][6] = np.inf
     record, rows = written(write_folder(tmp_path / "sae", cfg, weights), tmp_path)
-    assert record.dead == 0 and "2 encoder rows are not finite" in caplog.text
+    assert record.dead_rows == 0 and "2 encoder rows are not finite" in caplog.text
     assert not rows.encoder[5].any()
     for index in (5, 6):
         # max(0, x·w + b) with x·w = b = 0, or 0 > threshold = 0: never

@@ -140,7 +140,7 @@ def test_dead_rows_are_counted_marked_and_not_matched(tmp_path: Path) -> None:
     write_sae(tmp_path / "s", 1, "res", rows)
     ingest([tmp_path / "s"], tmp_path / "a")
     with open_atlas(tmp_path / "a") as atlas:
-        assert atlas.dictionaries["tiny-1m/0-res-16"].dead == 2
+        assert atlas.dictionaries["tiny-1m/0-res-16"].dead_rows == 2
         gone = atlas.read("MATCH (f:Feature) WHERE f.dead RETURN f.id AS id, f.lifecycle AS l ORDER BY id")
         edges = atlas.read("MATCH (f:Feature)<-[e:FROM_RES]-() WHERE f.dead RETURN count(*) AS n")
     assert gone == [{"id": "tiny-1m/0-res-16/3", "l": None}, {"id": "tiny-1m/0-res-16/5", "l": None}]

@@ -161,7 +161,7 @@ def test_a_dictionary_of_heads_is_written_in_the_stream(family: str, mapped: str
     alive = norms > 0
     np.testing.assert_allclose(rows.decoder[alive], exact[alive] / norms[alive, None], atol=1e-6)
     np.testing.assert_allclose(rows.vectors["norms"], norms, rtol=1e-5)
-    assert (record.mapped, record.dead, record.d_model, record.d_in) == (mapped, 1, 32, heads)
+    assert (record.mapped, record.dead_rows, record.d_model, record.d_in) == (mapped, 1, 32, heads)
     np.testing.assert_array_equal(rows.encoder, weights["W_enc"].T)
 
 
