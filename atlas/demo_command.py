@@ -30,8 +30,9 @@ def demo(folder: Path) -> None:
     """The main job, end to end, on bundled dictionaries: ingest, label, lineage, steer, score.
 
     Twelve dictionaries of SmolLM2-135M-Instruct (layers 8 to 11; residual stream, MLP, attention) become an atlas in
-    DIR (default: demo-atlas). Then one feature about film is followed through the layers, and the model is steered along
-    its lineage. Each step is a command that you can type yourself. A second run finds the atlas there and is faster.
+    DIR (default: demo-atlas). Then one feature about film is followed through the layers, and the model is steered
+    along its lineage. Each step is a command that you can type yourself. A second run finds the atlas there and is
+    faster.
     """
     bundle = _bundle()
     plans = {name: folder / f"film-{name}.json" for name in ("one-layer", "lineage", "control")}
@@ -41,23 +42,25 @@ def demo(folder: Path) -> None:
     )
     floor = ("--min-res", "floor", "--min-module", "floor")
     _run(folder, "ingest", bundle, *floor)
-    _say("2. Give the features words: bundled ones, measured on text, and contexts from a small text.")
+    _say(
+        "2. Give the features words: contexts from a small text, and bundled labels that were measured on a large one."
+    )
     _run(folder, "label", "--import", bundle / "labels.parquet", "--text", bundle / "text.txt")
     _run(folder, "info")
     _say("3. Look for a theme, and see where one of its features comes from and where it goes.")
     _run(folder, "search", "film", "--limit", "8")
     _run(folder, "lineage", SEED, *floor)
     _say("4. Turn it: in one layer, along its lineage, and, as a control, features of no theme in the same layers.")
-    sampling = ("--temperature", "0.8", "--top-p", "0.9", "--tokens", "30")
+    sampling = ("--temperature", "0.7", "--top-p", "1", "--tokens", "30")
     steer = ("steer", PROMPTS[0], *sampling, "--save-plan")
     _run(folder, *steer, plans["one-layer"], "--feature", f"{ONE_LAYER}=48")
     _run(folder, *steer, plans["lineage"], "--lineage", SEED, *floor, "--strength", "15")
     control = [option for id_ in CONTROL for option in ("--feature", f"{id_}=15")]
     _run(folder, *steer, plans["control"], *control)
-    _say("5. Is that luck? The same over prompts and seeds: theme words a text, and what it costs in fluency.")
+    _say("5. Is that luck? The same over prompts and samples: theme words a text, and what it costs in fluency.")
     prompts = [option for prompt in PROMPTS for option in ("--prompt", prompt)]
     chosen = [option for path in plans.values() for option in ("--plan", path)]
-    _run(folder, "score", *chosen, "--words", WORDS, *prompts, "--seeds", "6", *sampling)
+    _run(folder, "score", *chosen, "--words", WORDS, *prompts, "--samples", "12", *sampling)
     _say(f"The atlas is in {folder}; try: feature-atlas ask -a {folder}")
 
 

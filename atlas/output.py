@@ -59,6 +59,8 @@ def _cell(value: Any) -> str:
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -> str:
+    # A column that says nothing takes room from those that do.
+    columns = [c for c in columns if not rows or any(row.get(c) is not None for row in rows)] or list(columns)
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
     right = [all(isinstance(row.get(c), int | float | None) for row in rows) and bool(rows) for c in columns]
     sizes = [max(len(c), *(len(line[i]) for line in cells), 0) for i, c in enumerate(columns)]

@@ -36,6 +36,8 @@ def label_atlas(
 ) -> dict[str, int]:
     """Label an atlas's features; returns how many features each source gave words to.
 
+    What a source says replaces what stood there; imports come last, so they win over what is measured with them.
+
     Args:
         promoted: the tokens that each direction promotes through the model's unembedding.
         texts: files to run the model over; stores frequency, largest activation, tokens and contexts.
@@ -58,8 +60,6 @@ def label_atlas(
         manifest = Manifest.load(folder)
         records = {id_: Dictionary.load(dictionary_folder(folder, id_)) for id_ in manifest.dictionaries}
         counts: dict[str, int] = {}
-        if imports:
-            counts["imported"] = _save(folder, columns_from_files(imports, records))
         if promoted:
             for name, group in _by_model(records, model).items():
                 found = columns_promoted(folder, group, name, device, progress)
@@ -68,6 +68,8 @@ def label_atlas(
             for name, group in _by_model(records, model).items():
                 found = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
                 counts["text"] = counts.get("text", 0) + _save(folder, found)
+        if imports:
+            counts["imported"] = _save(folder, columns_from_files(imports, records))
         publish(folder, manifest, manifest, progress)
     return counts
 
@@ -84,12 +86,15 @@ def _by_model(records: dict[str, Dictionary], model: str | None) -> dict[str, di
 
 
 def _save(folder: Path, columns: Columns) -> int:
-    """Write the columns beside the rows; returns the number of features that any of them says something of."""
+    """Write the columns beside the rows; returns the number of features that any of them has words for."""
     import numpy as np
+
+    from atlas.labels import TEXTS
 
     count = 0
     for id_, found in columns.items():
         target = dictionary_folder(folder, id_)
         Labels.load(target).updated(found).save(target)
-        count += int(np.any([~np.asarray(column.is_null()) for column in found.values()], axis=0).sum())
+        words = [column for name, column in found.items() if name in TEXTS] or list(found.values())
+        count += int(np.any([~np.asarray(column.is_null()) for column in words], axis=0).sum())
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import click
@@ -10,8 +11,9 @@ model_option = click.option("--model", metavar="NAME_OR_FOLDER", help="The model
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 
 
+@cache
 def announced_model(name: str, device: str) -> tuple[Any, Any]:
-    """Load a model, said on stderr since it takes seconds; raises ModelError."""
+    """Load a model, said on stderr since it takes seconds; once for all commands of a process. Raises ModelError."""
     from hooked.load import load_model
 
     click.echo(f"loading {name} …", err=True)

@@ -87,8 +87,8 @@ def steer(
 
     \b
     feature-atlas steer "I think " --feature gemma-2-2b/12-gemmascope-res-16k/4230=30%
-    feature-atlas steer "I think " --lineage gemma-2-2b/12-gemmascope-res-16k/4230 --strength 6% --save-plan wedding.json
-    feature-atlas steer "I think " --plan wedding.json --seed 1 --temperature 1.27 --top-p 0.7
+    feature-atlas steer "I think " --lineage gemma-2-2b/12-gemmascope-res-16k/4230 --strength 6% --save-plan w.json
+    feature-atlas steer "I think " --plan w.json --seed 1 --temperature 1.27 --top-p 0.7
     """
     from atlas.atlas import open_atlas
     from queries.lineage import lineage as flow_graph

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from atlas.errors import PlanError
 from ingest.job import ingest
 from queries.generation import Generation, generate
-from queries.score import nats_per_token, read_words, theme_pattern, theme_score
+from queries.score import ThemeScore, nats_per_token, read_words, theme_pattern, theme_score, verdict
 from queries.steer_commands import score, steer
 
 FEATURE = "tiny-1m/1-res-16/3"
@@ -52,25 +52,25 @@ def test_words_are_counted_whole_and_in_any_case(tmp_path: Path) -> None:
 def test_nats_equal_a_loop_over_tokens() -> None:
     model, tokenizer = tiny.tiny_model("gpt2"), tiny.tiny_tokenizer()
     made = [Generation("w5 w9", "", [7, 8, 9], [], 0), Generation("w5", "", [12], [], 0)]
-    total = 0.0
+    expected = []
     with torch.no_grad():
         for each in made:
-            ids = list(tokenizer(each.prompt)["input_ids"])
+            ids, total = list(tokenizer(each.prompt)["input_ids"]), 0.0
             for token in each.tokens:
                 total -= math.log(float(model(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1)[token]))
                 ids.append(token)
-    assert nats_per_token(model, tokenizer, made) == pytest.approx(total / 4, abs=1e-5)
+            expected.append(total / len(each.tokens))
+    assert nats_per_token(model, tokenizer, made) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_score_is_the_mean_over_seeds_with_its_error() -> None:
+def test_a_score_is_the_mean_over_samples_with_its_error() -> None:
     model, tokenizer = tiny.tiny_model("llama"), tiny.tiny_tokenizer()
     words = [f"w{number}" for number in range(2, 20)]
     prompts = ["w5 w9", "w40"]
-    (only,) = theme_score(model, tokenizer, prompts, words, {"unsteered": None}, seeds=(0, 1, 2), max_new_tokens=6)
-    counts = []
-    for seed in (0, 1, 2):
-        made = generate(model, tokenizer, prompts, max_new_tokens=6, seed=seed, temperature=1.27, top_p=0.7)
-        counts.append(sum(word in words for each in made for word in each.text.split()) / 2)
+    (only,) = theme_score(model, tokenizer, prompts, words, {"unsteered": None}, samples=3, max_new_tokens=6)
+    made = generate(model, tokenizer, prompts * 3, max_new_tokens=6, seed=0, temperature=1.27, top_p=0.7)
+    found = [sum(word in words for word in each.text.split()) for each in made]
+    counts = [(found[i] + found[i + 1]) / 2 for i in (0, 2, 4)]
     mean = sum(counts) / 3
     assert (only.condition, only.texts, only.words) == ("unsteered", 6, pytest.approx(mean))
     assert only.words_se == pytest.approx(math.sqrt(sum((count - mean) ** 2 for count in counts) / 2 / 3))
@@ -105,10 +105,20 @@ def test_score_prints_a_row_a_condition(folders: tuple[str, str], tmp_path: Path
     common = ("-a", atlas, "--model", model, "--tokens", "4", "--device", "cpu")
     run(steer, "w5", *common, "--feature", FEATURE, "--save-plan", plan)
     rows = json.loads(
-        run(score, *common, "--plan", plan, "--words", "w3,w4*", "--seeds", "2", "--prompt", "w5", "--format", "json")
+        run(score, *common, "--plan", plan, "--words", "w3,w4*", "--samples", "2", "--prompt", "w5", "--format", "json")
     )
-    assert [row["condition"] for row in rows] == ["unsteered", plan]
+    assert [row["condition"] for row in rows] == ["unsteered", "plan"]
     assert all(row["texts"] == 2 and row["nats"] > 0 for row in rows)
+
+
+def test_the_verdict_dresses_nothing_up() -> None:
+    def condition(name: str, words: float, se: float, nats: float) -> ThemeScore:
+        return ThemeScore(name, 48, words, se, 0.5, 0.1, nats, 0.1)
+
+    # 1.3 − 0.5 = 0.8, its standard error √(0.3² + 0.4²) = 0.5: less than twice that. With 0.1s it is √0.02 = 0.14.
+    near = verdict([condition("a", 0.5, 0.3, 2.5), condition("b", 1.3, 0.4, 2.2)])
+    assert near.startswith("b has 0.80 ± 0.50") and "do not tell them apart" in near and "-0.30 ± 0.14 nats" in near
+    assert "tell" not in verdict([condition("a", 0.5, 0.1, 2.5), condition("b", 1.3, 0.1, 2.2)])
 
 
 @pytest.mark.parametrize(
