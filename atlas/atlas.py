@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.dictionary import Dictionary, Rows
-from atlas.errors import NotAnAtlas, UnknownFeature
+from atlas.errors import CorruptAtlas, NotAnAtlas, UnknownFeature
 from atlas.features import split_feature_id
 from atlas.labels import Labels
 from atlas.manifest import Manifest
@@ -35,10 +35,18 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
     Raises NotAnAtlas, CorruptAtlas or NewerAtlas where the folder holds none that can be read.
     """
     folder = atlas_path(path)
-    manifest = Manifest.load(folder)
-    if manifest.state is None:
-        raise NotAnAtlas(f"{folder} holds no complete atlas yet; run its ingest again")
-    return Atlas(folder, manifest)
+    while True:
+        manifest = Manifest.load(folder)
+        if manifest.state is None:
+            raise NotAnAtlas(f"{folder} holds no complete atlas yet; run its ingest again")
+        atlas = Atlas(folder, manifest)
+        try:
+            atlas.store.open()
+            return atlas
+        except CorruptAtlas:
+            # An ingest may have ended between the two reads and dropped the state that this manifest named.
+            if Manifest.load(folder).state == manifest.state:
+                raise
 
 
 def dictionary_folder(folder: Path, dictionary: str) -> Path:
@@ -62,7 +70,7 @@ class Atlas:
 
     @cached_property
     def store(self) -> Store:
-        """The graph, opened when it is first asked."""
+        """The graph."""
         from atlas.ladybug import LadybugStore
 
         return LadybugStore(self.path / "graph", self.manifest.state, self.manifest.fingerprint)

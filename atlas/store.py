@@ -61,6 +61,13 @@ class Store(Protocol):
         """Drop every state but the one of this token."""
         ...
 
+    def open(self) -> None:
+        """Check the state and hold it, so that it can be read also after another was published; idempotent.
+
+        Raises NotAnAtlas where there is none, CorruptAtlas where it is missing or damaged.
+        """
+        ...
+
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Rows of one of the project's own read-only statements."""
         ...

@@ -3,8 +3,8 @@
 1. The two dictionaries are cut into blocks of rows; each pair of blocks gives one tile of inner products. Only one tile
    exists at a time, and rows are read where they lie (memory-mapped or not).
 2. A tile serves its rows and, transposed, its columns. Along a line of a tile the products are cut into groups of
-   `_GROUP`; only a group whose maximum beats the worst match kept so far is looked into, so that after the first tile
-   almost nothing is.
+   `_GROUP`; of a line with a maximum above the worst match kept so far, the few groups with the largest maxima are
+   looked into, which is where its largest products must be.
 3. What is found goes into FAISS's heaps, one a row, which keep the best few.
 
 On a GPU, step 1 and 2 are FAISS's own search, tile by tile in both directions; step 3 is the same.
@@ -56,17 +56,16 @@ class Best:
         peaks = _peaks(products)
         groups = peaks.shape[1]
         worst = self.values[row : row + len(products), 0]  # of each heap, as it stands
-        while True:
-            group = peaks.argmax(axis=1)
-            rows = np.flatnonzero(np.take_along_axis(peaks, group[:, None], axis=1)[:, 0] > worst)
-            if not len(rows):
-                return
-            group = group[rows]
-            peaks[rows, group] = -np.inf
-            columns = group[:, None] + np.arange(0, width, groups)
-            values = products[rows[:, None], np.minimum(columns, width - 1)]
-            values[columns >= width] = -np.inf
-            self.offer(rows + row, values, columns + id_)
+        rows = np.flatnonzero(peaks.max(axis=1) > worst)
+        if not len(rows):
+            return
+        # A row's `keep` largest products lie in the `keep` groups with the largest maxima.
+        keep = min(self.values.shape[1], groups)
+        group = np.argpartition(peaks[rows], groups - keep, axis=1)[:, groups - keep :]
+        columns = (group[:, :, None] + np.arange(0, width, groups)).reshape(len(rows), -1)
+        values = products[rows[:, None], np.minimum(columns, width - 1)]
+        values[columns >= width] = -np.inf
+        self.offer(rows + row, values, columns + id_)
 
     def sort(self) -> None:
         """Largest first, from now on."""

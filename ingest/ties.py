@@ -70,7 +70,7 @@ def _against_all(which: Ids, rows: UnitRows, others: UnitRows, values: Floats, i
         some = which[low:high]
         target = tensor(rows.take(some)).double()
         products = torch.empty((len(some), n), dtype=torch.float64)
-        for j, j_end in spans(n, CPU_BLOCK // 4):
+        for j, j_end in spans(n, CPU_BLOCK):
             products[:, j:j_end] = target @ tensor(others.block(j, j_end)).double().T
         last = products.topk(k, dim=1).values[:, -1:]
         within = int((products >= last - k * TIE).sum(dim=1).max())
