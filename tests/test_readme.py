@@ -52,9 +52,13 @@ def test_every_command_of_the_readme_runs(
         assert "calls" in capsys.readouterr().out
 
 
-def test_commands_that_need_a_hub_parse_and_name_real_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_that_need_a_hub_parse_and_name_real_releases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ingest.registry import _registry
 
+    monkeypatch.chdir(tmp_path)
+    Path("prose.txt").write_text("What a user would have written.")
     known = _registry()
     parsed = 0
     for block in blocks("bash", hub=True):
