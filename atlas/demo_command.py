@@ -13,7 +13,7 @@ import click
 
 FOLDER = "demo-atlas"
 MODEL = "smollm2-135m-instruct"
-SEED = f"{MODEL}/8-res-2k/717"  # film and comedy
+SEED = f"{MODEL}/9-res-2k/2018"  # film and its directors
 ONE_LAYER = f"{MODEL}/10-res-2k/1342"  # the layer of its lineage that steers best alone
 CONTROL = tuple(f"{MODEL}/{layer}-res-2k/100" for layer in (8, 9, 10, 11))  # features taken blindly, by index
 WORDS = (
