@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hooked.hookpoints import HookPoint
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     import torch
 
 
+K = TypeVar("K")
+
+
 @contextmanager
-def captured(points: Mapping[str, HookPoint]) -> Iterator[dict[str, torch.Tensor]]:
-    """The hidden states `[batch, positions, width]` of the last pass made inside, by the names given to the points.
+def captured(points: Mapping[K, HookPoint]) -> Iterator[dict[K, torch.Tensor]]:
+    """The hidden states `[batch, positions, width]` of the last pass made inside, by the keys given to the points.
 
     The tensors are the model's own, not copies. The hooks are gone afterwards, also after an exception.
     """
-    seen: dict[str, torch.Tensor] = {}
+    seen: dict[K, torch.Tensor] = {}
     handles = []
     try:
         for name, point in points.items():
@@ -32,14 +35,14 @@ def captured(points: Mapping[str, HookPoint]) -> Iterator[dict[str, torch.Tensor
             handle.remove()
 
 
-def _before(seen: dict[str, torch.Tensor], name: str) -> Callable[[Any, Any, Any], None]:
+def _before(seen: dict[K, torch.Tensor], name: K) -> Callable[[Any, Any, Any], None]:
     def hook(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         seen[name] = arguments[0] if arguments else keywords["hidden_states"]
 
     return hook
 
 
-def _after(seen: dict[str, torch.Tensor], name: str) -> Callable[[Any, Any, Any], None]:
+def _after(seen: dict[K, torch.Tensor], name: K) -> Callable[[Any, Any, Any], None]:
     def hook(_module: Any, _arguments: Any, output: Any) -> None:
         seen[name] = output[0] if isinstance(output, tuple) else output
 

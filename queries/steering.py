@@ -18,10 +18,7 @@ from atlas.errors import HookNotFired, ModelError
 from queries.plan import SteeringPlan
 
 if TYPE_CHECKING:
-    import torch
-
     from hooked.hookpoints import HookPoint
-    from queries.edits import Key
     from queries.positions import Passes
     from queries.site import Site
 
@@ -62,27 +59,26 @@ def steered(model: Any, plan: SteeringPlan, *, prompt_length: int | None = None)
             None: the first pass of a sequence is its prompt (see queries.positions).
     Raises ModelError where a module is not found, HookNotFired at the end where a hook never ran.
     """
+    from hooked.capture import captured
     from hooked.hookpoints import blocks_path
     from queries.positions import Passes
 
     sites, sources = _sites(model, plan)
     passes = Passes(split=any(site.split for site in sites), prompt_length=prompt_length)
     record = Record(tuple(sites), passes)
-    read: dict[Key, torch.Tensor] = {}
     handles: list[Any] = []
-    try:
-        for holder in _holders(model, blocks_path(model)):
-            handles.append(holder.register_forward_pre_hook(passes.enter, with_kwargs=True))
-            handles.append(holder.register_forward_hook(passes.leave, always_call=True))
-        for source in sources:
-            handles.append(_watch(source, read))
-        for site in sites:
-            handles.append(site.attach(passes, read))
-        yield record
-        record.check()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with captured({(source.name, source.side): source for source in sources}) as read:
+        try:
+            for holder in _holders(model, blocks_path(model)):
+                handles.append(holder.register_forward_pre_hook(passes.enter, with_kwargs=True))
+                handles.append(holder.register_forward_hook(passes.leave, always_call=True))
+            for site in sites:
+                handles.append(site.attach(passes, read))
+            yield record
+            record.check()
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _holders(model: Any, blocks: str) -> list[Any]:
@@ -132,18 +128,3 @@ def _check_width(model: Any, plan: SteeringPlan) -> None:
         raise ModelError(
             f"the plan is for {plan.model_name} (d_model {wanted}); this model's residual stream has width {width}"
         )
-
-
-def _watch(point: HookPoint, read: dict[Key, torch.Tensor]) -> Any:
-    """Keep what passes through a place, for the encoders that read there."""
-    key = (point.name, point.side)
-
-    def keep_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        read[key] = args[0] if args else kwargs["hidden_states"]
-
-    def keep_output(module: Any, args: tuple[Any, ...], output: Any) -> None:
-        read[key] = output[0] if isinstance(output, tuple) else output
-
-    if point.side == "input":
-        return point.module.register_forward_pre_hook(keep_input, with_kwargs=True)
-    return point.module.register_forward_hook(keep_output)

@@ -52,9 +52,7 @@ def test_every_command_of_the_readme_runs(
         assert "calls" in capsys.readouterr().out
 
 
-def test_commands_that_need_a_hub_parse_and_name_real_releases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_that_need_a_hub_parse_and_name_real_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ingest.registry import _registry
 
     monkeypatch.chdir(tmp_path)
