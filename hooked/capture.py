@@ -35,6 +35,25 @@ def captured(points: Mapping[K, HookPoint]) -> Iterator[dict[K, torch.Tensor]]:
             handle.remove()
 
 
+class _Enough(Exception):
+    """Ends a forward pass whose rest is not needed."""
+
+
+def run_until(model: Any, block: Any, **inputs: Any) -> None:
+    """A forward pass that ends after `block`: what later blocks would do is not computed."""
+
+    def stop(_module: Any, _arguments: Any, _output: Any) -> None:
+        raise _Enough
+
+    handle = block.register_forward_hook(stop)
+    try:
+        model(**inputs)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
 def _before(seen: dict[K, torch.Tensor], name: K) -> Callable[[Any, Any, Any], None]:
     def hook(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         seen[name] = arguments[0] if arguments else keywords["hidden_states"]

@@ -1,7 +1,8 @@
 """What features fire on: the model run once over a text, every dictionary read in the same pass.
 
 1. The text becomes contexts of 255 tokens behind one start token; the start token's position is left out.
-2. Hooks keep what each encoder reads; one matrix product a dictionary and batch gives all activations.
+2. Hooks keep what each encoder reads, and the pass ends after the last block that one reads; one matrix product a
+   dictionary and batch gives all activations.
 3. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
    of each). Memory is bounded by features × kept contexts, whatever the text's length.
 4. Positions become words and passages of the text through the tokenizer's offsets.
@@ -17,6 +18,7 @@ import numpy as np
 
 from atlas.atlas import dictionary_folder
 from atlas.dictionary import Dictionary, Rows
+from atlas.hooks import place_of
 from ingest.progress import Progress
 from ingest.text import Text, read_text, start_token
 
@@ -86,25 +88,28 @@ def measure(
     """Run the model over the text once; figures of every dictionary."""
     import torch
 
-    from hooked.capture import captured
+    from hooked.capture import captured, run_until
     from hooked.encoder import Encoder
-    from hooked.hookpoints import read_point
+    from hooked.hookpoints import blocks_path, read_point
 
     encoders = {
         id_: Encoder.of(d, Rows.open(dictionary_folder(folder, id_), d)).to(model.device) for id_, d in records.items()
     }
     points = {id_: read_point(model, d) for id_, d in records.items()}
+    last = max(place_of(d.hook_name_in).layer for d in records.values())
+    block = model.get_submodule(f"{blocks_path(model)}.{last}")
     figures = {id_: Figures(d.d_sae) for id_, d in records.items()}
     with progress.steps("activations", len(text.ids), "tokens") as step, torch.inference_mode():
         for ids, numbers in _batches(text.ids, start, batch):
             with captured(points) as seen:
                 mask = torch.from_numpy(numbers >= 0)
                 mask[:, 0] = True
-                model(
+                run_until(
+                    model,
+                    block,
                     input_ids=torch.from_numpy(ids).to(model.device),
                     attention_mask=mask.long().to(model.device),
                     use_cache=False,
-                    logits_to_keep=1,
                 )
             for id_, encoder in encoders.items():
                 figures[id_].add(encoder(seen[id_][:, 1:]).values, numbers[:, 1:])
