@@ -43,15 +43,33 @@ class Labels:
             raise CorruptAtlas(f"{path} is damaged ({error}); delete it and run feature-atlas label again") from None
 
     def column(self, name: str, size: int) -> pa.ChunkedArray | pa.Array:
-        """A column as the graph holds it: token lists joined by commas; nulls where there are no labels."""
+        """A column as the graph holds it: token lists joined by commas; nulls where there are no labels.
+
+        A feature without a label of its own is named by the first tokens it fires on, else by those it promotes.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        kind = pa.string() if name in TEXTS else pa.float64()
+        if name == "label":
+            named, fires_on = self._texts("label", size), self._texts("fires_on", size, 4)
+            return pc.coalesce(named, fires_on, self._texts("promotes", size, 4))
+        if name in TEXTS:
+            return self._texts(name, size)
         if self.table is None or name not in self.table.column_names:
-            return pa.nulls(size, kind)
+            return pa.nulls(size, pa.float64())
+        return self.table[name].cast(pa.float64())
+
+    def _texts(self, name: str, size: int, most: int | None = None) -> pa.ChunkedArray | pa.Array:
+        """A column as text, of a list its first `most` entries."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.table is None or name not in self.table.column_names:
+            return pa.nulls(size, pa.string())
         column = self.table[name]
-        return pc.binary_join(column, ", ") if pa.types.is_list(column.type) else column.cast(kind)
+        if not pa.types.is_list(column.type):
+            return column.cast(pa.string())
+        return pc.binary_join(pc.list_slice(column, 0, most) if most else column, ", ")
 
     def contexts(self, index: int) -> list[str]:
         """The best contexts of one feature."""

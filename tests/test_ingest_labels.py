@@ -138,12 +138,16 @@ def test_imported_labels_join_on_the_id_and_keep_what_was_there(atlas: Path, tmp
     table = pa.table({"dictionary": [f"{MODEL}/{layer}-res-2k"], "index": [2], "fires_on": [["river", "delta"]]})
     pq.write_table(table, tmp_path / "mine.parquet")
     assert label_atlas(atlas, imports=[str(tmp_path / "mine.parquet")]) == {"imported": 1}
+    table = pa.table({"dictionary": [f"{MODEL}/{layer}-res-2k"], "index": [3], "fires_on": [[*"abcde"]]})
+    pq.write_table(table, tmp_path / "nameless.parquet")
+    label_atlas(atlas, imports=[str(tmp_path / "nameless.parquet")])
     with open_atlas(atlas) as opened:
         found = opened.read(
             "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN f.index AS i, f.label AS l, f.fires_on AS t ORDER BY i"
         )
     assert found == [
         {"i": 2, "l": "rivers", "t": "river, delta"},
+        {"i": 3, "l": "a, b, c, d", "t": "a, b, c, d, e"},
         {"i": 10, "l": "wars of succession", "t": None},
     ]
 
