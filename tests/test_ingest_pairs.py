@@ -8,9 +8,14 @@ from atlas.features import depth
 from ingest.pairs import plan_pairs
 
 
-def dictionary(layer: int, site: str, model: str = "m", set_: str = "a") -> SimpleNamespace:
+def dictionary(layer: int, site: str, model: str = "m", set_: str = "a", hub: str | None = None) -> SimpleNamespace:
     return SimpleNamespace(
-        id=f"{model}/{layer}-{site}-{set_}", model=model, layer=layer, site=site, depth=depth(site, layer)
+        id=f"{model}/{layer}-{site}-{set_}",
+        model=model,
+        model_name=hub or f"hub/{model}",
+        layer=layer,
+        site=site,
+        depth=depth(site, layer),
     )
 
 
@@ -44,3 +49,14 @@ def test_several_sets_are_all_paired_and_models_never() -> None:
         dictionary(0, "res"), dictionary(0, "res", set_="b"), dictionary(1, "res"), dictionary(1, "res", model="other")
     )
     assert found == [("m/1-res-a", "m/0-res-a", "FROM_RES", 1), ("m/1-res-a", "m/0-res-b", "FROM_RES", 1)]
+
+
+def test_a_model_that_ids_call_by_two_names_is_one() -> None:
+    found = pairs(
+        dictionary(0, "res", "m-pt", hub="hub/m"), dictionary(1, "res", "m"), dictionary(1, "mlp", "m-pt", hub="hub/m")
+    )
+    assert found == [("m/1-res-a", "m-pt/0-res-a", "FROM_RES", 1), ("m/1-res-a", "m-pt/1-mlp-a", "FROM_MLP", 0)]
+    # The same id with its model in a folder: --model was given for one of them only.
+    assert pairs(dictionary(0, "res"), dictionary(0, "att", hub="/models/m")) == [
+        ("m/0-res-a", "m/0-att-a", "FROM_ATT", 0)
+    ]
