@@ -117,9 +117,14 @@ def input_device(model: Any) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without its progress bars and hints, which are not the user's concern here."""
+    """transformers and its hub without progress bars and hints, which are not the user's concern here."""
+    from logging import ERROR, getLogger
+
     from transformers.utils import logging
 
+    hub = getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(ERROR)
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -127,6 +132,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub.setLevel(level)
         if bars:
             logging.enable_progress_bar()
 

@@ -36,8 +36,8 @@ def plan_pairs(dictionaries: Iterable[Dictionary], k: int) -> list[Pair]:
 def _models(dictionaries: list[Dictionary]) -> dict[str, str]:
     """Each dictionary's model.
 
-    Ids may call one model by two names (`gemma-3-1b`, `gemma-3-1b-pt`), or one may have been loaded from the hub and from
-    a folder: dictionaries that share either name are of one model.
+    Ids may call one model by two names (`gemma-3-1b`, `gemma-3-1b-pt`), or one may have been loaded from the hub and
+    from a folder: dictionaries that share either name are of one model.
     """
     one: dict[str, str] = {}  # name of either kind -> the model
     for d in sorted(dictionaries, key=lambda d: (d.model, d.model_name)):

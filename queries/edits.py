@@ -62,7 +62,7 @@ class Edit:
         parts = [] if self.constant is None else [self.constant]
         seen = hidden.float()
         if self.share is not None:
-            parts.append(seen.norm(dim=-1, keepdim=True) * self.share)
+            parts.append(torch.linalg.vector_norm(seen, dim=-1, keepdim=True) * self.share)
         if self.span is not None:
             parts.append(-(seen @ self.span.T) @ self.span)
         parts += [part.change(read, module_input) for part in self.measured]
