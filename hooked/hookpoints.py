@@ -44,32 +44,42 @@ def resolve(model: Any, place: Place, hf_hook_name: str | None = None) -> HookPo
     """
     family = model_family(model)
     blocks = blocks_path(model)
-    modules = dict(model.named_modules())
     if hf_hook_name:
         name, _, side = hf_hook_name.rpartition(".")
         if side not in ("input", "output"):
             name, side = hf_hook_name, place.side
         moved = blocks + name.removeprefix(family.layers) if name.startswith(family.layers + ".") else name
         for candidate in (name, moved):
-            if candidate in modules:
-                return HookPoint(candidate, side, modules[candidate])
+            if (found := _module(model, candidate)) is not None:
+                return HookPoint(candidate, side, found)
     name = blocks + place.module(family).removeprefix(family.layers)
-    if name in modules:
-        return HookPoint(name, place.side, modules[name])
-    count = sum(1 for _ in modules[blocks].children())
+    if (found := _module(model, name)) is not None:
+        return HookPoint(name, place.side, found)
+    count = sum(1 for _ in model.get_submodule(blocks).children())
     if place.layer >= count:
         raise ModelError(
             f"the dictionary sits at layer {place.layer}, but the model has layers 0 to {count - 1} ({blocks}): "
             "is it the model that the dictionary was trained on?"
         )
     block = f"{blocks}.{place.layer}"
-    has = ", ".join(child for child, _ in modules[block].named_children())
+    has = ", ".join(child for child, _ in model.get_submodule(block).named_children())
     raise ModelError(f"the model has no module {name}; {block} has: {has}")
+
+
+def _module(model: Any, path: str) -> nn.Module | None:
+    """The module at a path; None where there is none. Far cheaper than a look at all modules."""
+    try:
+        found: nn.Module = model.get_submodule(path)
+    except AttributeError:
+        return None
+    return found
 
 
 def blocks_path(model: Any) -> str:
     """Path of the list of blocks, e.g. `model.layers`, also in a multimodal or wrapped (PEFT) model."""
     family = model_family(model)
+    if type(_module(model, family.layers)).__name__ == "ModuleList":
+        return family.layers
     last = family.layers.rpartition(".")[2]
     candidates = (family.layers, *(prefix + last for prefix in _TEXT_PREFIXES))
     names = [str(name) for name, module in model.named_modules() if type(module).__name__ == "ModuleList"]
