@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,12 @@ def dictionary_folder(folder: Path, dictionary: str) -> Path:
     return folder / "dictionaries" / dictionary
 
 
+def load_dictionaries(folder: Path, names: Iterable[str]) -> dict[str, Dictionary]:
+    """Records of these dictionaries of an atlas, by id, in the order of their depth; raises CorruptAtlas."""
+    loaded = [Dictionary.load(dictionary_folder(folder, name)) for name in dict.fromkeys(names)]
+    return {d.id: d for d in sorted(loaded, key=lambda d: (d.model, d.depth, d.id))}
+
+
 class Atlas:
     """One complete state of an atlas; later states, written meanwhile, do not show through. Use it in a `with`."""
 
@@ -66,7 +72,7 @@ class Atlas:
     @cached_property
     def dictionaries(self) -> dict[str, Dictionary]:
         """Records by id, in the order of their depth."""
-        return {name: Dictionary.load(dictionary_folder(self.path, name)) for name in self.manifest.dictionaries}
+        return load_dictionaries(self.path, self.manifest.dictionaries)
 
     @cached_property
     def store(self) -> Store:

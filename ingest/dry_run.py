@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.atlas import atlas_path, dictionary_folder
-from atlas.dictionary import Dictionary
+from atlas.atlas import atlas_path, load_dictionaries
 from atlas.errors import NotAnAtlas
 from atlas.manifest import Manifest
 from ingest.pairs import plan_pairs
@@ -38,7 +37,7 @@ def plan_rows(
     except NotAnAtlas:
         manifest = Manifest()
     found = find_sources(sources, layers=layers, sites=sites, width=width, set_name=set_name, model=model)
-    kept = {id_: Dictionary.load(dictionary_folder(folder, id_)) for id_ in manifest.dictionaries}
+    kept = load_dictionaries(folder, manifest.dictionaries)
     everything: dict[str, Any] = {source.id: source for source in found} | kept
     rows = [_row("dictionary", s.id, s.address, s.id in kept, s.bytes, 0.0) for s in found]
     known = set(kept)

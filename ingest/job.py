@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from atlas.atlas import atlas_path, dictionary_folder
+from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
 from atlas.dictionary import Dictionary
 from atlas.errors import IngestError, NotAnAtlas
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors
+from atlas.matches import read_pair
 from ingest.dictionaries import write_dictionary
-from ingest.graph import AtlasGraph, run_record
+from ingest.graph import run_record
 from ingest.pairs import plan_pairs
 from ingest.progress import Progress
 from ingest.publish import graph_there, publish
@@ -92,10 +93,11 @@ def ingest(
             before = _manifest(folder)
             settings = _settings(before, k, min_res, min_module)
             added = _write_rows(folder, found, before, progress)
-            records = _records(folder, [*before.dictionaries, *(d.id for d in added)])
+            records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
+            _check_widths(records.values())
             names, matched = _match(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
-            edges = AtlasGraph(folder, records, names, (), 0.0, 0.0).size
+            edges = sum(read_pair(folder / "matches" / name).edges for name in names)
             changed = replace(before, runs=()) != replace(after, runs=()) or not graph_there(folder, before)
             if changed:
                 publish(folder, before, _with_run(after, started, edges), progress)
@@ -131,11 +133,6 @@ def _settings(before: Manifest, k: int | None, min_res: float | str | None, min_
     )
 
 
-def _records(folder: Path, names: Iterable[str]) -> dict[str, Dictionary]:
-    loaded = [Dictionary.load(dictionary_folder(folder, name)) for name in dict.fromkeys(names)]
-    return {d.id: d for d in sorted(loaded, key=lambda d: (d.model, d.depth, d.id))}
-
-
 def _write_rows(folder: Path, found: list[Source], before: Manifest, progress: Progress) -> list[Dictionary]:
     """Write the dictionaries that the atlas lacks; returns those that its manifest does not name yet."""
     written = []
@@ -148,13 +145,15 @@ def _write_rows(folder: Path, found: list[Source], before: Manifest, progress: P
             if record.id not in before.dictionaries:
                 written.append(record)
             step(1)
-    widths = {(d.model, d.d_model) for d in _records(folder, [*before.dictionaries, *(w.id for w in written)]).values()}
-    models = [model for model, _ in widths]
-    if len(set(models)) < len(models):
+    return written
+
+
+def _check_widths(records: Iterable[Dictionary]) -> None:
+    widths = {(d.model, d.d_model) for d in records}
+    if len({model for model, _ in widths}) < len(widths):
         raise IngestError(
             f"dictionaries of one model differ in d_model: {sorted(widths)}; ingest only those that belong together"
         )
-    return written
 
 
 def _same_content(record: Dictionary, source: Source, kept: bool) -> bool:

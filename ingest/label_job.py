@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.atlas import atlas_path, dictionary_folder
+from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
 from atlas.dictionary import Dictionary
 from atlas.errors import IngestError
 from atlas.labels import Labels
@@ -58,7 +58,7 @@ def label_atlas(
     Manifest.load(folder)  # before the lock: a folder without an atlas gets none
     with disk_errors(folder), writing(folder):
         manifest = Manifest.load(folder)
-        records = {id_: Dictionary.load(dictionary_folder(folder, id_)) for id_ in manifest.dictionaries}
+        records = load_dictionaries(folder, manifest.dictionaries)
         counts: dict[str, int] = {}
         if promoted:
             for name, group in _by_model(records, model).items():

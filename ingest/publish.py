@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from atlas.atlas import dictionary_folder
-from atlas.dictionary import Dictionary
+from atlas.atlas import load_dictionaries
 from atlas.graphfile import state_path
 from atlas.ladybug import LadybugStore
 from atlas.manifest import Manifest
@@ -19,7 +18,7 @@ def publish(folder: Path, before: Manifest, after: Manifest, progress: Progress)
 
     The caller holds the write lock. Returns the manifest as saved.
     """
-    records = {id_: Dictionary.load(dictionary_folder(folder, id_)) for id_ in after.dictionaries}
+    records = load_dictionaries(folder, after.dictionaries)
     graph = AtlasGraph(folder, records, after.pairs, after.runs, after.min_res, after.min_module)
     store = LadybugStore(folder / "graph", before.state, before.fingerprint)
     try:
