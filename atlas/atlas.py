@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from atlas.address import ServerAddress, is_server
 from atlas.dictionary import Dictionary, Rows
-from atlas.errors import CorruptAtlas, NotAnAtlas, UnknownFeature
+from atlas.errors import AddressError, CorruptAtlas, NotAnAtlas, UnknownFeature
 from atlas.features import split_feature_id
 from atlas.labels import Labels
 from atlas.manifest import Manifest
+from atlas.rows_cache import open_rows
+from atlas.stores import store_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,22 +28,37 @@ DEFAULT_FOLDER = "feature-atlas"
 MAX_BYTES = 64 << 20  # of a user's rows
 
 
+def atlas_address(path: str | os.PathLike[str] | None) -> str:
+    """The atlas meant: `path`, else `$FEATURE_ATLAS`, else `./feature-atlas`."""
+    return os.fspath(path or os.environ.get("FEATURE_ATLAS") or DEFAULT_FOLDER)
+
+
 def atlas_path(path: str | os.PathLike[str] | None) -> Path:
-    """The folder meant: `path`, else `$FEATURE_ATLAS`, else `./feature-atlas`."""
-    return Path(path or os.environ.get("FEATURE_ATLAS") or DEFAULT_FOLDER)
+    """The folder of the atlas meant; raises AddressError where that is a server, which has no folder."""
+    address = atlas_address(path)
+    if is_server(address):
+        raise AddressError(
+            f"{ServerAddress.parse(address)} is a server, and this needs a folder; bind one to it: "
+            f"feature-atlas init DIR --store {ServerAddress.parse(address)}"
+        )
+    return Path(address)
 
 
 def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
-    """Open an atlas for reading.
+    """Open an atlas for reading: a folder, or a server's address (`neo4j://host:7687`, see atlas.address).
 
-    Raises NotAnAtlas, CorruptAtlas or NewerAtlas where the folder holds none that can be read.
+    Raises NotAnAtlas, CorruptAtlas or NewerAtlas where there is none that can be read, AddressError or StoreError where
+    a server cannot be reached.
     """
-    folder = atlas_path(path)
+    if is_server(address := atlas_address(path)):
+        return _open_server(ServerAddress.parse(address))
+    folder = Path(address)
     while True:
         manifest = Manifest.load(folder)
         if manifest.state is None:
-            raise NotAnAtlas(f"{folder} holds no complete atlas yet; run its ingest again")
-        atlas = Atlas(folder, manifest)
+            bound = f" and is bound to {manifest.store}" if manifest.store else ""
+            raise NotAnAtlas(f"{folder} holds no complete atlas yet{bound}; fill it with: feature-atlas ingest")
+        atlas = Atlas(folder, manifest, store_of(folder, manifest))
         try:
             atlas.store.open()
             return atlas
@@ -47,6 +66,19 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
             # An ingest may have ended between the two reads and dropped the state that this manifest named.
             if Manifest.load(folder).state == manifest.state:
                 raise
+
+
+def _open_server(address: ServerAddress) -> Atlas:
+    from atlas.graph_records import manifest_of
+    from atlas.neo4j_store import Neo4jStore
+
+    store = Neo4jStore(address)
+    try:
+        store.open()
+        return Atlas(None, replace(manifest_of(store), store=str(address)), store)
+    except BaseException:
+        store.close()
+        raise
 
 
 def dictionary_folder(folder: Path, dictionary: str) -> Path:
@@ -63,23 +95,27 @@ def load_dictionaries(folder: Path, names: Iterable[str]) -> dict[str, Dictionar
 class Atlas:
     """One complete state of an atlas; later states, written meanwhile, do not show through. Use it in a `with`."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path | None, manifest: Manifest, store: Store) -> None:
+        """`path`: its folder; None where the graph on its server is all there is."""
         self.path = path
         self.manifest = manifest
+        self.store = store
         self._rows: dict[str, Rows] = {}
         self._labels: dict[str, Labels] = {}
 
     @cached_property
     def dictionaries(self) -> dict[str, Dictionary]:
         """Records by id, in the order of their depth."""
-        return load_dictionaries(self.path, self.manifest.dictionaries)
+        if self.path is not None:
+            return load_dictionaries(self.path, self.manifest.dictionaries)
+        from atlas.graph_records import records_of
 
-    @cached_property
-    def store(self) -> Store:
-        """The graph."""
-        from atlas.ladybug import LadybugStore
+        return records_of(self.store)
 
-        return LadybugStore(self.path / "graph", self.manifest.state, self.manifest.fingerprint)
+    @property
+    def address(self) -> str:
+        """What names it: its folder, or its server."""
+        return str(self.path or self.manifest.store)
 
     def query(self, cypher: str, *, limit: int = 0, timeout: float = 30.0, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of a read-only Cypher statement; keyword arguments are its parameters.
@@ -101,16 +137,18 @@ class Atlas:
         name, index = split_feature_id(feature)
         dictionary = self.dictionaries.get(name)
         if dictionary is None:
-            raise UnknownFeature(f"no dictionary {name!r} in {self.path}; it holds {_some(list(self.dictionaries))}")
+            raise UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(list(self.dictionaries))}")
         if index >= dictionary.d_sae:
             raise UnknownFeature(f"{name} has features 0 to {dictionary.d_sae - 1}, not {index}")
         return dictionary, index
 
     def rows(self, dictionary: str) -> Rows:
-        """The memory-mapped rows of a dictionary; raises CorruptAtlas where they are damaged."""
+        """The memory-mapped rows of a dictionary, fetched from its source where the atlas has no folder.
+
+        Raises CorruptAtlas where they are damaged, IngestError where they cannot be fetched.
+        """
         if dictionary not in self._rows:
-            record = self.dictionaries[dictionary]
-            self._rows[dictionary] = Rows.open(dictionary_folder(self.path, dictionary), record)
+            self._rows[dictionary] = open_rows(self.path, self.dictionaries[dictionary])
         return self._rows[dictionary]
 
     def directions(self, features: Sequence[str]) -> np.ndarray:
@@ -136,9 +174,10 @@ class Atlas:
         return directions
 
     def labels(self, dictionary: str) -> Labels:
-        """The labels of a dictionary's features; empty where none were made."""
+        """The labels of a dictionary's features; empty where none were made, or the atlas has no folder."""
         if dictionary not in self._labels:
-            self._labels[dictionary] = Labels.load(dictionary_folder(self.path, dictionary))
+            folder = self.path and dictionary_folder(self.path, dictionary)
+            self._labels[dictionary] = Labels.load(folder) if folder else Labels(None)
         return self._labels[dictionary]
 
     def contexts(self, feature: str) -> list[str]:
@@ -148,9 +187,7 @@ class Atlas:
 
     def close(self) -> None:
         """Let go of the graph; idempotent."""
-        if "store" in self.__dict__:
-            self.store.close()
-            del self.__dict__["store"]
+        self.store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,13 @@
 """The errors a user can act on. Each message is one line that says what is wrong and what to do.
 
 AtlasError
+├── AddressError            an address that names no atlas
 ├── FolderError             the atlas folder: missing, corrupt, of a newer format, locked
 │   ├── NotAnAtlas
 │   ├── CorruptAtlas
 │   ├── NewerAtlas
 │   └── LockedAtlas
+├── StoreError              a graph's server that cannot be used: down, refusing, too old
 ├── IngestError             a source or a dictionary that cannot be taken in
 ├── QueryError              a statement that cannot be answered
 │   ├── QueryRefused        not read-only, or beyond what the guard allows
@@ -26,6 +28,10 @@ class AtlasError(Exception):
     """Base of every error that the user can act on."""
 
 
+class AddressError(AtlasError):
+    """The text names no folder and no server."""
+
+
 class FolderError(AtlasError):
     """The atlas folder cannot be used."""
 
@@ -44,6 +50,10 @@ class NewerAtlas(FolderError):
 
 class LockedAtlas(FolderError):
     """Another process is writing to the atlas."""
+
+
+class StoreError(AtlasError):
+    """The server that holds, or shall hold, the graph cannot be used."""
 
 
 class IngestError(AtlasError):

@@ -20,7 +20,7 @@ _REBUILD = "delete that file and run feature-atlas ingest on the atlas: matches 
 
 
 def state_path(folder: Path, token: str) -> Path:
-    """Where the state of that token is kept."""
+    """Where the state of that name is kept."""
     return folder / f"graph-{token}.lbdb"
 
 

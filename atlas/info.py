@@ -39,11 +39,10 @@ def summary(atlas: Atlas) -> dict[str, str]:
     models = atlas.read(_MODELS)
     pairs = atlas.read(_PAIRS)
     records = list(atlas.dictionaries.values())
-    size = sum(path.stat().st_size for path in atlas.path.rglob("*") if path.is_file())
     last = atlas.manifest.runs[-1] if atlas.manifest.runs else {}
     return {
-        "atlas": f"{atlas.path} (format {FORMAT}, {size / 1e6:,.1f} MB on disk)",
-        "store": "embedded (LadybugDB)",
+        "atlas": f"{atlas.address} (format {FORMAT}{_on_disk(atlas)})",
+        "store": atlas.store.about,
         "models": ", ".join(f"{m['id']} ({m['name']}, d_model {m['d_model']})" for m in models),
         "dictionaries": str(len(records)),
         "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead",
@@ -52,6 +51,13 @@ def summary(atlas: Atlas) -> dict[str, str]:
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)",
         "runs": f"{len(atlas.manifest.runs)}, last finished {last.get('finished', '–')}",
     }
+
+
+def _on_disk(atlas: Atlas) -> str:
+    if atlas.path is None:
+        return ""
+    size = sum(path.stat().st_size for path in atlas.path.rglob("*") if path.is_file())
+    return f", {size / 1e6:,.1f} MB on disk"
 
 
 def dictionary_rows(atlas: Atlas) -> Rows:

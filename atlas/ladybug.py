@@ -9,11 +9,10 @@ The engine raises bare RuntimeErrors; they are translated here.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ class LadybugStore:
     """The graph in one state, in a folder. Opened at its first use; may be used by several threads."""
 
     def __init__(self, folder: Path, state: str | None, expected: Mapping[str, Any] | None = None) -> None:
-        """`state`: the token to read, None where there is none yet. `expected`: the fingerprint recorded for it."""
+        """`state`: the one to read, None where there is none yet. `expected`: the fingerprint recorded for it."""
         self.folder = folder
         self.state = state
         self.expected = expected
@@ -45,19 +44,27 @@ class LadybugStore:
         self._connection: ladybug.Connection | None = None
         self._reader: BoundedReader | None = None
 
-    def publish(self, graph: Graph, *, progress: Progress = None) -> str:
-        """Write a new state and return its token; the current one stays until `retire`.
+    @property
+    def about(self) -> str:
+        """The store in a few words."""
+        return "embedded (LadybugDB)"
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nothing more: who writes here holds the folder's lock (atlas.lock)."""
+        return nullcontext()
+
+    def publish(self, graph: Graph, *, progress: Progress = None) -> dict[str, Any]:
+        """Write a new state; the current one stays until `retire`. Returns its file's fingerprint.
 
         `progress` is called with the number of edges written since the last call. Raises IngestError where the graph's
         tables are not of the schema, FolderError where the state cannot be written, e.g. on a full disk.
         """
-        token = secrets.token_hex(8)
-        building = self.folder / f"graph-{token}.building"
+        building = self.folder / f"graph-{graph.state}.building"
         try:
             self._remove("graph-*.building")
             building.mkdir(parents=True)
             _build(building / "graph.lbdb", graph, progress)
-            os.replace(building / "graph.lbdb", state_path(self.folder, token))
+            os.replace(building / "graph.lbdb", state_path(self.folder, graph.state))
             _sync(self.folder)
         except (OSError, RuntimeError) as error:
             raise FolderError(
@@ -66,7 +73,7 @@ class LadybugStore:
             ) from None
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        return token
+        return fingerprint(state_path(self.folder, graph.state))
 
     def retire(self, keep: str) -> None:
         """Remove every other state and what unfinished ones have left; raises FolderError where that fails."""
@@ -75,9 +82,12 @@ class LadybugStore:
         except OSError as error:
             raise FolderError(f"old states in {self.folder} could not be removed ({error})") from None
 
-    def fingerprint(self, token: str) -> dict[str, Any]:
-        """Size and sha256 of a state's file, to be recorded and given as `expected` when it is opened."""
-        return fingerprint(state_path(self.folder, token))
+    def present(self) -> bool:
+        """Whether the state's file is there; raises CorruptAtlas where it is damaged."""
+        if self.state is None or not state_path(self.folder, self.state).exists():
+            return False
+        self.open()
+        return True
 
     def open(self) -> None:
         """Check the state's file and hold it; done by the first question, if not before.

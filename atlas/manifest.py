@@ -19,7 +19,7 @@ from typing import Any
 
 from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotAnAtlas
 
-FORMAT = 1
+FORMAT = 2
 NAME = "feature-atlas.json"
 
 
@@ -27,13 +27,15 @@ NAME = "feature-atlas.json"
 class Manifest:
     """What one complete state of an atlas consists of."""
 
+    id: str = ""  # names the atlas in every store that holds it; empty: nothing published yet
+    store: str | None = None  # address of the server that holds the graph (atlas.address); None: it is in the folder
     dictionaries: tuple[str, ...] = ()  # ids, in the order of their depth
     pairs: tuple[str, ...] = ()  # file names in matches/
     k: int = 5  # matches kept on each side of a pair
     min_res: float | str = 0.5  # life cycle's threshold on residual cosines, or "floor"
     min_module: float | str = 0.25  # the same for mlp and att
     runs: tuple[dict[str, Any], ...] = ()  # one flat dict for each ingest that changed something
-    state: str | None = None  # token of the graph's state; None: nothing published yet
+    state: str | None = None  # names the graph's state; None: nothing published yet
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
     format: int = FORMAT
 
@@ -55,8 +57,11 @@ class Manifest:
         try:
             values = json.loads(text)
             number = int(values["format"])
-            if number <= FORMAT:
+            if number == FORMAT:
                 return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
+            if number < FORMAT:  # its rows and matches are still good: only the graph must be built anew
+                kept = ("dictionaries", "pairs", "k", "min_res", "min_module", "runs")
+                return cls(**{name: _frozen(values[name]) for name in kept})
         except (ValueError, KeyError, TypeError):
             raise CorruptAtlas(f"{path} is damaged; restore it, or ingest the sources into another folder") from None
         raise NewerAtlas(

@@ -12,7 +12,7 @@ from atlas.features import ATT, MLP, RES
 
 STRING, INTEGER, FLOAT, BOOLEAN = "STRING", "INT64", "DOUBLE", "BOOL"
 
-MODEL, DICTIONARY, FEATURE, RUN = "Model", "Dictionary", "Feature", "Run"
+ATLAS, MODEL, DICTIONARY, FEATURE, RUN = "Atlas", "Model", "Dictionary", "Feature", "Run"
 MATCHED = "MATCHED"
 RESEMBLES = "RESEMBLES"
 EDGE_OF_SITE = {RES: "FROM_RES", MLP: "FROM_MLP", ATT: "FROM_ATT"}  # by the earlier feature's site
@@ -36,20 +36,39 @@ class EdgeTable:
 
 
 NODES = (
+    NodeTable(
+        ATLAS,
+        {
+            "id": STRING,  # stays the same when the atlas is copied to another store
+            "state": STRING,  # names this state of the graph, as the manifest does
+            "format": INTEGER,
+            "k": INTEGER,  # matches kept on each side of a pair
+            "thresholds": STRING,  # of the life cycle, as JSON: {"res": 0.5, "module": 0.25}; a cosine or "floor"
+        },
+    ),
     NodeTable(MODEL, {"id": STRING, "name": STRING, "d_model": INTEGER}),
     NodeTable(
         DICTIONARY,
-        {
+        {  # the fields of atlas.dictionary.Dictionary, so that a graph stands for its records
             "id": STRING,
             "model": STRING,
+            "model_name": STRING,
             "layer": INTEGER,
             "site": STRING,
             "depth": INTEGER,
             "set": STRING,
             "hook_name": STRING,
+            "hook_name_in": STRING,
+            "hf_hook_name": STRING,
+            "hf_hook_name_in": STRING,
             "architecture": STRING,
             "d_sae": INTEGER,
             "d_model": INTEGER,
+            "d_in": INTEGER,
+            "k": INTEGER,
+            "apply_b_dec_to_input": BOOLEAN,
+            "normalize_activations": STRING,
+            "centred_input": BOOLEAN,
             "mapped": STRING,
             "dead_rows": INTEGER,
             "release": STRING,
@@ -57,6 +76,7 @@ NODES = (
             "neuronpedia_id": STRING,
             "source": STRING,
             "sha256": STRING,
+            "rows_sha256": STRING,
         },
     ),
     NodeTable(
@@ -90,7 +110,7 @@ NODES = (
         {
             "id": STRING,
             "k": INTEGER,
-            "thresholds": STRING,  # of the life cycle, as JSON: {"res": 0.5, "module": 0.25}; a cosine or "floor"
+            "thresholds": STRING,  # as in Atlas
             "edges": INTEGER,
             "versions": STRING,  # of the packages that shaped the result, as JSON
             "started": STRING,
@@ -106,6 +126,7 @@ _FEATURE_EDGE = {
     "gap": INTEGER,  # layers between the two; 1 from res to res where none is missing, 0 within a block
 }
 _PAIR_EDGE = {
+    "key": STRING,  # names the content of the pair's matches: equal keys, equal edges
     "k": INTEGER,
     "edges": INTEGER,
     "gap": INTEGER,
@@ -117,3 +138,11 @@ EDGES = (
     EdgeTable(RESEMBLES, FEATURE, _FEATURE_EDGE),
     EdgeTable(MATCHED, DICTIONARY, _PAIR_EDGE),
 )
+
+
+def properties(name: str) -> dict[str, str]:
+    """The properties of a label or an edge type, and their types."""
+    return _PROPERTIES[name]
+
+
+_PROPERTIES = {table.label: table.properties for table in NODES} | {table.type: table.properties for table in EDGES}

@@ -1,13 +1,14 @@
 """The contract that every graph store keeps. Nothing of an engine shows through it.
 
-A store holds one state of the graph, exchanged as a whole: `publish` is given everything the graph shall hold and
-returns a token that names the new state; the caller records the token in the manifest (one atomic rename), and `retire`
-then drops what the manifest no longer names. A reader that opened the old state keeps it.
+A store holds one state of the graph, exchanged as a whole: `publish` is given everything the graph shall hold and the
+name of the new state; the caller records that name in the manifest (one atomic rename), and `retire` then drops what
+the manifest no longer names. A reader sees one state, whole, or is told that another is being written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,15 +20,20 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """A part of an edge table that is always written whole, e.g. the matches of one pair."""
+    """A part of an edge table that is always written whole: the matches of one pair, or all of MATCHED."""
 
     type: str  # edge type, one of schema.EDGES
-    key: str  # names the part's content: equal keys, equal rows
+    key: str  # names the part's content: equal keys, equal rows; that of the pair in MATCHED
     table: pa.Table  # columns `later`, `earlier` (ids) and the properties of schema.EDGES, in that order
 
 
 class Graph(Protocol):
     """Everything a graph shall hold, produced part by part so that it never stands in memory at once."""
+
+    @property
+    def state(self) -> str:
+        """Names this state of the graph; its Atlas node says so too."""
+        ...
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables with the columns of schema.NODES for that label, in that order."""
@@ -50,15 +56,29 @@ class Answer:
 class Store(Protocol):
     """A graph in one state."""
 
-    def publish(self, graph: Graph, *, progress: Any = None) -> str:
-        """Make the store hold exactly this graph; returns the token of the new state. Atomic or repeatable.
+    @property
+    def about(self) -> str:
+        """The store in a few words, for people."""
+        ...
 
-        `progress`, where given, is called with the number of edges written since the last call.
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the right to write, against every other writer; raises LockedAtlas with its holder."""
+        ...
+
+    def publish(self, graph: Graph, *, progress: Any = None) -> dict[str, Any] | None:
+        """Make the store hold exactly this graph, within `writing`. Atomic, or repeatable with the same result.
+
+        `progress`, where given, is called with the number of edges written since the last call. Returns what a
+        manifest records of the state so that it is known again when it is opened, where the store has such a thing.
         """
         ...
 
     def retire(self, keep: str) -> None:
-        """Drop every state but the one of this token."""
+        """Drop every state but this one."""
+        ...
+
+    def present(self) -> bool:
+        """Whether the state is there, whole; raises CorruptAtlas where it is damaged."""
         ...
 
     def open(self) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlas.atlas import dictionary_folder
-from atlas.dictionary import Dictionary, Rows
+from atlas.dictionary import Dictionary
 from atlas.hooks import place_of
+from atlas.rows_cache import open_rows
 from ingest.progress import Progress
 from ingest.text import Text, read_text, start_token
 
@@ -92,9 +92,7 @@ def measure(
     from hooked.encoder import Encoder
     from hooked.hookpoints import blocks_path, read_point
 
-    encoders = {
-        id_: Encoder.of(d, Rows.open(dictionary_folder(folder, id_), d)).to(model.device) for id_, d in records.items()
-    }
+    encoders = {id_: Encoder.of(d, open_rows(folder, d)).to(model.device) for id_, d in records.items()}
     points = {id_: read_point(model, d) for id_, d in records.items()}
     last = max(place_of(d.hook_name_in).layer for d in records.values())
     block = model.get_submodule(f"{blocks_path(model)}.{last}")

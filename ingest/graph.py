@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atlas.atlas import dictionary_folder
-from atlas.dictionary import Dictionary, Rows
+from atlas.dictionary import Dictionary
 from atlas.features import ATT, MLP, RES
 from atlas.labels import FIGURES, TEXTS, Labels
+from atlas.manifest import FORMAT, Manifest
 from atlas.matches import Pair, read_pair, read_table
-from atlas.schema import DICTIONARY, FEATURE, MATCHED, MODEL, NODES, RUN
+from atlas.rows_cache import open_rows
+from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN, properties
 from atlas.store import Batch
 from ingest.lifecycle import Scores, life_cycle, vanishes
 
@@ -32,17 +34,14 @@ class AtlasGraph:
         self,
         folder: Path,
         dictionaries: dict[str, Dictionary],
-        pairs: tuple[str, ...],
-        runs: tuple[dict[str, Any], ...],
-        min_res: float | str,
-        min_module: float | str,
+        manifest: Manifest,
+        state: str,
     ) -> None:
         self.folder = folder
         self.dictionaries = dictionaries
-        self.pairs: dict[str, Pair] = {name: read_pair(folder / "matches" / name) for name in pairs}
-        self.runs = runs
-        self.min_res = min_res
-        self.min_module = min_module
+        self.manifest = manifest
+        self.state = state
+        self.pairs: dict[str, Pair] = {name: read_pair(folder / "matches" / name) for name in manifest.pairs}
 
     @property
     def size(self) -> int:
@@ -61,7 +60,11 @@ class AtlasGraph:
             yield _table(label, [{c: getattr(d, c) for c in columns} for d in self.dictionaries.values()])
         elif label == RUN:
             columns = _columns(label)
-            yield _table(label, [{c: run[c] for c in columns} for run in self.runs])
+            yield _table(label, [{c: run[c] for c in columns} for run in self.manifest.runs])
+        elif label == ATLAS:
+            thresholds = json.dumps({"res": self.manifest.min_res, "module": self.manifest.min_module})
+            values = {"id": self.manifest.id, "state": self.state, "format": FORMAT, "k": self.manifest.k}
+            yield _table(label, [values | {"thresholds": thresholds}])
         elif label == FEATURE:
             for dictionary in self.dictionaries.values():
                 yield self._features(dictionary)
@@ -82,15 +85,16 @@ class AtlasGraph:
             {
                 "later": p.later,
                 "earlier": p.earlier,
+                "key": name,
                 "k": p.k,
                 "edges": p.edges,
                 "gap": p.gap,
                 "floor": p.floor,
                 "floor_median": p.floor_median,
             }
-            for p in self.pairs.values()
+            for name, p in self.pairs.items()
         ]
-        types: list[tuple[str, pa.DataType]] = [("later", pa.string()), ("earlier", pa.string())]
+        types: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in ("later", "earlier", "key")]
         types += [(name, pa.int64()) for name in ("k", "edges", "gap")]
         types += [(name, pa.float64()) for name in ("floor", "floor_median")]
         return Batch(MATCHED, ",".join(self.pairs), pa.Table.from_pylist(rows, pa.schema(types)))
@@ -120,7 +124,7 @@ class AtlasGraph:
     def _features(self, d: Dictionary) -> pa.Table:
         import pyarrow as pa
 
-        rows = Rows.open(dictionary_folder(self.folder, d.id), d)
+        rows = open_rows(self.folder, d)
         labels = Labels.load(dictionary_folder(self.folder, d.id))
         alive = rows.alive
         columns: dict[str, Any] = {
@@ -142,9 +146,9 @@ class AtlasGraph:
         s_next = self._best(d, "earlier", RES) if d.site == RES else None
         lifecycle = origin = gone = None
         if d.site == RES:
-            min_module = {site: self._threshold(self.min_module, d, site) for site in (MLP, ATT)}
-            lifecycle, origin = life_cycle(scores, self._threshold(self.min_res, d, RES), min_module, alive)
-            gone = vanishes(s_next, self._threshold(self.min_res, d, "next"), alive)
+            min_module = {site: self._threshold(self.manifest.min_module, d, site) for site in (MLP, ATT)}
+            lifecycle, origin = life_cycle(scores, self._threshold(self.manifest.min_res, d, RES), min_module, alive)
+            gone = vanishes(s_next, self._threshold(self.manifest.min_res, d, "next"), alive)
         floats = {"s_res": scores[RES], "s_mlp": scores[MLP], "s_att": scores[ATT], "s_next": s_next}
         size = d.d_sae
         result = {
@@ -191,15 +195,14 @@ class AtlasGraph:
 
 
 def _columns(label: str) -> list[str]:
-    return next(list(table.properties) for table in NODES if table.label == label)
+    return list(properties(label))
 
 
 def _table(label: str, rows: list[dict[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
     kinds = {"STRING": pa.string(), "INT64": pa.int64(), "DOUBLE": pa.float64(), "BOOL": pa.bool_()}
-    properties = next(table.properties for table in NODES if table.label == label)
-    return pa.Table.from_pylist(rows, pa.schema([(name, kinds[kind]) for name, kind in properties.items()]))
+    return pa.Table.from_pylist(rows, pa.schema([(name, kinds[kind]) for name, kind in properties(label).items()]))
 
 
 def run_record(**values: Any) -> dict[str, Any]:

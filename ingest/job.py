@@ -29,7 +29,7 @@ from ingest.dictionaries import write_dictionary
 from ingest.graph import run_record
 from ingest.pairs import plan_pairs
 from ingest.progress import Progress
-from ingest.publish import graph_there, publish
+from ingest.publish import publish, store_for_writing
 from ingest.sources import Source, find_sources, source_sha256
 from ingest.stage import stage_pair, staged_name
 
@@ -89,8 +89,7 @@ def ingest(
         raise IngestError("nothing to ingest: name a SAELens release, release/sae_id or a folder of dictionaries")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with writing(folder):
-            before = _manifest(folder)
+        with writing(folder), store_for_writing(folder, before := _manifest(folder)) as store:
             settings = _settings(before, k, min_res, min_module)
             added = _write_rows(folder, found, before, progress)
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
@@ -98,9 +97,9 @@ def ingest(
             names, matched = _match(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(folder / "matches" / name).edges for name in names)
-            changed = replace(before, runs=()) != replace(after, runs=()) or not graph_there(folder, before)
+            changed = replace(before, runs=()) != replace(after, runs=()) or not store.present()
             if changed:
-                publish(folder, before, _with_run(after, started, edges), progress)
+                publish(folder, store, _with_run(after, started, edges), progress)
     seconds = time.time() - started
     ids = tuple(d.id for d in added)
     return IngestReport(folder, ids, matched, len(names) - matched, edges, seconds, changed)

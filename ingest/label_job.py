@@ -14,7 +14,7 @@ from atlas.labels import Labels
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors
 from ingest.progress import Progress
-from ingest.publish import publish
+from ingest.publish import publish, store_for_writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,19 +58,20 @@ def label_atlas(
     Manifest.load(folder)  # before the lock: a folder without an atlas gets none
     with disk_errors(folder), writing(folder):
         manifest = Manifest.load(folder)
-        records = load_dictionaries(folder, manifest.dictionaries)
-        counts: dict[str, int] = {}
-        if promoted:
-            for name, group in _by_model(records, model).items():
-                found = columns_promoted(folder, group, name, device, progress)
-                counts["promoted"] = counts.get("promoted", 0) + _save(folder, found)
-        if texts:
-            for name, group in _by_model(records, model).items():
-                found = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
-                counts["text"] = counts.get("text", 0) + _save(folder, found)
-        if imports:
-            counts["imported"] = _save(folder, columns_from_files(imports, records))
-        publish(folder, manifest, manifest, progress)
+        with store_for_writing(folder, manifest) as store:
+            records = load_dictionaries(folder, manifest.dictionaries)
+            counts: dict[str, int] = {}
+            if promoted:
+                for name, group in _by_model(records, model).items():
+                    found = columns_promoted(folder, group, name, device, progress)
+                    counts["promoted"] = counts.get("promoted", 0) + _save(folder, found)
+            if texts:
+                for name, group in _by_model(records, model).items():
+                    found = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
+                    counts["text"] = counts.get("text", 0) + _save(folder, found)
+            if imports:
+                counts["imported"] = _save(folder, columns_from_files(imports, records))
+            publish(folder, store, manifest, progress)
     return counts
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.atlas import dictionary_folder
-from atlas.dictionary import Dictionary, Rows
+from atlas.dictionary import Dictionary
 from atlas.families import family_of
+from atlas.rows_cache import open_rows
 from ingest.progress import Progress
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def columns_promoted(
     columns = {}
     with torch.no_grad(), progress.steps("promoted tokens", len(records), "dictionary") as step:
         for id_, record in records.items():
-            opened = Rows.open(dictionary_folder(folder, id_), record)
+            opened = open_rows(folder, record)
             tokens: list[list[str] | None] = []
             for start in range(0, record.d_sae, _BLOCK):
                 rows = torch.from_numpy(opened.decoder[start : start + _BLOCK].copy()).to(unembedding.device)

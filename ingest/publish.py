@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from atlas.atlas import load_dictionaries
-from atlas.graphfile import state_path
-from atlas.ladybug import LadybugStore
 from atlas.manifest import Manifest
+from atlas.store import Store
+from atlas.stores import store_of
 from ingest.graph import AtlasGraph
 from ingest.progress import Progress
 
 
-def publish(folder: Path, before: Manifest, after: Manifest, progress: Progress) -> Manifest:
-    """Build the graph of `after` beside that of `before`, then switch; readers see either, whole.
-
-    The caller holds the write lock. Returns the manifest as saved.
-    """
-    records = load_dictionaries(folder, after.dictionaries)
-    graph = AtlasGraph(folder, records, after.pairs, after.runs, after.min_res, after.min_module)
-    store = LadybugStore(folder / "graph", before.state, before.fingerprint)
+@contextmanager
+def store_for_writing(folder: Path, manifest: Manifest) -> Iterator[Store]:
+    """The manifest's store with the right to write to it; raises LockedAtlas. The caller holds the folder's lock."""
+    store = store_of(folder, manifest)
     try:
-        with progress.steps("graph", graph.size + len(graph.pairs), "edges") as advance:
-            token = store.publish(graph, progress=advance)
-        saved = replace(after, state=token, fingerprint=store.fingerprint(token))
-        saved.save(folder)
-        store.retire(token)
+        with store.writing():
+            yield store
     finally:
         store.close()
+
+
+def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> Manifest:
+    """Build the graph of `after`, then make it the current one; readers see either, whole, or are told to wait.
+
+    Returns the manifest as saved.
+    """
+    after = replace(after, id=after.id or uuid.uuid4().hex)
+    graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, secrets.token_hex(8))
+    with progress.steps("graph", graph.size + len(graph.pairs), "edges") as advance:
+        fingerprint = store.publish(graph, progress=advance)
+    saved = replace(after, state=graph.state, fingerprint=fingerprint)
+    saved.save(folder)
+    store.retire(graph.state)
     _tidy(folder, saved)
     return saved
-
-
-def graph_there(folder: Path, manifest: Manifest) -> bool:
-    """Whether the graph that the manifest names exists; raises CorruptAtlas where it is damaged."""
-    if manifest.state is None or not state_path(folder / "graph", manifest.state).exists():
-        return False
-    store = LadybugStore(folder / "graph", manifest.state, manifest.fingerprint)
-    try:
-        store.open()
-    finally:
-        store.close()
-    return True
 
 
 def _tidy(folder: Path, manifest: Manifest) -> None:

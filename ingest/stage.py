@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from atlas.atlas import dictionary_folder
-from atlas.dictionary import Dictionary, Rows
+from atlas.dictionary import Dictionary
 from atlas.matches import Pair, file_name, write
+from atlas.rows_cache import open_rows
 from ingest.progress import Advance
 
 
@@ -25,7 +25,7 @@ def stage_pair(
     from ingest.floor import noise_floor
     from ingest.matching import match
 
-    later, earlier = (Rows.open(dictionary_folder(folder, id_), records[id_]) for id_ in (pair.later, pair.earlier))
+    later, earlier = (open_rows(folder, records[id_]) for id_ in (pair.later, pair.earlier))
     rows, alive = (later.decoder, earlier.decoder), (later.alive, earlier.alive)
     matches = match(*rows, pair.k, later_alive=alive[0], earlier_alive=alive[1], device=device, progress=advance)
     floor = noise_floor(*rows, later_alive=alive[0], earlier_alive=alive[1])

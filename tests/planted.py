@@ -7,6 +7,7 @@ what the graph answers can be checked against the arrays.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from atlas import schema
 from atlas.dictionary import Dictionary
 from atlas.features import ATT, MLP, RES, depth, dictionary_id, feature_id
 from atlas.ladybug import LadybugStore
-from atlas.manifest import Manifest
+from atlas.manifest import FORMAT, Manifest
 from atlas.store import Batch
 
 MIN_RES, MIN_MODULE = 0.5, 0.25
@@ -41,6 +42,10 @@ class PairArrays:
     forward_rank: np.ndarray
 
     @property
+    def key(self) -> str:
+        return f"{self.later.id}--{self.earlier.id}"
+
+    @property
     def type(self) -> str:
         return schema.EDGE_OF_SITE[self.earlier.site]
 
@@ -53,6 +58,7 @@ class Planted:
     ) -> None:
         rng = np.random.default_rng(seed)
         self.k = k
+        self.state = f"state-{seed}"
         self.dictionaries: list[Dictionary] = []
         self.columns: dict[str, dict[str, Any]] = {}
         self.pairs: list[PairArrays] = []
@@ -119,10 +125,14 @@ class Planted:
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """atlas.store.Graph: the nodes of one label."""
-        if label == schema.MODEL:
+        if label == schema.ATLAS:
+            values = {"id": "planted", "state": self.state, "format": FORMAT, "k": self.k}
+            values["thresholds"] = json.dumps({"res": MIN_RES, "module": MIN_MODULE})
+            yield _table(label, {key: [value] for key, value in values.items()})
+        elif label == schema.MODEL:
             yield _table(label, {"id": ["planted"], "name": ["planted"], "d_model": [self.dictionaries[0].d_model]})
         elif label == schema.DICTIONARY:
-            names = [column for column in _properties(label)]
+            names = list(_properties(label))
             yield _table(label, {name: [getattr(d, name) for d in self.dictionaries] for name in names})
         elif label == schema.FEATURE:
             for columns in self.columns.values():
@@ -133,11 +143,11 @@ class Planted:
 
     def edges(self, type_: str) -> Iterator[Batch]:
         """atlas.store.Graph: the edges of one type, a batch a pair."""
-        for number, pair in enumerate(self.pairs):
+        for pair in self.pairs:
             if type_ == schema.MATCHED:
                 ends = [pair.later.id], [pair.earlier.id]
-                values = [[self.k], [len(pair.b)], [pair.gap], [pair.floor], [pair.floor - 0.02]]
-                kinds = [pa.int64()] * 3 + [pa.float64()] * 2
+                values = [[pair.key], [self.k], [len(pair.b)], [pair.gap], [pair.floor], [pair.floor - 0.02]]
+                kinds = [pa.string()] + [pa.int64()] * 3 + [pa.float64()] * 2
             elif type_ == pair.type:
                 ends = _ids(pair.later, pair.b), _ids(pair.earlier, pair.a)
                 values = [
@@ -149,10 +159,10 @@ class Planted:
                 kinds = [pa.float64()] + [pa.int64()] * 3
             else:
                 continue
-            names = list(next(t for t in schema.EDGES if t.type == type_).properties)
+            names = list(schema.properties(type_))
             arrays = [pa.array(v).cast(kind) for v, kind in zip(values, kinds, strict=True)]
             columns = dict(zip(["later", "earlier", *names], [*map(pa.array, ends), *arrays], strict=True))
-            yield Batch(type_, f"{type_}-{number}", pa.table(columns))
+            yield Batch(type_, pair.key, pa.table(columns))
 
     def at(self, folder: Path) -> Path:
         """Write the atlas folder: graph, records and manifest, without decoder rows."""
@@ -161,9 +171,10 @@ class Planted:
             place = folder / "dictionaries" / record.id
             place.mkdir(parents=True)
             record.save(place)
-        state = store.publish(self)
+        fingerprint = store.publish(self)
         names = tuple(record.id for record in self.dictionaries)
-        Manifest(names, k=self.k, state=state, fingerprint=store.fingerprint(state)).save(folder)
+        keys = tuple(pair.key for pair in self.pairs)
+        Manifest("planted", None, names, keys, k=self.k, state=self.state, fingerprint=fingerprint).save(folder)
         return folder
 
 
@@ -253,7 +264,7 @@ def _ids(record: Dictionary, indices: Any) -> list[str]:
 
 
 def _properties(label: str) -> dict[str, str]:
-    return next(table for table in schema.NODES if table.label == label).properties
+    return schema.properties(label)
 
 
 _ARROW = {

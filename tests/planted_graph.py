@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from atlas.schema import BOOLEAN, DICTIONARY, EDGES, FEATURE, FLOAT, INTEGER, MATCHED, MODEL, NODES, RUN, STRING
+from atlas.manifest import FORMAT
+from atlas.schema import (
+    ATLAS,
+    BOOLEAN,
+    DICTIONARY,
+    FEATURE,
+    FLOAT,
+    INTEGER,
+    MATCHED,
+    MODEL,
+    RUN,
+    STRING,
+    properties,
+)
 from atlas.store import Batch
 
 _TYPES = {STRING: pa.string(), INTEGER: pa.int64(), FLOAT: pa.float64(), BOOLEAN: pa.bool_()}
@@ -34,6 +48,7 @@ class PlantedGraph:
     layers: int = 4
     width: int = 10
     extra: int = 0  # further edges of random features of neighbouring layers, for benchmarks
+    state: str = field(default_factory=lambda: secrets.token_hex(8))
     edges_before_failure: int | None = None  # raises after so many edge batches, as a failing disk would
 
     def dictionary(self, layer: int) -> str:
@@ -43,8 +58,11 @@ class PlantedGraph:
         return [f"{self.dictionary(layer)}/{i}" for i in range(self.width)]
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
-        columns = next(t.properties for t in NODES if t.label == label)
+        columns = properties(label)
         layers = range(self.layers)
+        if label == ATLAS:
+            values = {"id": ["planted"], "state": [self.state], "format": [FORMAT], "k": [2]}
+            yield table(columns, values | {"thresholds": ['{"res": 0.5, "module": 0.25}']})
         if label == MODEL:
             yield table(columns, {"id": ["tiny"], "name": ["tiny"], "d_model": [16]})
         elif label == RUN:
@@ -52,7 +70,9 @@ class PlantedGraph:
         elif label == DICTIONARY:
             ids = [self.dictionary(layer) for layer in layers]
             sets = [f"res-{self.width}"] * self.layers
-            yield table(columns, {"id": ids, "layer": list(layers), "site": ["res"] * self.layers, "set": sets})
+            values = {"id": ids, "layer": list(layers), "site": ["res"] * self.layers, "set": sets}
+            values |= {"model": ["tiny"] * self.layers, "d_sae": [self.width] * self.layers}
+            yield table(columns, values | {"depth": [3 * layer + 2 for layer in layers]})
         elif label == FEATURE:
             for layer in layers:
                 yield table(
@@ -72,13 +92,13 @@ class PlantedGraph:
                 )
 
     def edges(self, type_: str) -> Iterator[Batch]:
-        columns = {"later": STRING, "earlier": STRING, **next(t.properties for t in EDGES if t.type == type_)}
+        columns = {"later": STRING, "earlier": STRING, **properties(type_)}
         pairs = [(layer, layer - 1) for layer in range(1, self.layers)]
         if type_ == MATCHED:
             later, earlier = ([self.dictionary(layer) for layer in side] for side in zip(*pairs, strict=True))
-            yield Batch(
-                type_, "pairs", table(columns, {"later": later, "earlier": earlier, "floor": [0.1] * len(pairs)})
-            )
+            keys, counts = [f"{layer}" for layer, _ in pairs], [2 * self.width - 1 + self.extra] * len(pairs)
+            values = {"later": later, "earlier": earlier, "key": keys, "edges": counts, "floor": [0.1] * len(pairs)}
+            yield Batch(type_, "pairs", table(columns, values))
         elif type_ == "FROM_RES":
             for number, (layer, before) in enumerate(pairs):
                 if number == self.edges_before_failure:

@@ -25,9 +25,8 @@ COUNT = "MATCH ()-[r:FROM_RES]->() RETURN count(r) AS n"
 
 def published(folder: Path, graph: PlantedGraph | None = None) -> LadybugStore:
     """A store that reads a newly published state."""
-    writer = LadybugStore(folder, None)
-    token = writer.publish(graph or PlantedGraph())
-    return LadybugStore(folder, token, writer.fingerprint(token))
+    graph = graph or PlantedGraph()
+    return LadybugStore(folder, graph.state, LadybugStore(folder, None).publish(graph))
 
 
 def edges(store: LadybugStore) -> int:
@@ -38,19 +37,20 @@ def edges(store: LadybugStore) -> int:
 
 def test_publish_reports_progress_and_leaves_one_file(tmp_path: Path) -> None:
     written: list[int] = []
-    writer = LadybugStore(tmp_path / "graph", None)
-    token = writer.publish(PlantedGraph(), progress=written.append)
+    graph = PlantedGraph()
+    LadybugStore(tmp_path / "graph", None).publish(graph, progress=written.append)
     assert sum(written) == 57 + 3  # FROM_RES: 3 pairs of 10 of rank 0 and 9 of rank 1; MATCHED: 3
-    assert list((tmp_path / "graph").iterdir()) == [state_path(tmp_path / "graph", token)]
+    assert list((tmp_path / "graph").iterdir()) == [state_path(tmp_path / "graph", graph.state)]
 
 
 def test_large_tables_are_copied_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atlas.bulk, "ROWS", 7)
     written: list[int] = []
     folder = tmp_path / 'graph\'s "place" é'
-    token = LadybugStore(folder, None).publish(PlantedGraph(), progress=written.append)
+    graph = PlantedGraph()
+    LadybugStore(folder, None).publish(graph, progress=written.append)
     assert max(written) == 7 and sum(written) == 60
-    store = LadybugStore(folder, token)
+    store = LadybugStore(folder, graph.state)
     assert edges(store) == 57
     store.close()
 

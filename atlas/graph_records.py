@@ -1,0 +1,58 @@
+"""An atlas known from its graph alone: the manifest and the records that its nodes stand for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+from atlas.dictionary import Dictionary
+from atlas.errors import CorruptAtlas, NewerAtlas
+from atlas.manifest import FORMAT, Manifest
+from atlas.schema import ATLAS, DICTIONARY, MATCHED, RUN, properties
+from atlas.store import Row, Store
+
+
+def _all(label: str) -> str:
+    columns = ", ".join(f"n.`{name}` AS `{name}`" for name in properties(label))
+    return f"MATCH (n:{label}) RETURN {columns}"
+
+
+ATLASES = _all(ATLAS)
+RUNS = f"{_all(RUN)} ORDER BY started, id"
+DICTIONARIES = f"{_all(DICTIONARY)} ORDER BY n.model, n.depth, n.id"
+KEYS = (
+    f"MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY}) RETURN m.key AS key ORDER BY b.model, b.depth, b.id, key"
+)
+
+
+def manifest_of(store: Store) -> Manifest:
+    """The manifest of the state that the store holds; raises CorruptAtlas, or NewerAtlas for one of a later format."""
+    found = store.read(ATLASES)
+    if len(found) != 1:
+        raise CorruptAtlas(f"{store.about} holds {len(found)} atlases instead of one; ingest or copy it there again")
+    atlas = found[0]
+    if atlas["format"] > FORMAT:
+        raise NewerAtlas(
+            f"{store.about} holds format {atlas['format']}, newer than this version reads ({FORMAT}); upgrade "
+            "feature-atlas"
+        )
+    thresholds = json.loads(atlas["thresholds"])
+    return Manifest(
+        id=atlas["id"],
+        dictionaries=tuple(row["id"] for row in store.read(DICTIONARIES)),
+        pairs=tuple(row["key"] for row in store.read(KEYS)),
+        k=atlas["k"],
+        min_res=thresholds["res"],
+        min_module=thresholds["module"],
+        runs=tuple(store.read(RUNS)),
+        state=atlas["state"],
+    )
+
+
+def records_of(store: Store) -> dict[str, Dictionary]:
+    """The dictionaries' records by id, in the order of their depth."""
+    return {row["id"]: _record(row) for row in store.read(DICTIONARIES)}
+
+
+def _record(row: Row) -> Dictionary:
+    return Dictionary(**{field.name: row[field.name] for field in fields(Dictionary)})

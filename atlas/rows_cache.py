@@ -1,0 +1,33 @@
+"""A dictionary's rows where they are not in the atlas folder: fetched from the dictionary's source, once.
+
+A graph on a server, or one copied back from there, has no rows. They are then written from the source that the record
+names into a cache, `$XDG_CACHE_HOME/feature-atlas/rows/{rows_sha256}`, and are the same to the last bit or refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+from atlas.dictionary import Dictionary, Rows
+
+FETCH = "ingest.fetch"  # named, not imported: reading sources is ingest's work, and rarely needed here
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-atlas"
+
+
+def open_rows(folder: Path | None, record: Dictionary) -> Rows:
+    """The memory-mapped rows of a dictionary: of the atlas in `folder` where it has them, else of the cache.
+
+    Raises CorruptAtlas where they are damaged, IngestError where they must be fetched and cannot.
+    """
+    place = folder / "dictionaries" / record.id if folder else None
+    if place is None or not (place / "decoder.npy").exists():
+        place = cache_folder() / "rows" / record.rows_sha256
+        if not (place / "dictionary.json").exists():
+            importlib.import_module(FETCH).fetch_rows(record, place)
+    return Rows.open(place, record)

@@ -1,0 +1,54 @@
+"""The rows of a dictionary that an atlas knows, read again from where it was ingested from."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from atlas.dictionary import Dictionary
+from atlas.errors import IngestError
+from atlas.manifest import disk_errors
+from ingest.dictionaries import write_dictionary
+from ingest.sources import Source, find_sources, source_sha256
+
+_log = logging.getLogger(__name__)
+
+
+def fetch_rows(record: Dictionary, folder: Path) -> None:
+    """Write the rows that `record` stands for to `folder`, from its recorded source.
+
+    Raises IngestError where the source is not in reach, has changed since (sha256), or gives other rows, as a changed
+    model would for rows of head space.
+    """
+    source = _source(record)
+    if source_sha256(source) != record.sha256:
+        raise IngestError(
+            f"{record.source} has changed since {record.id} was made from it (sha256), so its rows cannot be fetched; "
+            "open the atlas folder that holds them, or ingest it anew"
+        )
+    _log.warning("fetching the rows of %s from %s", record.id, record.source)
+    with disk_errors(folder):
+        written = write_dictionary(source, folder)
+    if written.rows_sha256 != record.rows_sha256:
+        shutil.rmtree(folder)
+        raise IngestError(
+            f"{record.source} gives other rows than {record.id} has (sha256): was it mapped with other weights of "
+            f"{record.model_name}? open the atlas folder that holds them, or ingest it anew"
+        )
+
+
+def _source(record: Dictionary) -> Source:
+    missing = (
+        f"the rows of {record.id} are not here, and where they came from is not in reach: {record.source}; put it "
+        "there, or open the atlas folder that holds them"
+    )
+    if record.source.startswith("/") and not Path(record.source).exists():
+        raise IngestError(missing)
+    try:
+        found = find_sources([record.source], model=record.model_name)
+    except IngestError as error:
+        raise IngestError(f"{missing} ({error})") from None
+    if len(found) != 1:
+        raise IngestError(f"{record.source} holds {len(found)} dictionaries; {record.id} was made from one")
+    return found[0]
