@@ -20,13 +20,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from atlas.errors import QueryError, QueryRefused, QueryTimeout, QueryTooLarge
-from atlas.guard import Statement
-from atlas.plain import column_names, first_line
+from atlas.errors import LockedAtlas, QueryError, QueryRefused, QueryTimeout, QueryTooLarge
+from atlas.plain import first_line
 from atlas.store import Answer, Row
 
 MAX_MEMORY = 2 << 30  # bytes of the worker's resident memory
@@ -36,26 +35,42 @@ _POLL = 0.05  # seconds between looks at the process's memory
 
 
 class BoundedReader:
-    """A worker process for one database file; one statement at a time."""
+    """A worker process for one graph; one statement at a time."""
 
-    def __init__(self, path: str, descriptor: int, max_memory: int = MAX_MEMORY) -> None:
-        """`descriptor` is the open file that `path` names; the worker inherits it."""
-        self._path = path
-        self._descriptor = descriptor
+    def __init__(
+        self,
+        worker: Sequence[str],
+        *,
+        descriptors: Sequence[int] = (),
+        environment: Sequence[str] = (),
+        max_memory: int = MAX_MEMORY,
+    ) -> None:
+        """`worker`: the worker's module and its arguments. It inherits these open files and environment variables."""
+        self._worker = tuple(worker)
+        self._descriptors = tuple(descriptors)
+        self._environment = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", *environment)
         self._max_memory = max_memory
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def query(
-        self, statement: Statement, parameters: Mapping[str, Any], *, limit: int, timeout: float, max_bytes: int
+        self,
+        text: str,
+        parameters: Mapping[str, Any],
+        *,
+        columns: Callable[[list[str]], list[str]] = list,
+        limit: int,
+        timeout: float,
+        max_bytes: int,
     ) -> Answer:
-        """Rows of a guarded statement, at most `limit` (0: all) and `max_bytes` of JSON, within `timeout` seconds.
+        """Rows of a statement, at most `limit` (0: all) and `max_bytes` of JSON, within `timeout` seconds.
 
-        Raises QueryTimeout, QueryTooLarge, QueryRefused or QueryError, at most KILL_AFTER seconds past the timeout.
+        `columns` turns the engine's names of the columns into those of the answer.
+        Raises QueryTimeout, QueryTooLarge, QueryRefused, LockedAtlas or QueryError, at most KILL_AFTER seconds past
+        the timeout.
         """
         if not 0 < timeout < 1e6:
             raise QueryError(f"a timeout of {timeout} is not possible; give seconds above 0")
-        text = f"{statement.text}\nLIMIT {limit + 1}" if limit and statement.open_end else statement.text
         bounds = {"limit": limit, "timeout": timeout, "max_bytes": max_bytes}
         try:
             request = {"text": text, "parameters": dict(parameters), **bounds}
@@ -66,7 +81,7 @@ class BoundedReader:
             process = self._started()
             answered = False
             try:
-                answer = _Answer(statement, timeout, max_bytes)
+                answer = _Answer(columns, timeout, max_bytes)
                 for message in self._messages(process, line, timeout + KILL_AFTER):
                     answered = answer.ends_with(message)
                     if answered:
@@ -89,15 +104,15 @@ class BoundedReader:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
-        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+        kept = {name: os.environ[name] for name in self._environment if name in os.environ}
         process = self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "atlas.worker", self._path, str(self._max_memory // 2)],
+            [sys.executable, "-P", "-m", *self._worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path))), **kept},
-            pass_fds=(self._descriptor,),
+            pass_fds=self._descriptors,
             start_new_session=True,
         )
         first = {"error": "engine", "message": "it did not start"}
@@ -165,8 +180,8 @@ _NARROW = "narrow its patterns, bound their length, or use LIMIT"
 class _Answer:
     """The answer to one statement, put together from the worker's messages."""
 
-    def __init__(self, statement: Statement, timeout: float, max_bytes: int) -> None:
-        self._statement = statement
+    def __init__(self, columns: Callable[[list[str]], list[str]], timeout: float, max_bytes: int) -> None:
+        self._names = columns
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._message: dict[str, Any] = {}
@@ -176,7 +191,7 @@ class _Answer:
     def ends_with(self, message: dict[str, Any]) -> bool:
         """Take in a message; True if it is the last one."""
         if "columns" in message:
-            self._columns = column_names(self._statement, message["columns"])
+            self._columns = self._names(message["columns"])
         elif "rows" in message:
             self._rows += [dict(zip(self._columns, row, strict=True)) for row in message["rows"]]
         self._message = message
@@ -195,8 +210,10 @@ class _Answer:
                 raise QueryTooLarge(f"the statement needs too much memory; {_NARROW}")
             case "refused":
                 raise QueryRefused(self._message["message"])
+            case "locked":
+                raise LockedAtlas(self._message["message"])
             case _:
-                raise QueryError(f"the graph cannot answer this: {first_line(self._message['message'])}")
+                raise QueryError(first_line(self._message["message"]))
 
 
 def _memory(process: subprocess.Popen[bytes]) -> int:

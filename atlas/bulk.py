@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.errors import IngestError
-from atlas.schema import BOOLEAN, EDGES, FLOAT, INTEGER, NODES, STRING
+from atlas.schema import EDGES, NODES, STRING
 from atlas.store import Graph
+from atlas.tables import arrow_schema, conform
 
 if TYPE_CHECKING:
     import ladybug
@@ -62,13 +62,11 @@ def _copy(
     progress: Progress = None,
 ) -> None:
     """Load the tables' rows into the table `name`, ROWS at a time."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {STRING: pa.string(), INTEGER: pa.int64(), FLOAT: pa.float64(), BOOLEAN: pa.bool_()}
-    schema = pa.schema([(column, types[type_]) for column, type_ in columns.items()])
+    schema = arrow_schema(columns)
     path = staging / "rows.parquet"
-    pieces = _pieces(name, tables, schema)
+    pieces = _pieces(name, tables, columns)
     piece = next(pieces, None)
     while piece is not None:
         rows = 0
@@ -83,20 +81,10 @@ def _copy(
             progress(rows)
 
 
-def _pieces(name: str, tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _pieces(name: str, tables: Iterator[pa.Table], columns: dict[str, str]) -> Iterator[pa.Table]:
     """The tables with exactly the schema's columns, in its order, in pieces of 1 to ROWS rows."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     for table in tables:
-        try:
-            table = table.select(schema.names).cast(schema)
-        except (KeyError, pa.ArrowException) as error:
-            raise IngestError(f"a part of {name} has not the columns of the schema ({error})") from None
-        for field in schema:
-            # NaN sorts first under DESC in both engines: one would head every ranking.
-            if field.type == pa.float64() and pc.any(pc.is_nan(table[field.name])).as_py():
-                raise IngestError(f"a part of {name} has a {field.name} that is not a number; nothing was changed")
+        table = conform(name, table, columns)
         for start in range(0, table.num_rows, ROWS):
             yield table.slice(start, ROWS)
 

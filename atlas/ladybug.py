@@ -13,10 +13,11 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.bounded import BoundedReader
+from atlas.bounded import MAX_MEMORY, BoundedReader
 from atlas.bulk import Progress, create_tables, load
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
 from atlas.graphfile import engine_path, fingerprint, open_checked, state_path
@@ -127,9 +128,12 @@ class LadybugStore:
         with self._lock:
             if self._reader is None:
                 descriptor, path = self._held()
-                self._reader = BoundedReader(path, descriptor)
+                worker = ("atlas.worker_ladybug", path, str(MAX_MEMORY // 2))
+                self._reader = BoundedReader(worker, descriptors=(descriptor,))
             reader = self._reader
-        return reader.query(statement, parameters, limit=limit, timeout=timeout, max_bytes=max_bytes)
+        text = f"{statement.text}\nLIMIT {limit + 1}" if limit and statement.open_end else statement.text
+        names = partial(column_names, statement)
+        return reader.query(text, parameters, columns=names, limit=limit, timeout=timeout, max_bytes=max_bytes)
 
     def close(self) -> None:
         """Let go of the file and end the worker process; idempotent."""

@@ -1,7 +1,6 @@
-"""The process that runs users' statements: `python -m atlas.worker DATABASE BUFFER_BYTES`, started by atlas.bounded.
+"""The process that runs users' statements: `python -m atlas.worker_ENGINE ARGUMENTS`, started by atlas.bounded.
 
-It opens the database read-only, gives up what it does not need (no file may be opened or written any more), and answers
-one JSON request a line on stdin with JSON lines on stdout:
+It answers one JSON request a line on stdin with JSON lines on stdout:
 
     {"text", "parameters", "limit", "timeout", "max_bytes"}
     → {"columns": […]} {"rows": [[…], …]} … {"more": bool}   or at any point   {"error": kind, "message": text}
@@ -19,18 +18,23 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import IO, Any
-
-import ladybug
-
-from atlas.plain import converters, plain_row
 
 GRACE = 1.0  # seconds past its timeout after which the kernel ends this process
 _BATCH = 1 << 18  # characters of rows a line
 
+# Runs a request's statement: columns and rows as plain values; leaving the context ends the statement. Raises Failed.
+Execute = Callable[[dict[str, Any]], AbstractContextManager[tuple[list[str], Iterator[list[Any]]]]]
 
-def main(path: str, buffer_bytes: str) -> None:
-    """Answer requests until stdin ends."""
+
+class Failed(Exception):
+    """A statement that was not answered; its arguments are the kind (see atlas.bounded) and a message."""
+
+
+def serve(connect: Callable[[], Execute]) -> None:
+    """Connect, then answer requests until stdin ends."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What the engine may print must not mix with the answers.
@@ -39,17 +43,14 @@ def main(path: str, buffer_bytes: str) -> None:
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     try:
-        database = ladybug.Database(path, read_only=True, buffer_pool_size=int(buffer_bytes), max_num_threads=2)
-        _warm(database)
-    except RuntimeError as error:
-        _send(out, {"error": "engine", "message": str(error)})
+        execute = connect()
+    except Failed as error:
+        _send(out, {"error": error.args[0], "message": error.args[1]})
         return
-    # Nothing can be opened, written or connected to from here on, whatever a statement makes the engine try.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     _send(out, {"ready": True})
     while True:
-        _answer(database, json.loads(requests.get()), out)
+        _answer(execute, json.loads(requests.get()), out)
 
 
 def _listen(requests: queue.SimpleQueue[str]) -> None:
@@ -59,69 +60,45 @@ def _listen(requests: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-def _warm(database: ladybug.Database) -> None:
-    """Let the engine import what its values need while files can still be opened."""
-    import datetime  # noqa: F401
-    import decimal  # noqa: F401
-    import uuid  # noqa: F401
-
-    connection = ladybug.Connection(database)
-    connection.execute("UNWIND [1, 2] AS x RETURN sum(x), avg(x), collect({x: x})").get_all()
-    connection.execute("MATCH (n) RETURN n LIMIT 1").get_all()
-    connection.close()
-
-
-def _answer(database: ladybug.Database, request: dict[str, Any], out: IO[str]) -> None:
+def _answer(execute: Execute, request: dict[str, Any], out: IO[str]) -> None:
     """Run one statement and send its rows."""
     deadline = time.monotonic() + request["timeout"]
     signal.setitimer(signal.ITIMER_REAL, request["timeout"] + GRACE)
-    # A connection a statement: its cache of prepared statements would grow without end.
-    connection = ladybug.Connection(database)
     try:
-        connection.set_query_timeout(max(1, int(request["timeout"] * 1000)))
-        result = connection.execute(request["text"], request["parameters"])
-        if isinstance(result, list):
-            _send(out, {"error": "refused", "message": "the engine took this for several statements"})
-            return
-        _stream(result, request, deadline, out)
-    except RuntimeError as error:
-        message = str(error)
-        kind = "timeout" if message.startswith("Interrupted") else "memory" if "Buffer manager" in message else "engine"
-        _send(out, {"error": kind, "message": message})
+        with execute(request) as (columns, rows):
+            _send(out, {"columns": columns})
+            more = _stream(rows, request, deadline, out)
+        _send(out, {"more": more})
+    except Failed as error:
+        _send(out, {"error": error.args[0], "message": error.args[1]})
     except MemoryError:
         _send(out, {"error": "memory", "message": "out of memory"})
     finally:
-        connection.close()
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _stream(result: ladybug.QueryResult, request: dict[str, Any], deadline: float, out: IO[str]) -> None:
-    """Send columns and rows until the limit, the deadline or the cap on bytes."""
-    _send(out, {"columns": result.get_column_names()})
-    convert = converters(result.get_column_data_types())
+def _stream(found: Iterator[list[Any]], request: dict[str, Any], deadline: float, out: IO[str]) -> bool:
+    """Send rows until the limit, the deadline or the cap on bytes; returns whether there are more."""
     rows: list[str] = []
     count = size = held = 0
-    while result.has_next() and not 0 < request["limit"] <= count:
-        row = json.dumps(plain_row(result.get_next(), convert), ensure_ascii=False, separators=(",", ":"))
+    for values in found:
+        if 0 < request["limit"] <= count:
+            out.write(f'{{"rows":[{",".join(rows)}]}}\n')
+            return True
+        row = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         count, size, held = count + 1, size + len(row), held + len(row)
         rows.append(row)
         if size > request["max_bytes"]:
-            _send(out, {"error": "bytes", "message": ""})
-            return
+            raise Failed("bytes", "")
         if time.monotonic() > deadline:
-            _send(out, {"error": "timeout", "message": ""})
-            return
+            raise Failed("timeout", "")
         if held > _BATCH:
             out.write(f'{{"rows":[{",".join(rows)}]}}\n')
             rows, held = [], 0
     out.write(f'{{"rows":[{",".join(rows)}]}}\n')
-    _send(out, {"more": result.has_next()})
+    return False
 
 
 def _send(out: IO[str], message: dict[str, Any]) -> None:
     out.write(json.dumps(message) + "\n")
     out.flush()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

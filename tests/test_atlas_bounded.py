@@ -15,7 +15,7 @@ from planted_graph import PlantedGraph
 
 from atlas.bounded import BoundedReader
 from atlas.errors import QueryError, QueryTimeout, QueryTooLarge
-from atlas.guard import Statement, guard
+from atlas.guard import Statement
 from atlas.ladybug import LadybugStore
 from atlas.store import Answer
 
@@ -26,9 +26,8 @@ MARGIN = 3.0  # seconds past its timeout within which every statement has ended
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LadybugStore]:
     """4 layers of 10 features, 30 edges of rank 0 and 27 of rank 1 (see PlantedGraph)."""
     folder = tmp_path_factory.mktemp("graph")
-    writer = LadybugStore(folder, None)
-    token = writer.publish(PlantedGraph())
-    reader = LadybugStore(folder, token, writer.fingerprint(token))
+    graph = PlantedGraph()
+    reader = LadybugStore(folder, graph.state, LadybugStore(folder, None).publish(graph))
     yield reader
     reader.close()
 
@@ -210,11 +209,12 @@ def _worker(store: LadybugStore) -> int:
 
 def test_memory_is_capped(store: LadybugStore) -> None:
     descriptor, path = store._held()
-    reader = BoundedReader(path, descriptor, max_memory=256 << 20)
+    worker = ("atlas.worker_ladybug", path, str(128 << 20))
+    reader = BoundedReader(worker, descriptors=(descriptor,), max_memory=256 << 20)
     with pytest.raises(QueryTooLarge, match="memory"):
-        statement = guard("UNWIND range(1, 30000000) AS x RETURN collect(x + 1) AS xs")
+        statement = "UNWIND range(1, 30000000) AS x RETURN collect(x + 1) AS xs"
         reader.query(statement, {}, limit=0, timeout=60, max_bytes=64 << 20)
-    answer = reader.query(guard("RETURN 1 AS x"), {}, limit=0, timeout=60, max_bytes=64 << 20)
+    answer = reader.query("RETURN 1 AS x", {}, limit=0, timeout=60, max_bytes=64 << 20)
     assert answer.rows == [{"x": 1}]
     reader.close()
 

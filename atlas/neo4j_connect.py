@@ -1,0 +1,187 @@
+"""Connections to a Neo4j server: credentials from the environment, managed transactions, errors in one line.
+
+The driver repeats a transaction that failed for a passing reason (a restart, a lost connection, a deadlock), also one
+whose acknowledgement was lost: what is written through here must be the same when it is written twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from atlas.address import ServerAddress
+from atlas.errors import AtlasError, QueryError, QueryRefused, QueryTimeout, QueryTooLarge, StoreError
+from atlas.plain import first_line
+
+if TYPE_CHECKING:
+    from neo4j import Driver, ManagedTransaction, Session
+
+    T = TypeVar("T")
+
+USERNAME, PASSWORD = "NEO4J_USERNAME", "NEO4J_PASSWORD"
+OLDEST = (5, 26)  # the oldest server that the tests run on
+READ_RETRIES = 10.0  # seconds in which a transaction that failed is repeated
+WRITE_RETRIES = 120.0  # the same while writing: a server's restart is waited for
+_CONNECT = 10.0  # seconds that a connection may take
+_OPTIONAL = ("pandas", "numpy", "pyarrow")
+
+
+class Connection:
+    """A database on a server, connected to at its first use. May be used by several threads."""
+
+    def __init__(self, address: ServerAddress, *, retries: float = READ_RETRIES) -> None:
+        self.address = address
+        self.version = ""  # of the server, once connected
+        self._retries = retries
+        self._driver: Driver | None = None
+
+    @property
+    def driver(self) -> Driver:
+        """The driver, which has reached the server once; raises StoreError where it does not."""
+        if self._driver is None:
+            driver = _driver(self.address, self._retries)
+            try:
+                with translated(self.address):
+                    driver.verify_connectivity()
+                    self.version = _version(driver, self.address)
+            except BaseException:
+                driver.close()
+                raise
+            self._driver = driver
+        return self._driver
+
+    def session(self, **options: Any) -> Session:
+        """A session of the database; not to be shared between threads."""
+        return self.driver.session(database=self.address.database, **options)
+
+    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of a reading statement as the driver gives them."""
+        with self.session(default_access_mode="READ") as session, translated(self.address):
+            return session.execute_read(lambda tx: tx.run(cypher, dict(parameters or {})).data())
+
+    def write(self, work: Callable[[ManagedTransaction], T]) -> T:
+        """Do `work` in a managed transaction, which may be repeated as a whole."""
+        with self.session() as session, translated(self.address):
+            return session.execute_write(work)
+
+    def run(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of a statement that may write, in a managed transaction."""
+        return self.write(lambda tx: tx.run(cypher, dict(parameters or {})).data())
+
+    def close(self) -> None:
+        """Close every connection; idempotent."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+
+
+def _driver(address: ServerAddress, retries: float) -> Driver:
+    neo4j = _import_driver()
+    user, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
+    with translated(address):
+        driver: Driver = neo4j.GraphDatabase.driver(
+            address.uri,
+            auth=(user or "neo4j", password) if password else None,
+            connection_timeout=_CONNECT,
+            connection_acquisition_timeout=6 * _CONNECT,
+            max_transaction_retry_time=retries,
+            # Hints of the planner are for who writes the statement, not for who runs a command.
+            notifications_min_severity="OFF",
+            user_agent="feature-atlas",
+        )
+    return driver
+
+
+def _import_driver() -> Any:
+    """The driver's module; it takes 0.1 s instead of 0.4 s where it does not find the array packages it can do without.
+
+    Those already loaded stay visible to it.
+    """
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        import neo4j
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
+    return neo4j
+
+
+def _version(driver: Driver, address: ServerAddress) -> str:
+    """The server's version; raises StoreError for one that is too old. Newer ones than the tests know are tried."""
+    agent = str(driver.get_server_info().agent)
+    version = agent.partition("/")[2]
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if number and number < OLDEST:
+        raise StoreError(f"{address} is Neo4j {version}; feature-atlas needs {'.'.join(map(str, OLDEST))} or newer")
+    return version
+
+
+@contextmanager
+def translated(address: ServerAddress) -> Iterator[None]:
+    """Turn the driver's errors into this project's."""
+    from neo4j.exceptions import DriverError, Neo4jError
+
+    try:
+        yield
+    except Neo4jError as error:
+        raise _of_server(address, error) from None
+    except DriverError as error:
+        raise _of_driver(address, error) from None
+    except (OSError, ValueError) as error:  # a name that does not resolve, a certificate that cannot be read
+        raise StoreError(f"{address} cannot be reached ({first_line(error)})") from None
+
+
+# What the server's codes mean; the first that the code contains.
+_CODES: tuple[tuple[str, type[AtlasError], str], ...] = (
+    ("Security.Unauthorized", StoreError, "{address} does not accept the user {user}: set {username} and {password}"),
+    ("Security.AuthenticationRate", StoreError, "{address} saw too many wrong passwords; wait, then set {password}"),
+    ("Security.CredentialsExpired", StoreError, "{address} wants the password of {user} changed before it is used"),
+    ("Security.Forbidden", StoreError, "{user} may not do this on {address} ({message}); ask for the role that may"),
+    ("Database.DatabaseNotFound", StoreError, "{address}: {message}; create it, or name another with --database"),
+    ("ReadOnly", StoreError, "{address} is read-only ({message}); make the database writable, then repeat the command"),
+    ("Transaction.TransactionTimedOut", QueryTimeout, "the statement did not end in time; narrow it or use LIMIT"),
+    ("OutOfMemory", QueryTooLarge, "the statement needs more memory than the server gives it; narrow it or use LIMIT"),
+    ("Statement.ParameterMissing", QueryError, "the statement needs a value for a parameter: {message}"),
+    ("Statement.AccessMode", QueryRefused, "the statement writes; only reading is allowed"),
+    ("ClientError.Statement", QueryError, "the graph cannot answer this: {message}"),
+    ("ClientError.Procedure", QueryError, "the graph cannot answer this: {message}"),
+)
+
+
+def _of_server(address: ServerAddress, error: Any) -> AtlasError:
+    code = str(error.code)
+    known = {
+        "address": address,
+        "user": os.environ.get(USERNAME) or "neo4j",
+        "message": first_line(error.message),
+        "username": USERNAME,
+        "password": PASSWORD,
+    }
+    for part, kind, text in _CODES:
+        if part in code:
+            return kind(text.format(**known))
+    return StoreError(
+        f"{address} could not do it ({code}: {known['message']}); see the server's log and its disk, then repeat the "
+        "command"
+    )
+
+
+def _of_driver(address: ServerAddress, error: Exception) -> AtlasError:
+    from neo4j.exceptions import ConfigurationError, ServiceUnavailable, SessionExpired
+
+    message = first_line(error)
+    if isinstance(error, ConfigurationError):
+        return StoreError(f"{address} cannot be used: {message}")
+    if "handshake" in message.lower() or "protocol" in message.lower():
+        return StoreError(
+            f"{address} speaks no version of Bolt that this driver knows ({message}); is it a Neo4j server's Bolt "
+            "port? for a newer server: pip install --upgrade neo4j"
+        )
+    if isinstance(error, ServiceUnavailable | SessionExpired):
+        return StoreError(f"no Neo4j server answers at {address} ({message}); start it, then repeat the command")
+    return StoreError(f"{address}: {type(error).__name__}: {message}")

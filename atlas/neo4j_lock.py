@@ -1,0 +1,112 @@
+"""One writer a database, whatever machine it is on: a node that says who writes, renewed while it does.
+
+Times are the server's alone, since clocks differ. A writer that has not renewed its claim for LEASE seconds has lost
+it, and so has at once one whose process is dead, seen from the same machine. Every transaction that writes begins with
+`FENCE`, so that a writer that has lost its claim cannot write any more.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import AtlasError, LockedAtlas
+from atlas.neo4j_connect import Connection
+from atlas.neo4j_schema import WRITER
+
+if TYPE_CHECKING:
+    from neo4j import ManagedTransaction
+
+LEASE = 60.0  # seconds
+RENEW = 10.0
+_RETRIES = 2.0  # seconds: what fails now is tried again at the next renewal
+
+CONSTRAINT = f"CREATE CONSTRAINT {WRITER.lower()}_id IF NOT EXISTS FOR (n:{WRITER}) REQUIRE n.id IS UNIQUE"
+HOLDER = f"MATCH (w:{WRITER} {{id: 'writer'}}) RETURN w.token AS token, w.host AS host, w.pid AS pid, w.since AS since"
+# Setting a property first takes the node's lock, so that two claims are looked at one after the other.
+CLAIM = f"""
+MERGE (w:{WRITER} {{id: 'writer'}})
+SET w.asked = timestamp()
+WITH w WHERE w.token IS NULL OR w.token = $token OR w.token = $dead OR w.renewed < timestamp() - $lease
+SET w.token = $token, w.host = $host, w.pid = $pid, w.since = toString(datetime()), w.renewed = timestamp()
+RETURN w.token AS token
+"""
+RENEWAL = f"MATCH (w:{WRITER} {{id: 'writer', token: $token}}) SET w.renewed = timestamp()"
+RELEASE = f"MATCH (w:{WRITER} {{id: 'writer', token: $token}}) DELETE w"
+FENCE = f"MATCH (w:{WRITER} {{id: 'writer', token: $token}}) RETURN w.token AS token"
+
+
+class Claim:
+    """The right to write, as long as it is renewed."""
+
+    def __init__(self, connection: Connection, token: str) -> None:
+        self.connection = connection
+        self.token = token
+
+    def check(self, tx: ManagedTransaction) -> None:
+        """Begin a transaction that writes; raises LockedAtlas where the right was lost."""
+        if tx.run(FENCE, token=self.token).single() is None:
+            raise LockedAtlas(
+                f"{self.connection.address} was taken over by another writer while this one was cut off; repeat the "
+                "command when that one is done"
+            )
+
+
+@contextmanager
+def claimed(connection: Connection, lease: float = LEASE) -> Iterator[Claim]:
+    """Hold the right to write to a database; raises LockedAtlas with its holder where another has it."""
+    token = secrets.token_hex(16)
+    _claim(connection, token, lease)
+    done = threading.Event()
+    brief = Connection(connection.address, retries=_RETRIES)
+    renewing = threading.Thread(target=_renew, args=(brief, token, done, min(RENEW, lease / 4)), daemon=True)
+    renewing.start()
+    try:
+        yield Claim(connection, token)
+    finally:
+        done.set()
+        renewing.join()
+        # Where the server is gone the claim ends by itself.
+        with suppress(AtlasError):
+            brief.run(RELEASE, {"token": token})
+        brief.close()
+
+
+def holder(connection: Connection) -> str | None:
+    """Who writes to the database, in words; None where nobody does."""
+    found = connection.read(HOLDER)
+    return f"process {found[0]['pid']} on {found[0]['host']} since {found[0]['since']}" if found else None
+
+
+def _claim(connection: Connection, token: str, lease: float) -> None:
+    connection.run(CONSTRAINT)
+    found: dict[str, Any] = next(iter(connection.read(HOLDER)), {})
+    dead = found.get("token") if found.get("host") == socket.gethostname() and not _alive(found["pid"]) else None
+    parameters = {"token": token, "dead": dead, "lease": int(lease * 1000)}
+    if not connection.run(CLAIM, parameters | {"host": socket.gethostname(), "pid": os.getpid()}):
+        raise LockedAtlas(
+            f"{connection.address} is being written to by {holder(connection) or 'another process'}; wait for it or "
+            f"end it (a writer that is gone is given up after {lease:g} s)"
+        )
+
+
+def _renew(connection: Connection, token: str, done: threading.Event, seconds: float) -> None:
+    while not done.wait(seconds):
+        # A server that restarts comes back with the claim; one that stays away ends the write anyhow.
+        with suppress(AtlasError):
+            connection.run(RENEWAL, {"token": token})
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,45 @@
+"""Neo4j's values as plain Python, in the shape that the embedded store gives them: no engine ids, no NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from atlas.schema import properties
+
+if TYPE_CHECKING:
+    from neo4j.graph import Entity
+
+
+def plain(value: Any) -> Any:
+    """A value as plain Python: numbers, text, lists, dicts; not-a-number is None, dates and the like are text.
+
+    A node is the dict of its label's properties; a relationship that of its properties and its `type`; a path
+    `{"nodes": [...], "relationships": [...]}`.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    from neo4j.graph import Node, Path, Relationship
+
+    if isinstance(value, Node):
+        return _declared(value, next(iter(value.labels), ""))
+    if isinstance(value, Relationship):
+        return {"type": value.type, **_declared(value, value.type)}
+    if isinstance(value, Path):
+        return {"nodes": [plain(n) for n in value.nodes], "relationships": [plain(r) for r in value.relationships]}
+    return value.iso_format() if hasattr(value, "iso_format") else str(value)
+
+
+def _declared(entity: Entity, name: str) -> dict[str, Any]:
+    """Its properties: those of the schema, null where they are not stored; all of them where the schema has no such."""
+    try:
+        names = list(properties(name))
+    except KeyError:
+        names = sorted(entity)
+    return {key: plain(entity.get(key)) for key in names}

@@ -1,0 +1,184 @@
+"""The store on a server: a Neo4j database that holds one atlas.
+
+There is one graph and it is changed in place (atlas.neo4j_write), so a reader makes sure that it reads a whole state:
+the Atlas node names the state, has none while it is being written, and is looked at in every transaction after the
+answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from atlas.address import ServerAddress
+from atlas.bounded import BoundedReader
+from atlas.errors import CorruptAtlas, LockedAtlas, NotAnAtlas, StoreError
+from atlas.neo4j_connect import PASSWORD, USERNAME, WRITE_RETRIES, Connection, translated
+from atlas.neo4j_plain import plain
+from atlas.schema import ATLAS
+from atlas.store import Answer, Graph, Row
+
+if TYPE_CHECKING:
+    from neo4j import ManagedTransaction, Session
+
+    from atlas.neo4j_lock import Claim
+
+STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state"
+
+
+class Neo4jStore:
+    """The graph in one state, in a database. Connected at its first use; may be used by several threads."""
+
+    def __init__(self, address: ServerAddress, atlas: str | None = None, state: str | None = None) -> None:
+        """`atlas`, `state`: the atlas and its state to read, as a manifest records them; None: whatever is there."""
+        self.address = address
+        self.atlas = atlas
+        self.state = state
+        self._lock = threading.RLock()
+        self._connection = Connection(address)
+        self._session: Session | None = None
+        self._reader: BoundedReader | None = None
+        self._claim: Claim | None = None
+
+    @property
+    def about(self) -> str:
+        """The store in a few words."""
+        return f"Neo4j {self._connection.version} at {self.address}".replace("  ", " ")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the database against every other writer; raises LockedAtlas with its holder."""
+        from atlas.neo4j_lock import claimed
+
+        connection = Connection(self.address, retries=WRITE_RETRIES)
+        # Reached once without repeating: a server that is down at the start is a matter for the user.
+        connection.driver  # noqa: B018
+        try:
+            with claimed(connection) as self._claim:
+                yield
+        finally:
+            self._claim = None
+            connection.close()
+
+    def publish(self, graph: Graph, *, progress: Callable[[int], Any] | None = None) -> None:
+        """Make the database hold exactly this graph; what is there already is kept (see atlas.neo4j_write).
+
+        `progress` is called with the number of edges written since the last call. Raises StoreError where the database
+        holds another atlas or the server cannot do it, LockedAtlas where the right to write was lost.
+        """
+        from atlas.neo4j_write import write_graph
+
+        if self._claim is None:
+            raise StoreError("a graph is published within `writing`")
+        write_graph(self._claim, graph, progress)
+
+    def retire(self, keep: str) -> None:
+        """Nothing: a database has one state."""
+
+    def present(self) -> bool:
+        """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
+        found = self._connection.read(STATE)
+        if found and self.atlas not in (None, found[0]["id"]):
+            self._refuse(found[0])
+        return bool(found) and self.state is not None and found[0]["state"] == self.state
+
+    def open(self) -> None:
+        """Check that the state is there; done by the first question, if not before.
+
+        Raises NotAnAtlas, LockedAtlas where it is being written, CorruptAtlas where it is not the one recorded,
+        StoreError where the server cannot be reached.
+        """
+        with self._lock:
+            self._opened()
+
+    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Rows of one of the project's own statements."""
+        with self._lock:
+            session = self._opened()
+            with translated(self.address):
+                rows, found = session.execute_read(_answer, cypher, dict(parameters or {}))
+            self._check(found)
+            return rows
+
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any],
+        *,
+        limit: int = 0,
+        timeout: float = 30.0,
+        max_bytes: int = 64 << 20,
+    ) -> Answer:
+        """Rows of a user's statement, run from a process of its own that is ended at its bounds (see atlas.bounded)."""
+        with self._lock:
+            self._opened()
+            if self._reader is None:
+                arguments = ("atlas.worker_neo4j", str(self.address), str(self.state))
+                self._reader = BoundedReader(arguments, environment=(USERNAME, PASSWORD))
+            reader = self._reader
+        return reader.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=max_bytes)
+
+    def close(self) -> None:
+        """Let go of the server and end the worker process; idempotent."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+            if self._session is not None:
+                self._session.close()
+            self._connection.close()
+            self._reader = self._session = None
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            found = self._connection.read(STATE)
+            if not found:
+                raise NotAnAtlas(
+                    f"{self.address} holds no atlas; fill it with: feature-atlas copy --to {self.address}, or from a "
+                    f"folder made by: feature-atlas init DIR --store {self.address}"
+                )
+            if len(found) > 1 or self.atlas not in (None, found[0]["id"]):
+                self._refuse(found[0])
+            if found[0]["state"] is None:
+                raise self._unfinished()
+            if self.state not in (None, found[0]["state"]):
+                raise CorruptAtlas(
+                    f"{self.address} holds another state of this atlas than its folder; bring it up with: "
+                    "feature-atlas ingest"
+                )
+            self.state = found[0]["state"]
+            self._session = self._connection.session(default_access_mode="READ")
+        return self._session
+
+    def _check(self, found: list[dict[str, Any]]) -> None:
+        if [row["state"] for row in found] != [self.state]:
+            raise changed(self.address)
+
+    def _refuse(self, found: dict[str, Any]) -> None:
+        raise StoreError(
+            f"{self.address} holds another atlas (id {found['id']}) than this folder (id {self.atlas}); name another "
+            f"--database or server, or read that one with -a {self.address}"
+        )
+
+    def _unfinished(self) -> LockedAtlas:
+        from atlas.neo4j_lock import holder
+
+        if who := holder(self._connection):
+            return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done")
+        return LockedAtlas(
+            f"the last write to {self.address} was broken off; repeat its command: what is there is kept"
+        )
+
+
+def changed(address: ServerAddress) -> LockedAtlas:
+    """The error for an answer taken while the graph was being changed."""
+    return LockedAtlas(f"{address} was written to while this was read; repeat the command")
+
+
+def _answer(tx: ManagedTransaction, cypher: str, parameters: dict[str, Any]) -> tuple[list[Row], list[dict[str, Any]]]:
+    """The rows, and then what the Atlas node says."""
+    result = tx.run(cypher, parameters)
+    columns = result.keys()
+    rows = [dict(zip(columns, map(plain, record), strict=True)) for record in result]
+    return rows, tx.run(STATE).data()
