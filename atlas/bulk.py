@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.schema import EDGES, NODES, STRING
+from atlas.schema import EDGES, NODES
 from atlas.store import Graph
-from atlas.tables import arrow_schema, conform
+from atlas.tables import END_COLUMNS, arrow_schema, conform
 
 if TYPE_CHECKING:
     import ladybug
@@ -44,7 +44,7 @@ def load(connection: ladybug.Connection, graph: Graph, staging: Path, progress: 
     for node in NODES:
         _copy(connection, node.label, graph.nodes(node.label), node.properties, staging)
     for edge in EDGES:
-        columns = {"later": STRING, "earlier": STRING, **edge.properties}
+        columns = END_COLUMNS | edge.properties
         tables = (batch.table for batch in graph.edges(edge.type))
         _copy(connection, edge.type, tables, columns, staging, progress)
 

@@ -12,6 +12,7 @@ from atlas.errors import AtlasError
 
 COMMANDS = {
     "demo": "atlas.demo_command:demo",
+    "init": "atlas.store_commands:init",
     "ingest": "ingest.commands:ingest_command",
     "info": "atlas.commands:info",
     "query": "atlas.commands:query",
@@ -22,6 +23,7 @@ COMMANDS = {
     "show": "queries.question_commands:show",
     "steer": "queries.steer_commands:steer",
     "score": "queries.steer_commands:score",
+    "copy": "atlas.store_commands:copy",
 }
 
 

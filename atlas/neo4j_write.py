@@ -27,15 +27,15 @@ from atlas.neo4j_lock import Claim
 from atlas.neo4j_schema import create_schema
 from atlas.schema import ATLAS, DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, MODEL, RUN, properties
 from atlas.store import Batch, Graph
-from atlas.tables import conform
+from atlas.tables import END_COLUMNS, conform, row_indices
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from neo4j import ManagedTransaction
 
 WORKERS = 2
-NODES_CHUNK = 5_000  # features of one transaction
-EDGES_CHUNK = 50_000  # edges of one transaction
+NODES_CHUNK = 2_000  # features of one transaction
+EDGES_CHUNK = 20_000  # edges of one transaction
 DELETE_CHUNK = 20_000
 AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
 
@@ -201,14 +201,15 @@ class _Writer:
 
     def _pair(self, batch: Batch, later: str, earlier: str) -> None:
         """Create a pair's edges, chunk by chunk, from where it stands."""
-        columns = {"later": "STRING", "earlier": "STRING", **properties(batch.type)}
-        table = conform(batch.type, batch.table, columns)
+        table = conform(batch.type, batch.table, END_COLUMNS | properties(batch.type))
+        # In one order whoever made the table, so that a pair that was broken off goes on at its count.
+        table = table.append_column("b", row_indices(table["later"])).append_column("a", row_indices(table["earlier"]))
+        table = table.sort_by([("b", "ascending"), ("a", "ascending")])
         ends = {"later": later, "earlier": earlier, "key": batch.key}
         cypher = link(batch.type)
         for start in range(0, len(table), EDGES_CHUNK):
             chunk = table.slice(start, EDGES_CHUNK)
-            values = {name: chunk[name].to_pylist() for name in properties(batch.type)}
-            values |= {"b": _indices(chunk["later"]), "a": _indices(chunk["earlier"])}
+            values = {name: chunk[name].to_pylist() for name in ("b", "a", *properties(batch.type))}
             self.connection.write(partial(self._chunk, cypher, ends, values, start, len(chunk)))
             self._advance(len(chunk))
 
@@ -257,22 +258,13 @@ def _apart(batches: Iterator[Batch], ends: Callable[[Batch], tuple[str, str]], w
 
 def _pairs(graph: Graph) -> dict[tuple[str, str], dict[str, Any]]:
     """Rows of MATCHED by (later, earlier)."""
-    columns = {"later": "STRING", "earlier": "STRING", **properties(MATCHED)}
+    columns = END_COLUMNS | properties(MATCHED)
     rows = [row for batch in graph.edges(MATCHED) for row in conform(MATCHED, batch.table, columns).to_pylist()]
     return {(row["later"], row["earlier"]): row for row in rows}
 
 
 def _rows(label: str, tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
     return [row for table in tables for row in conform(label, table, properties(label)).to_pylist()]
-
-
-def _indices(ids: pa.ChunkedArray) -> list[int]:
-    """Row indices of feature ids."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found: list[int] = pc.extract_regex(ids, r"/(?P<i>\d+)$").combine_chunks().field("i").cast(pa.int64()).to_pylist()
-    return found
 
 
 def _digest(table: pa.Table) -> str:

@@ -11,6 +11,8 @@ from atlas.schema import BOOLEAN, FLOAT, INTEGER, STRING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+END_COLUMNS = {"later": STRING, "earlier": STRING}  # of an edge table, before its properties
+
 
 def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
     """The columns as an Arrow schema."""
@@ -38,3 +40,11 @@ def conform(name: str, table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
         if field.type == pa.float64() and pc.any(pc.is_nan(table[field.name])).as_py():
             raise IngestError(f"a part of {name} has a {field.name} that is not a number; nothing was changed")
     return table
+
+
+def row_indices(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """int64: the row indices that feature ids end with."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.struct_field(pc.extract_regex(ids, r"/(?P<i>\d+)$"), "i").cast(pa.int64())

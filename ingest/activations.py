@@ -18,8 +18,8 @@ import numpy as np
 
 from atlas.dictionary import Dictionary
 from atlas.hooks import place_of
+from atlas.progress import Progress
 from atlas.rows_cache import open_rows
-from ingest.progress import Progress
 from ingest.text import Text, read_text, start_token
 
 if TYPE_CHECKING:

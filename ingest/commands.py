@@ -56,9 +56,9 @@ def ingest_command(
         gemma-scope-2b-pt-att-canonical --width 16k --dry-run
     """
     from atlas.output import print_rows
+    from atlas.progress import Progress
     from ingest.dry_run import plan_rows
     from ingest.job import ingest
-    from ingest.progress import Progress
 
     choice = {
         "layers": layers,
@@ -139,8 +139,8 @@ def label(
     feature-atlas label --promoted
     feature-atlas label --import neuronpedia/gemma-2-2b/
     """
+    from atlas.progress import Progress
     from ingest.label_job import label_atlas
-    from ingest.progress import Progress
 
     if not (promoted or texts or imports):
         raise click.UsageError("say where labels come from: --promoted, --text FILE or --import SOURCE")

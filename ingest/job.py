@@ -25,10 +25,10 @@ from atlas.errors import IngestError, NotAnAtlas
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors
 from atlas.matches import read_pair
+from atlas.progress import Progress
 from ingest.dictionaries import write_dictionary
 from ingest.graph import run_record
 from ingest.pairs import plan_pairs
-from ingest.progress import Progress
 from ingest.publish import publish, store_for_writing
 from ingest.sources import Source, find_sources, source_sha256
 from ingest.stage import stage_pair, staged_name

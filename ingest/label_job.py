@@ -13,7 +13,7 @@ from atlas.errors import IngestError
 from atlas.labels import Labels
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors
-from ingest.progress import Progress
+from atlas.progress import Progress
 from ingest.publish import publish, store_for_writing
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.dictionary import Dictionary
 from atlas.families import family_of
+from atlas.progress import Progress
 from atlas.rows_cache import open_rows
-from ingest.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from atlas.atlas import load_dictionaries
 from atlas.manifest import Manifest
+from atlas.progress import Progress
 from atlas.store import Store
 from atlas.stores import store_of
 from ingest.graph import AtlasGraph
-from ingest.progress import Progress
 
 
 @contextmanager

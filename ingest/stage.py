@@ -7,8 +7,8 @@ from pathlib import Path
 
 from atlas.dictionary import Dictionary
 from atlas.matches import Pair, file_name, write
+from atlas.progress import Advance
 from atlas.rows_cache import open_rows
-from ingest.progress import Advance
 
 
 def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:

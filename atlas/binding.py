@@ -1,0 +1,82 @@
+"""A folder bound to a Neo4j database: rows and matches stay in the folder, the graph lives on the server."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from atlas.address import ServerAddress
+from atlas.errors import FolderError, NotAnAtlas
+from atlas.graph_records import manifest_of, records_of
+from atlas.lock import writing
+from atlas.manifest import Manifest, disk_errors
+from atlas.neo4j_connect import Connection
+from atlas.neo4j_schema import create_schema
+from atlas.neo4j_store import STATE, Neo4jStore
+from atlas.store_graph import StoreGraph
+from atlas.unpack import unpack
+
+
+def bind(folder: Path, address: ServerAddress) -> Manifest:
+    """Bind a folder to a database and make the database's constraints and indexes; returns the folder's manifest.
+
+    A new folder and an empty database start an atlas. A new folder and a database with an atlas: the folder takes that
+    atlas on, its records, labels and matches read from the graph. A folder with an atlas: the database must hold the
+    same, as after `copy`.
+    Raises FolderError where they hold different things, StoreError where the server cannot be used.
+    """
+    connection = Connection(address)
+    try:
+        create_schema(connection)
+        there = next(iter(connection.read(STATE)), None)
+    finally:
+        connection.close()
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            manifest = _known(folder)
+            if manifest is None:
+                bound = _adopted(folder, address) if there else Manifest(id=uuid.uuid4().hex)
+            elif manifest.store == str(address) and (there is None or there["id"] == manifest.id):
+                bound = manifest
+            else:
+                _check_same(folder, manifest, address, there)
+                bound = replace(manifest, fingerprint=None)
+            bound = replace(bound, store=str(address))
+            bound.save(folder)
+            for path in (folder / "graph").glob("graph-*"):  # the embedded graph, which nothing names any more
+                path.unlink()
+    return bound
+
+
+def _known(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.load(folder)
+    except NotAnAtlas:
+        if any(path.name not in ("lock", "lock.json", "dictionaries", "matches") for path in folder.iterdir()):
+            raise FolderError(f"{folder} is not empty and holds no atlas; name another folder") from None
+        return None
+
+
+def _adopted(folder: Path, address: ServerAddress) -> Manifest:
+    store = Neo4jStore(address)
+    try:
+        store.open()
+        manifest = manifest_of(store)
+        unpack(StoreGraph(store, manifest), records_of(store), folder)
+        return manifest
+    finally:
+        store.close()
+
+
+def _check_same(folder: Path, manifest: Manifest, address: ServerAddress, there: dict[str, str] | None) -> None:
+    if there is None or (there["id"] == manifest.id != "" and there["state"] != manifest.state):
+        raise FolderError(
+            f"{folder} holds an atlas that {address} does not hold yet, or in another state; bring it there first: "
+            f"feature-atlas copy -a {folder} --to {address}"
+        )
+    if there["id"] != manifest.id:
+        raise FolderError(
+            f"{folder} and {address} hold different atlases; bind another folder, or name another --database"
+        )

@@ -1,0 +1,119 @@
+"""An atlas copied to another store, and the copy compared with it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from atlas.address import ServerAddress, is_server
+from atlas.atlas import Atlas
+from atlas.digest import Digest, digest
+from atlas.errors import FolderError, NotAnAtlas, StoreError
+from atlas.lock import writing
+from atlas.manifest import Manifest, disk_errors, replacing
+from atlas.progress import Progress
+from atlas.store import Store
+from atlas.store_graph import StoreGraph
+from atlas.unpack import unpack
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy holds, which is what the original holds."""
+
+    address: str
+    digest: Digest
+
+
+def copy_atlas(source: Atlas, to: str, *, database: str | None = None, progress: Progress | None = None) -> Copied:
+    """Copy an opened atlas to a folder or to a server, where what an interrupted copy wrote is kept.
+
+    Both sides are counted and their edges digested at the end (atlas.digest).
+    Raises AddressError, LockedAtlas, StoreError where the server cannot take it or the two differ, FolderError where
+    the folder holds something else.
+    """
+    progress = progress or Progress(quiet=True)
+    if is_server(to):
+        return _to_server(source, ServerAddress.parse(to, database), progress)
+    return _to_folder(source, Path(to), progress)
+
+
+def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Copied:
+    from atlas.neo4j_store import Neo4jStore
+
+    graph = StoreGraph(source.store, source.manifest)
+    store = Neo4jStore(address, source.manifest.id, source.manifest.state)
+    try:
+        if not store.present():
+            with store.writing(), progress.steps("edges", graph.size + len(graph.pairs), "edges") as advance:
+                store.publish(graph, progress=advance)
+        return Copied(str(address), _compared(source.store, store, len(graph.pairs), progress))
+    finally:
+        store.close()
+
+
+def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
+    from atlas.ladybug import LadybugStore
+
+    _check_target(source, folder)
+    graph = StoreGraph(source.store, source.manifest)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            if source.path is not None:
+                _copy_files(source, folder)
+            unpack(graph, source.dictionaries, folder)
+            with progress.steps("edges", graph.size + len(graph.pairs), "edges") as advance:
+                fingerprint = LadybugStore(folder / "graph", None).publish(graph, progress=advance)
+            store = LadybugStore(folder / "graph", graph.state, fingerprint)
+            try:
+                found = _compared(source.store, store, len(graph.pairs), progress)
+                replace(source.manifest, store=None, fingerprint=fingerprint).save(folder)
+                store.retire(graph.state)
+            finally:
+                store.close()
+    return Copied(str(folder), found)
+
+
+def _check_target(source: Atlas, folder: Path) -> None:
+    """Raise FolderError unless the folder is new, or holds an earlier copy of the same atlas."""
+    if source.path is not None and folder.resolve() == source.path.resolve():
+        raise FolderError(f"{folder} is the atlas itself; copy it to another folder or to a server")
+    try:
+        if Manifest.load(folder).id != source.manifest.id:
+            raise FolderError(f"{folder} holds another atlas; copy to another folder")
+    except NotAnAtlas:
+        known = ("lock", "lock.json", "dictionaries", "matches", "graph")
+        if folder.is_dir() and any(path.name not in known for path in folder.iterdir()):
+            raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
+
+
+def _copy_files(source: Atlas, folder: Path) -> None:
+    """Rows, labels and staged matches that the target lacks."""
+    assert source.path is not None
+    for id_ in source.manifest.dictionaries:
+        there, here = source.path / "dictionaries" / id_, folder / "dictionaries" / id_
+        here.mkdir(parents=True, exist_ok=True)
+        # The record goes last: it marks the folder as finished.
+        for path in sorted(there.iterdir(), key=lambda path: path.name == "dictionary.json"):
+            _copy_file(path, here / path.name)
+    for name in source.manifest.pairs:
+        _copy_file(source.path / "matches" / name, folder / "matches" / name)
+
+
+def _copy_file(path: Path, target: Path) -> None:
+    if path.exists() and not target.exists():
+        with replacing(target) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _compared(source: Store, target: Store, pairs: int, progress: Progress) -> Digest:
+    with progress.steps("comparing", 2 * pairs, "pairs") as advance:
+        wanted, found = digest(source, advance), digest(target, advance)
+    if wanted != found:
+        raise StoreError(
+            f"{target.about} does not hold what {source.about} holds ({found} instead of {wanted}); empty it and copy "
+            "again"
+        )
+    return found

@@ -1,0 +1,80 @@
+"""A graph read back from the store that holds it, part by part, so that it can be written to another.
+
+Parts come in one order, whatever the store: features by index, edges by the later feature's index, then the earlier's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from atlas.manifest import Manifest
+from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, properties
+from atlas.store import Batch, Row, Store
+from atlas.tables import END_COLUMNS, arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MATCHED = ", ".join(f"m.{name} AS {name}" for name in properties(MATCHED))
+PAIRS = f"""
+MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY})
+RETURN b.id AS later, a.id AS earlier, a.site AS site, {_MATCHED}
+ORDER BY b.model, b.depth, b.id, a.depth, a.id
+"""
+
+
+def _columns(variable: str, name: str) -> str:
+    return ", ".join(f"{variable}.`{column}` AS `{column}`" for column in properties(name))
+
+
+def _edges(type_: str) -> str:
+    return f"""
+MATCH (b:{FEATURE} {{dictionary: $later}})-[r:{type_}]->(a:{FEATURE} {{dictionary: $earlier}})
+RETURN b.id AS later, a.id AS earlier, {_columns("r", type_)}
+ORDER BY b.`index`, a.`index`
+"""
+
+
+class StoreGraph:
+    """An `atlas.store.Graph` over an opened store; one dictionary or pair in memory at a time."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.store = store
+        self.manifest = manifest
+        self.pairs: list[Row] = store.read(PAIRS)
+
+    @property
+    def state(self) -> str:
+        """The state that the manifest names."""
+        return str(self.manifest.state)
+
+    @property
+    def size(self) -> int:
+        """Number of edges between features."""
+        return sum(pair["edges"] for pair in self.pairs)
+
+    def nodes(self, label: str) -> Iterator[pa.Table]:
+        """Tables of that label; of features one a dictionary."""
+        if label != FEATURE:
+            yield _table(label, self.store.read(f"MATCH (n:{label}) RETURN {_columns('n', label)} ORDER BY n.id"))
+            return
+        cypher = f"MATCH (n:{label} {{dictionary: $id}}) RETURN {_columns('n', label)} ORDER BY n.`index`"
+        for id_ in self.manifest.dictionaries:
+            yield _table(label, self.store.read(cypher, {"id": id_}))
+
+    def edges(self, type_: str) -> Iterator[Batch]:
+        """One batch a pair; for MATCHED one in all."""
+        if type_ == MATCHED:
+            yield Batch(type_, ",".join(pair["key"] for pair in self.pairs), _table(type_, self.pairs, END_COLUMNS))
+            return
+        for pair in self.pairs:
+            if EDGE_OF_SITE[pair["site"]] == type_:
+                ends = {"later": pair["later"], "earlier": pair["earlier"]}
+                yield Batch(type_, pair["key"], _table(type_, self.store.read(_edges(type_), ends), END_COLUMNS))
+
+
+def _table(name: str, rows: list[Row], before: dict[str, str] | None = None) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, arrow_schema((before or {}) | properties(name)))
