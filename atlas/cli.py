@@ -24,6 +24,7 @@ COMMANDS = {
     "steer": "queries.steer_commands:steer",
     "score": "queries.steer_commands:score",
     "copy": "atlas.store_commands:copy",
+    "export": "atlas.store_commands:export",
 }
 
 

@@ -8,8 +8,9 @@ from dataclasses import fields
 from atlas.dictionary import Dictionary
 from atlas.errors import CorruptAtlas, NewerAtlas
 from atlas.manifest import FORMAT, Manifest
-from atlas.schema import ATLAS, DICTIONARY, MATCHED, RUN, properties
+from atlas.schema import ATLAS, DICTIONARY, RUN, properties
 from atlas.store import Row, Store
+from atlas.store_graph import PAIRS
 
 
 def _all(label: str) -> str:
@@ -20,9 +21,6 @@ def _all(label: str) -> str:
 ATLASES = _all(ATLAS)
 RUNS = f"{_all(RUN)} ORDER BY started, id"
 DICTIONARIES = f"{_all(DICTIONARY)} ORDER BY n.model, n.depth, n.id"
-KEYS = (
-    f"MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY}) RETURN m.key AS key ORDER BY b.model, b.depth, b.id, key"
-)
 
 
 def manifest_of(store: Store) -> Manifest:
@@ -40,7 +38,7 @@ def manifest_of(store: Store) -> Manifest:
     return Manifest(
         id=atlas["id"],
         dictionaries=tuple(row["id"] for row in store.read(DICTIONARIES)),
-        pairs=tuple(row["key"] for row in store.read(KEYS)),
+        pairs=tuple(row["key"] for row in store.read(PAIRS)),
         k=atlas["k"],
         min_res=thresholds["res"],
         min_module=thresholds["module"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atlas.neo4j_connect import Connection
-from atlas.schema import FEATURE, NODES
+from atlas.schema import ATLAS, FEATURE, NODES
 
 WRITER = "Writer"  # the lock: one node while somebody writes (atlas.neo4j_lock)
 WORDS = "feature_words"  # full-text index over labels and tokens
@@ -22,20 +22,25 @@ _FULL_TEXT = ("label", "fires_on", "promotes")
 def statements() -> list[str]:
     """The schema's statements; each may be repeated."""
     labels = [table.label for table in NODES] + [WRITER]
+    # Each with a variable of its own: `neo4j-admin database import --schema`, where the server's edition has it, reads
+    # the whole script as one statement.
     unique = [
-        f"CREATE CONSTRAINT {label.lower()}_id IF NOT EXISTS FOR (n:{label}) REQUIRE n.id IS UNIQUE" for label in labels
+        f"CREATE CONSTRAINT {name}_id IF NOT EXISTS FOR ({name}:{label}) REQUIRE {name}.id IS UNIQUE"
+        for label in labels
+        for name in [label.lower()]
     ]
     indexes = [
-        f"CREATE INDEX {name} IF NOT EXISTS FOR (n:{FEATURE}) ON ({', '.join(f'n.`{p}`' for p in columns)})"
+        f"CREATE INDEX {name} IF NOT EXISTS FOR ({name}:{FEATURE}) ON ({', '.join(f'{name}.`{p}`' for p in columns)})"
         for name, columns in _INDEXES.items()
     ]
-    texts = ", ".join(f"n.{name}" for name in _FULL_TEXT)
-    words = f"CREATE FULLTEXT INDEX {WORDS} IF NOT EXISTS FOR (n:{FEATURE}) ON EACH [{texts}]"
+    texts = ", ".join(f"{WORDS}.{name}" for name in _FULL_TEXT)
+    words = f"CREATE FULLTEXT INDEX {WORDS} IF NOT EXISTS FOR ({WORDS}:{FEATURE}) ON EACH [{texts}]"
     return [*unique, *indexes, words]
 
 
 def create_schema(connection: Connection) -> None:
-    """Make what is missing, and wait until all of it can be used."""
+    """Make what is missing, and wait until all of it can be used; an atlas that is there is marked as indexed."""
     for statement in statements():
         connection.run(statement)
     connection.run("CALL db.awaitIndexes($seconds)", {"seconds": AWAIT})
+    connection.run(f"MATCH (a:{ATLAS}) SET a.indexed = true")

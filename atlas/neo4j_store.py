@@ -7,6 +7,7 @@ answer.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.address import ServerAddress
 from atlas.bounded import BoundedReader
-from atlas.errors import CorruptAtlas, LockedAtlas, NotAnAtlas, StoreError
+from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, StoreError
 from atlas.neo4j_connect import PASSWORD, USERNAME, WRITE_RETRIES, Connection, translated
 from atlas.neo4j_plain import plain
 from atlas.schema import ATLAS
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from atlas.neo4j_lock import Claim
 
-STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state"
+_log = logging.getLogger(__name__)
+
+STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
 
 
 class Neo4jStore:
@@ -147,9 +150,20 @@ class Neo4jStore:
                     f"{self.address} holds another state of this atlas than its folder; bring it up with: "
                     "feature-atlas ingest"
                 )
+            if not found[0]["indexed"]:
+                self._index()
             self.state = found[0]["state"]
             self._session = self._connection.session(default_access_mode="READ")
         return self._session
+
+    def _index(self) -> None:
+        """Make the indexes of a database that was imported in bulk; who may only read goes without."""
+        from atlas.neo4j_schema import create_schema
+
+        try:
+            create_schema(self._connection)
+        except AtlasError as error:
+            _log.warning("%s has no indexes, and they could not be made: answers are slow (%s)", self.address, error)
 
     def _check(self, found: list[dict[str, Any]]) -> None:
         if [row["state"] for row in found] != [self.state]:

@@ -44,7 +44,7 @@ _ANY = "|".join(_TYPES)
 
 OWNER = f"MATCH (a:{ATLAS}) RETURN a.id AS id"
 BEGIN = f"MERGE (a:{ATLAS} {{id: $id}}) SET a.state = null"
-FINISH = f"MATCH (a:{ATLAS} {{id: $row.id}}) SET a += $row"
+FINISH = f"MATCH (a:{ATLAS} {{id: $row.id}}) SET a += $row, a.indexed = true"
 THERE = f"""
 MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY})
 RETURN b.id AS later, a.id AS earlier, m.key AS key, m.written AS written
