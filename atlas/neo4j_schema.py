@@ -9,12 +9,13 @@ WRITER = "Writer"  # the lock: one node while somebody writes (atlas.neo4j_lock)
 WORDS = "feature_words"  # full-text index over labels and tokens
 AWAIT = 600  # seconds that indexes may take to be populated
 
-_INDEXES = {  # name -> properties of Feature
+_INDEXES = {  # name -> properties of Feature; one of several serves only statements that bound all of them
     "feature_place": ("model", "layer", "site", "index"),
-    "feature_row": ("dictionary", "index"),
-    "feature_lifecycle": ("lifecycle", "layer"),
-    "feature_site": ("site", "layer"),
-    "feature_vanishes": ("vanishes", "layer"),
+    "feature_dictionary": ("dictionary",),
+    "feature_layer": ("layer",),
+    "feature_site": ("site",),
+    "feature_lifecycle": ("lifecycle",),
+    "feature_vanishes": ("vanishes",),
 }
 _FULL_TEXT = ("label", "fires_on", "promotes")
 

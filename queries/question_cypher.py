@@ -45,17 +45,21 @@ LIMIT $limit
 
 PATH = """
 OPTIONAL MATCH (b:Feature {id: $later})-[:FROM_RES*0..30 {rank: 0}]->(x:Feature)
-               -[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(y:Feature)
-               -[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]->(a:Feature {id: $earlier})
+WITH x
+OPTIONAL MATCH (x)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(y:Feature)
+WITH x, r, y
+OPTIONAL MATCH (y)-[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]->(a:Feature {id: $earlier})
 WITH collect({along: 'rank', depth: x.depth, source: x.id, target: y.id, similarity: r.similarity, rank: r.rank,
-              forward_rank: r.forward_rank}) AS back
+              forward_rank: r.forward_rank, id: a.id}) AS back
 OPTIONAL MATCH (b:Feature {id: $later})-[:FROM_RES*0..30 {forward_rank: 0}]->(x:Feature)
-               -[r:FROM_RES|FROM_MLP|FROM_ATT {forward_rank: 0}]->(y:Feature)
-               -[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {forward_rank: 0}]->(a:Feature {id: $earlier})
+WITH back, x
+OPTIONAL MATCH (x)-[r:FROM_RES|FROM_MLP|FROM_ATT {forward_rank: 0}]->(y:Feature)
+WITH back, x, r, y
+OPTIONAL MATCH (y)-[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {forward_rank: 0}]->(a:Feature {id: $earlier})
 WITH back, collect({along: 'forward_rank', depth: x.depth, source: x.id, target: y.id, similarity: r.similarity,
-                    rank: r.rank, forward_rank: r.forward_rank}) AS ahead
+                    rank: r.rank, forward_rank: r.forward_rank, id: a.id}) AS ahead
 UNWIND back + ahead AS step
-WITH step WHERE step.source IS NOT NULL
+WITH step WHERE step.id IS NOT NULL
 RETURN step.along AS along, step.source AS source, step.target AS target, step.similarity AS similarity,
        step.rank AS rank, step.forward_rank AS forward_rank
 ORDER BY along DESC, step.depth DESC, source, target
@@ -144,7 +148,7 @@ LIMIT $limit
 """
 
 TWINS = """
-MATCH (b:Feature)-[r:FROM_RES {rank: 0, forward_rank: 0}]->(a:Feature)
+MATCH (b:Feature {site: 'res'})-[r:FROM_RES {rank: 0, forward_rank: 0}]->(a:Feature {site: 'res'})
 WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity,
        coalesce(b.label, b.fires_on, b.promotes) AS later_label,
@@ -154,7 +158,7 @@ LIMIT $limit
 """
 
 SPLITS = """
-MATCH (b:Feature)-[r:FROM_RES {rank: 0}]->(a:Feature)
+MATCH (b:Feature {site: 'res'})-[r:FROM_RES {rank: 0}]->(a:Feature {site: 'res'})
 WHERE r.similarity >= $min_similarity AND coalesce($layer, a.layer) = a.layer
 WITH a, count(*) AS parts, min(r.similarity) AS weakest, max(r.similarity) AS strongest
 WHERE parts > 1
@@ -164,7 +168,7 @@ LIMIT $limit
 """
 
 MERGES = """
-MATCH (b:Feature)-[r:FROM_RES {forward_rank: 0}]->(a:Feature)
+MATCH (b:Feature {site: 'res'})-[r:FROM_RES {forward_rank: 0}]->(a:Feature {site: 'res'})
 WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
 WITH b, count(*) AS parts, min(r.similarity) AS weakest, max(r.similarity) AS strongest
 WHERE parts > 1
@@ -214,11 +218,12 @@ LIMIT $limit
 """
 
 ABOVE_FLOOR = """
+MATCH (d:Dictionary)-[m:MATCHED]->(e:Dictionary)
+WHERE m.floor IS NOT NULL
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
-MATCH (d:Dictionary {id: b.dictionary})-[m:MATCHED]->(e:Dictionary {id: a.dictionary})
+WHERE b.dictionary = d.id AND a.dictionary = e.id
 WITH d.id AS later, e.id AS earlier, d.depth AS depth, m.floor AS floor, count(*) AS matches,
      sum(CASE WHEN r.similarity > m.floor THEN 1 ELSE 0 END) AS above
-WHERE floor IS NOT NULL
 RETURN later, earlier, floor, matches, 1.0 * above / matches AS share
 ORDER BY depth, later, earlier
 LIMIT $limit

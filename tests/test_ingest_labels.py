@@ -162,3 +162,9 @@ def test_labels_that_fit_nothing_are_refused(atlas: Path, tmp_path: Path) -> Non
     (tmp_path / "bad.jsonl").write_text("{not json")
     with pytest.raises(IngestError, match="not a label file"):
         label_atlas(atlas, imports=[str(tmp_path / "bad.jsonl")])
+
+
+def test_a_parquet_file_of_another_form_is_named(atlas: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"feature": ["x"], "label": ["y"]}), tmp_path / "other.parquet")
+    with pytest.raises(IngestError, match="no column dictionary; it has feature, label"):
+        label_atlas(atlas, imports=[str(tmp_path / "other.parquet")])

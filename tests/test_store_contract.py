@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from neo4j_server import emptied
+from neo4j_for_tests import emptied
 from planted import Planted
 from planted_graph import PlantedGraph
 from saes import planted as write_saes
