@@ -1,7 +1,8 @@
 """Connections to a Neo4j server: credentials from the environment, managed transactions, errors in one line.
 
-The driver repeats a transaction that failed for a passing reason (a restart, a lost connection, a deadlock), also one
-whose acknowledgement was lost: what is written through here must be the same when it is written twice.
+A transaction that failed for a passing reason (a restart, a lost connection, a deadlock) is repeated by the driver; one
+whose acknowledgement was lost, so that nobody knows whether it took place, is repeated here. What is written through
+here must therefore be the same when it is written twice.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,8 +68,16 @@ class Connection:
 
     def write(self, work: Callable[[ManagedTransaction], T]) -> T:
         """Do `work` in a managed transaction, which may be repeated as a whole."""
-        with self.session() as session, translated(self.address):
-            return session.execute_write(work)
+        from neo4j.exceptions import IncompleteCommit
+
+        end = time.monotonic() + self._retries
+        while True:
+            with self.session() as session, translated(self.address):
+                try:
+                    return session.execute_write(work)
+                except IncompleteCommit:
+                    if time.monotonic() > end:
+                        raise
 
     def run(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows of a statement that may write, in a managed transaction."""

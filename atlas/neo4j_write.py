@@ -189,7 +189,9 @@ class _Writer:
         written = {row["key"]: row["written"] for row in self.run(THERE)}
         ends = {row["key"]: pair for pair, row in pairs.items()}
         todo = self._unwritten(batches, written)
-        _apart(todo, lambda batch: ends[batch.key], lambda batch: self._pair(batch, *ends[batch.key]))
+        _apart(
+            todo, lambda batch: ends[batch.key], lambda batch: self._pair(batch, *ends[batch.key], written[batch.key])
+        )
         self._advance(len(pairs))
 
     def _unwritten(self, batches: Iterator[Batch], written: dict[str, int]) -> Iterator[Batch]:
@@ -199,15 +201,16 @@ class _Writer:
             else:
                 self._advance(len(batch.table))
 
-    def _pair(self, batch: Batch, later: str, earlier: str) -> None:
-        """Create a pair's edges, chunk by chunk, from where it stands."""
+    def _pair(self, batch: Batch, later: str, earlier: str, written: int) -> None:
+        """Create a pair's edges, chunk by chunk, beyond those that are written already."""
         table = conform(batch.type, batch.table, END_COLUMNS | properties(batch.type))
         # In one order whoever made the table, so that a pair that was broken off goes on at its count.
         table = table.append_column("b", row_indices(table["later"])).append_column("a", row_indices(table["earlier"]))
         table = table.sort_by([("b", "ascending"), ("a", "ascending")])
         ends = {"later": later, "earlier": earlier, "key": batch.key}
         cypher = link(batch.type)
-        for start in range(0, len(table), EDGES_CHUNK):
+        self._advance(written)
+        for start in range(written, len(table), EDGES_CHUNK):
             chunk = table.slice(start, EDGES_CHUNK)
             values = {name: chunk[name].to_pylist() for name in ("b", "a", *properties(batch.type))}
             self.connection.write(partial(self._chunk, cypher, ends, values, start, len(chunk)))
