@@ -22,6 +22,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench_matching.py
 	$(BIN)/python tests/bench_load.py
+	$(BIN)/python tests/bench_neo4j.py
 	$(BIN)/python tests/bench_lineage.py
 	$(BIN)/python tests/bench_steering.py
 

@@ -1,0 +1,125 @@
+"""How fast a Neo4j server is filled and read: `python tests/bench_neo4j.py [EDGES]`; the server runs from packages.
+
+The live path is measured against one that only sends rows and creates edges between nodes that are looked up by their
+ids one by one (UNWIND, two MATCH, CREATE), on the same server in the same run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench_load import Timed
+from neo4j_server import Neo4jServer
+
+from atlas.address import ServerAddress
+from atlas.export import export_neo4j_admin
+from atlas.neo4j_connect import Connection
+from atlas.neo4j_store import Neo4jStore
+
+LIVE, BULK = 25_000, 130_000  # edges a second
+LAYERS, WIDTH = 9, 8192
+
+PLAIN = """
+UNWIND $rows AS row MATCH (b:Feature {id: row.later}) MATCH (a:Feature {id: row.earlier})
+CREATE (b)-[:RESEMBLES {similarity: row.similarity, rank: row.rank, forward_rank: row.forward_rank, gap: row.gap}]->(a)
+"""
+
+
+def graph(edges: int) -> Timed:
+    """About so many edges in LAYERS − 1 pairs."""
+    return Timed(layers=LAYERS, width=WIDTH, extra=max(0, edges // (LAYERS - 1) - 2 * WIDTH + 1))
+
+
+class NodesOnly(Timed):
+    """The same without edges, to tell what the features cost."""
+
+    def edges(self, type_: str) -> Iterator[Any]:
+        yield from ()
+
+
+def live(address: ServerAddress, edges: int) -> None:
+    """Fill an empty database and print the rate; then the same number of edges the plain way, a tenth of them."""
+    store = Neo4jStore(address)
+    features = NodesOnly(layers=LAYERS, width=WIDTH)
+    start = time.perf_counter()
+    with store.writing():
+        store.publish(features)
+    nodes_seconds = time.perf_counter() - start - features.making
+    whole, written = graph(edges), [0]
+    start = time.perf_counter()
+    with store.writing():
+        store.publish(whole, progress=lambda count: written.__setitem__(0, written[0] + count))
+    seconds = time.perf_counter() - start - whole.making
+    rate = written[0] / seconds
+    print(
+        f"live: {LAYERS * WIDTH:,} features {nodes_seconds:.1f} s ({LAYERS * WIDTH / nodes_seconds:,.0f}/s); "
+        f"{written[0]:,} edges {seconds:.1f} s: {rate:,.0f} edges/s (target {LIVE:,})"
+    )
+    start = time.perf_counter()
+    with store.writing():
+        store.publish(whole)
+    print(f"live, once more: {time.perf_counter() - start:.1f} s")
+    connection = Connection(address)
+    table = next(iter(graph(edges).edges("FROM_RES"))).table.slice(0, max(1, edges // 10))
+    start = time.perf_counter()
+    for at in range(0, len(table), 10_000):
+        connection.run(PLAIN, {"rows": table.slice(at, 10_000).to_pylist()})
+    plain = len(table) / (time.perf_counter() - start)
+    print(f"live, plain UNWIND, MATCH, MATCH, CREATE: {plain:,.0f} edges/s; ratio {rate / plain:.1f}")
+    connection.close()
+    reads(address)
+
+
+def reads(address: ServerAddress) -> None:
+    """Print what a step of a lineage costs."""
+    store = Neo4jStore(address)
+    cypher = (
+        "MATCH (f:Feature {id: $id})-[r:FROM_RES]->(g:Feature) WHERE r.rank < 1 RETURN g.id AS id, r.similarity AS s"
+    )
+    for _ in range(2):
+        start = time.perf_counter()
+        for i in range(200):
+            store.read(cypher, {"id": f"tiny/{LAYERS - 1}-res-{WIDTH}/{i}"})
+        milliseconds = (time.perf_counter() - start) * 5
+    print(f"reads: {milliseconds:.1f} ms a step of a lineage")
+    store.close()
+
+
+def bulk(edges: int) -> None:
+    """Export, import with neo4j-admin, start, open: print the rates."""
+    whole = graph(edges)
+    server = Neo4jServer(quick=False)
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(server):
+        start = time.perf_counter()
+        exported = export_neo4j_admin(whole, Path(folder) / "files")
+        print(f"bulk: {exported.edges:,} edges exported in {time.perf_counter() - start - whole.making:.1f} s")
+        start = time.perf_counter()
+        with contextlib.chdir(exported.folder):
+            server.admin(*exported.command[1:])
+        seconds = time.perf_counter() - start
+        print(
+            f"bulk: {exported.nodes:,} nodes and {exported.edges:,} edges imported in {seconds:.1f} s, Java's start "
+            f"included: {exported.edges / seconds:,.0f} edges/s (target {BULK:,})"
+        )
+        server.start()
+        os.environ.update(NEO4J_USERNAME=server.user, NEO4J_PASSWORD=server.password)
+        start = time.perf_counter()
+        store = Neo4jStore(ServerAddress.parse(server.uri))
+        store.open()
+        print(f"bulk: opened, with its indexes made, in {time.perf_counter() - start:.1f} s")
+        store.close()
+
+
+if __name__ == "__main__":
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with Neo4jServer(quick=False) as running:
+        os.environ.update(NEO4J_USERNAME=running.user, NEO4J_PASSWORD=running.password)
+        live(ServerAddress.parse(running.uri), wanted)
+    bulk(wanted)
