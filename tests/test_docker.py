@@ -1,4 +1,4 @@
-"""docker/: its settings hold on a real server of the same version, its images run as nobody, its README's Cypher parses."""
+"""docker/: its settings hold on a real server of that version, its image runs as nobody, its README's Cypher parses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +37,7 @@ SMALL = {
 
 
 def settings_of(environment: dict[str, str]) -> dict[str, str]:
-    """The settings of neo4j.conf that the official image makes of its environment; files of secrets are not settings."""
+    """The settings of neo4j.conf that the official image makes of its environment; secrets' files are none."""
     names = [name for name in environment if name.startswith("NEO4J_") and not name.endswith("_FILE")]
     return {name[len("NEO4J_") :].replace("_", ".").replace("..", "_"): environment[name] for name in names}
 
@@ -129,7 +130,7 @@ def test_load_csv_reaches_no_address(driver: Driver) -> None:
 
 def test_a_statement_too_large_is_stopped_and_the_server_goes_on(driver: Driver) -> None:
     with pytest.raises(Neo4jError, match=r"db\.memory\.transaction\.max"):
-        driver.execute_query("UNWIND range(1, 100000000) AS i WITH collect(i + 0) AS all RETURN size(all)")
+        driver.execute_query("UNWIND range(1, 100000000) AS i WITH collect(i + 0) AS numbers RETURN size(numbers)")
     assert driver.execute_query("RETURN 1 AS one").records[0]["one"] == 1
 
 
@@ -188,14 +189,9 @@ def test_the_image_is_built_from_files_that_exist_and_runs_as_nobody() -> None:
     for source in sources:
         assert (REPOSITORY / source).exists(), source
         assert f"!{source}" in kept, f".dockerignore keeps {source} out"
-    packages = set(re.findall(r'"(\w+)"', re.search(r"^packages = \[.*\]", pyproject(), re.M).group()))  # type: ignore[union-attr]
-    assert packages <= set(sources)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert set(project["tool"]["setuptools"]["packages"]) <= set(sources)
     users = [step[1] for step in steps if step[0] == "USER"]
     assert users and int(users[-1].split(":")[0]) >= 10000
     assert [step[0] for step in steps].index("USER") < [step[0] for step in steps].index("ENTRYPOINT")
     assert os.access(DOCKER / "entrypoint.sh", os.X_OK)
-
-
-def pyproject() -> str:
-    """The project's own description."""
-    return (REPOSITORY / "pyproject.toml").read_text()
