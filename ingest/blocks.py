@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import IngestError
-
-if TYPE_CHECKING:
-    import torch
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -74,12 +69,3 @@ class UnitRows:
 def spans(n: int, step: int) -> Iterator[tuple[int, int]]:
     """[0, n) cut into pieces of `step`."""
     return ((low, min(low + step, n)) for low in range(0, n, step))
-
-
-def tensor(array: NDArray[Any]) -> torch.Tensor:
-    """The array as a tensor, sharing its memory; it is only read."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(array)

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import IngestError
-from ingest.blocks import CPU_BLOCK, Floats, Ids, UnitRows, spans, tensor
+from ingest.blocks import CPU_BLOCK, Floats, Ids, UnitRows, spans
+from ingest.products import Products
 
 GPU_BLOCK = 32768  # rows a tile's side
 _GROUP = 16  # products a group; looking into one costs as many scattered reads
@@ -99,11 +100,12 @@ def nearest(
     """
     best = Best(len(later), keep), Best(len(earlier), keep)
     step = block or (CPU_BLOCK if device == "cpu" else GPU_BLOCK)
-    tile = _cpu_tile(step, later, earlier) if device == "cpu" else _gpu_tile(int(device.removeprefix("cuda:")), keep)
+    tiles = _cpu_tiles(step, later, earlier) if device == "cpu" else _gpu_tiles(int(device.removeprefix("cuda:")), keep)
     for i, i_end in spans(len(later), step):
         rows = later.block(i, i_end)
+        tile = tiles(rows, i, *best)
         for j, j_end in spans(len(earlier), step):
-            tile(rows, earlier.block(j, j_end), i, j, *best)
+            tile(earlier.block(j, j_end), j)
             if progress:
                 progress((i_end - i) * (j_end - j))
     for one in best:
@@ -111,37 +113,40 @@ def nearest(
     return best
 
 
-Tile = Callable[[Floats, Floats, int, int, Best, Best], None]
+Tile = Callable[[Floats, int], None]  # earlier rows, and the index of their first
+Tiles = Callable[[Floats, int, Best, Best], Tile]  # the tiles of some later rows, given the index of their first
 
 
-def _cpu_tile(step: int, later: UnitRows, earlier: UnitRows) -> Tile:
+def _cpu_tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
     from concurrent.futures import ThreadPoolExecutor
 
-    import torch
+    import faiss
 
     # One buffer for all tiles: fresh memory for each would cost its page faults.
-    buffer = torch.empty(min(step, len(later)) * min(step, len(earlier)))
-    threads = torch.get_num_threads()
+    buffer = np.empty(min(step, len(later)) * min(step, len(earlier)), np.float32)
+    threads = faiss.omp_get_max_threads()
     pool = ThreadPoolExecutor(threads)
 
-    def tile(rows: Floats, others: Floats, i: int, j: int, by_row: Best, by_column: Best) -> None:
-        out = buffer[: len(rows) * len(others)].view(len(rows), len(others))
-        torch.mm(tensor(rows), tensor(others).T, out=out)
-        products = out.numpy()
-        scans = [
-            pool.submit(by_row.scan, products[a:b], i + a, j) for a, b in spans(len(rows), -(-len(rows) // threads))
-        ]
-        lines = products.T
-        scans += [
-            pool.submit(by_column.scan, lines[a:b], j + a, i) for a, b in spans(len(lines), -(-len(lines) // threads))
-        ]
-        for scan in scans:
-            scan.result()
+    def tiles(rows: Floats, i: int, by_row: Best, by_column: Best) -> Tile:
+        factor = Products(rows)
 
-    return tile
+        def tile(others: Floats, j: int) -> None:
+            lines = factor.of(others, out=buffer)
+            products = lines.T
+            scans = [
+                pool.submit(best.scan, part[a:b], first + a, id_)
+                for best, part, first, id_ in ((by_row, products, i, j), (by_column, lines, j, i))
+                for a, b in spans(len(part), -(-len(part) // threads))
+            ]
+            for scan in scans:
+                scan.result()
+
+        return tile
+
+    return tiles
 
 
-def _gpu_tile(gpu: int, keep: int) -> Tile:
+def _gpu_tiles(gpu: int, keep: int) -> Tiles:
     import faiss
 
     if keep > _GPU_KEEP:
@@ -153,8 +158,11 @@ def _gpu_tile(gpu: int, keep: int) -> Tile:
         values, ids = faiss.knn_gpu(resources, rows, others, k, metric=metric, device=gpu)
         best.offer(np.arange(i, i + len(rows)), values, ids + j)
 
-    def tile(rows: Floats, others: Floats, i: int, j: int, by_row: Best, by_column: Best) -> None:
-        search(rows, others, i, j, by_row)
-        search(others, rows, j, i, by_column)
+    def tiles(rows: Floats, i: int, by_row: Best, by_column: Best) -> Tile:
+        def tile(others: Floats, j: int) -> None:
+            search(rows, others, i, j, by_row)
+            search(others, rows, j, i, by_column)
 
-    return tile
+        return tile
+
+    return tiles

@@ -17,17 +17,12 @@ the sampling of rows leaves as much open. It costs 7 % of matching 16,384² rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ingest.blocks import CPU_BLOCK, Floats, Mask, UnitRows, spans, tensor
-
-if TYPE_CHECKING:
-    import torch
+from ingest.blocks import CPU_BLOCK, Floats, Mask, UnitRows, spans
+from ingest.products import Products
 
 SAMPLE = 384  # later rows flipped; of 256 the 95 % quantile is known to 5–8 % only where matches are uneven
 _ROWS = 4096  # earlier rows from which C is estimated
@@ -77,75 +72,50 @@ def noise_floor(
     return Floor(float(median), float(q95))
 
 
-def leading_directions(rows: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def leading_directions(rows: Floats, rng: np.random.Generator) -> Floats:
     """Leading eigenvectors [d, r] of the rows' second-moment matrix, rows float32 [m, d]; all where d ≤ 256."""
-    import torch
-
     d = rows.shape[1]
     r = min(d, max(_LEADING, d // _SHARE))
     if r == d:
         return _eigenvectors(rows)
-    basis = tensor(rng.standard_normal((d, r), dtype=np.float32))
+    basis = rng.standard_normal((d, r), dtype=np.float32)
     for _ in range(_ITERATIONS):
         basis = rows.T @ (rows @ basis)
-    with _one_thread():
-        basis = torch.linalg.qr(basis)[0]
-    leading: torch.Tensor = basis @ _eigenvectors(rows @ basis)
+    basis = np.linalg.qr(basis)[0]
+    leading: Floats = basis @ _eigenvectors(rows @ basis)
     return leading
 
 
-def _eigenvectors(rows: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    moment = rows.T @ rows
-    with _one_thread():
-        vectors: torch.Tensor = torch.linalg.eigh(moment)[1]
+def _eigenvectors(rows: Floats) -> Floats:
+    vectors: Floats = np.linalg.eigh(rows.T @ rows)[1]
     return vectors
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For factorisations, whose many short steps make threads on a busy machine wait longer than they work."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def flipped(rows: torch.Tensor, basis: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def flipped(rows: Floats, basis: Floats, rng: np.random.Generator) -> Floats:
     """The rows [m, d] with random signs along `basis` [d, r] and a random direction beyond it; lengths are kept."""
-    import torch
-
     m, d = rows.shape
     along = rows @ basis
-    signs = tensor(rng.choice(np.array([-1, 1], np.float32), along.shape))
-    turned: torch.Tensor = (along * signs) @ basis.T
+    signs = rng.choice(np.array([-1, 1], np.float32), along.shape)
+    turned: Floats = (along * signs) @ basis.T
     if basis.shape[1] == d:
         return turned
-    beyond = tensor(rng.standard_normal((m, d), dtype=np.float32))
+    beyond = rng.standard_normal((m, d), dtype=np.float32)
     beyond -= (beyond @ basis) @ basis.T
-    length = (rows - along @ basis.T).norm(dim=1, keepdim=True)
-    turned += torch.nn.functional.normalize(beyond, dim=1) * length
+    length = np.linalg.norm(rows - along @ basis.T, axis=1, keepdims=True)
+    turned += beyond * (length / np.linalg.norm(beyond, axis=1, keepdims=True))
     return turned
 
 
-def _some(rows: UnitRows, n: int, rng: np.random.Generator) -> torch.Tensor:
+def _some(rows: UnitRows, n: int, rng: np.random.Generator) -> Floats:
     """At most `n` living rows, drawn without replacement."""
     living = np.flatnonzero(rows.alive)
-    return tensor(rows.take(np.sort(rng.choice(living, min(n, len(living)), replace=False))))
+    return rows.take(np.sort(rng.choice(living, min(n, len(living)), replace=False)))
 
 
-def _best(directions: torch.Tensor, rows: UnitRows) -> Floats:
+def _best(directions: Floats, rows: UnitRows) -> Floats:
     """The largest cosine of each direction with a living row, [m]."""
-    import torch
-
-    best = torch.full((len(directions),), -1.0)
+    best = np.full(len(directions), -1, np.float32)
+    products = Products(directions)
     for low, high in spans(len(rows), CPU_BLOCK):
-        products = directions @ tensor(rows.block(low, high)).T
-        best = torch.maximum(best, products.amax(dim=1))
-    found: Floats = best.numpy()
-    return found
+        np.maximum(best, products.of(rows.block(low, high)).max(axis=0), out=best)
+    return best

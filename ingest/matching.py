@@ -63,8 +63,6 @@ def match(
     Raises:
         IngestError: rows of different width or not of unit length, masks that do not fit, k, block or device unusable.
     """
-    import torch  # noqa: F401  (before faiss: in the other order products were seen to take a fifth longer)
-
     if k < 1:
         raise IngestError(f"k must be at least 1, not {k}")
     if block is not None and block < 1:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.blocks import CPU_BLOCK, Floats, Ids, Mask, UnitRows, spans, tensor
+from ingest.blocks import CPU_BLOCK, Floats, Ids, Mask, UnitRows, spans
 from ingest.candidates import Best
 
 SPARE = 3  # candidates kept beyond k, so that step 3 is left to dictionaries with duplicates
@@ -63,19 +63,17 @@ def _again(which: Ids, best: Best, rows: UnitRows, others: UnitRows, values: Flo
 
 def _against_all(which: Ids, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids) -> None:
     """Step 3, into `values` and `ids`."""
-    import torch
-
     n, k = len(others), ids.shape[1]
     for low, high in spans(len(which), max(1, _ELEMENTS // n)):
         some = which[low:high]
-        target = tensor(rows.take(some)).double()
-        products = torch.empty((len(some), n), dtype=torch.float64)
+        target = rows.take(some).astype(np.float64)
+        products = np.empty((len(some), n))
         for j, j_end in spans(n, CPU_BLOCK):
-            products[:, j:j_end] = target @ tensor(others.block(j, j_end)).double().T
-        last = products.topk(k, dim=1).values[:, -1:]
-        within = int((products >= last - k * TIE).sum(dim=1).max())
-        top = products.topk(within, dim=1)
-        values[some], ids[some] = _in_order(top.values.numpy(), top.indices.numpy(), k)
+            products[:, j:j_end] = target @ others.block(j, j_end).astype(np.float64).T
+        last = np.partition(products, n - k, axis=1)[:, n - k, None]
+        within = int((products >= last - k * TIE).sum(axis=1).max())
+        top = np.argpartition(products, n - within, axis=1)[:, n - within :]
+        values[some], ids[some] = _in_order(np.take_along_axis(products, top, axis=1), top, k)
 
 
 def _in_order(products: NDArray[np.float64], ids: Ids, k: int) -> tuple[Floats, Ids]:

@@ -17,6 +17,7 @@ from atlas.errors import IngestError
 from ingest import rows as rows_module
 from ingest.dictionaries import write_dictionary
 from ingest.sources import find_sources, source_sha256
+from ingest.tensors import open_safetensors
 
 
 def written(folder: Path, out: Path) -> tuple[Dictionary, Rows]:
@@ -86,7 +87,9 @@ def test_encoder_rows_that_are_not_finite_never_fire(tmp_path: Path, caplog: pyt
         written(write_folder(tmp_path / "other", cfg, weights), tmp_path)
 
 
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float64]
+)
 def test_every_dtype_is_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     cfg = configuration()
     weights = {name: torch.from_numpy(value).to(dtype) for name, value in tensors(cfg).items()}
@@ -96,6 +99,37 @@ def test_every_dtype_is_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> N
     exact = weights["W_dec"].double().numpy()
     np.testing.assert_allclose(rows.decoder, exact / np.linalg.norm(exact, axis=1)[:, None], atol=1e-7)
     np.testing.assert_array_equal(rows.encoder, weights["W_enc"].float().T.numpy())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "codes"),
+    [
+        (torch.float8_e4m3fn, np.arange(256, dtype=np.uint8)),
+        (torch.float8_e5m2, np.arange(256, dtype=np.uint8)),
+        (torch.bfloat16, np.arange(1 << 16, dtype=np.uint16)),
+        (torch.float16, np.arange(1 << 16, dtype=np.uint16)),
+    ],
+)
+def test_every_code_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype, codes: np.ndarray) -> None:
+    """All values of a type, NaN and infinities among them, whole, by rows and by columns, scalars too."""
+    values = torch.from_numpy(codes).view(dtype).reshape(16, -1)
+    save_file({"matrix": values, "scalar": values[3, 5].clone()}, tmp_path / "file.safetensors")
+    expected = values.float().numpy()
+    with open_safetensors(tmp_path / "file.safetensors") as found:
+        assert found.shapes == {"matrix": expected.shape, "scalar": ()}
+        np.testing.assert_array_equal(found.whole("matrix"), expected)
+        np.testing.assert_array_equal(found.whole("scalar"), expected[3, 5])
+        np.testing.assert_array_equal(found.rows("matrix", 2, 9), expected[2:9])
+        np.testing.assert_array_equal(found.columns("matrix", 1, 7), expected[:, 1:7].T)
+
+
+def test_a_type_without_float32_values_is_refused(tmp_path: Path) -> None:
+    save_file({"W_dec": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "file.safetensors")
+    with (
+        pytest.raises(IngestError, match=r"W_dec of .* is of type C64; known are BF16"),
+        open_safetensors(tmp_path / "file.safetensors"),
+    ):
+        pass
 
 
 def test_a_transcoder_keeps_no_b_dec(tmp_path: Path) -> None:
