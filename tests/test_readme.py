@@ -9,17 +9,18 @@ from pathlib import Path
 
 import click
 import pytest
+from neo4j_for_tests import Server, emptied
 
 from atlas.cli import COMMANDS, _run, root
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
-_BLOCK = re.compile(r"(<!-- hub -->\n)?```(\w+)\n(.*?)```", re.S)
+_BLOCK = re.compile(r"(?:<!-- (\w+) -->\n)?```(\w+)\n(.*?)```", re.S)
 
 
-def blocks(language: str, hub: bool) -> list[str]:
-    """The README's code blocks of a language, in order."""
-    return [text for mark, name, text in _BLOCK.findall(README) if name == language and bool(mark) == hub]
+def blocks(language: str, needs: str = "") -> list[str]:
+    """The README's code blocks of a language, in order; those that need nothing, a hub, or neo4j."""
+    return [text for mark, name, text in _BLOCK.findall(README) if name == language and mark == needs]
 
 
 def commands(block: str) -> list[list[str]]:
@@ -34,7 +35,7 @@ def test_every_command_of_the_readme_runs(
     (tmp_path / "ingest").symlink_to(REPOSITORY / "ingest")
     monkeypatch.chdir(tmp_path)
     ran = 0
-    for block in blocks("bash", hub=False):
+    for block in blocks("bash"):
         for words in commands(block):
             if words[0] == "export":
                 name, _, value = words[1].partition("=")
@@ -47,9 +48,25 @@ def test_every_command_of_the_readme_runs(
             assert captured.out.strip(), words
             ran += 1
     assert ran > 25
-    for block in blocks("python", hub=False):
+    for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
         assert "calls" in capsys.readouterr().out
+
+
+def test_every_command_for_a_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], neo4j_lts: Server
+) -> None:
+    (tmp_path / "ingest").symlink_to(REPOSITORY / "ingest")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEATURE_ATLAS", "demo-atlas")
+    uri = emptied(neo4j_lts)
+    assert _run(["ingest", "ingest/bundle/smollm2-135m"]) == 0
+    capsys.readouterr()
+    (block,) = blocks("bash", "neo4j")
+    for words in commands(block.replace("neo4j://localhost:7687", uri)):
+        assert _run(words[1:]) == 0, (words, capsys.readouterr().err)
+        assert capsys.readouterr().out.strip(), words
+    assert (tmp_path / "atlas-files" / "import.sh").exists()
 
 
 def test_commands_that_need_a_hub_parse_and_name_real_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +76,7 @@ def test_commands_that_need_a_hub_parse_and_name_real_releases(tmp_path: Path, m
     Path("prose.txt").write_text("What a user would have written.")
     known = _registry()
     parsed = 0
-    for block in blocks("bash", hub=True):
+    for block in blocks("bash", "hub"):
         for _, name, *arguments in commands(block):
             command = root.get_command(click.Context(root), name)
             assert command is not None
