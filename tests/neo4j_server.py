@@ -28,7 +28,7 @@ from neo4j_packages import CURRENT, LTS, packages
 __all__ = ["CURRENT", "LTS", "Neo4jServer"]
 
 _OPENS = ("java.nio", "java.io", "sun.nio.ch")
-# Half a start's time is compiling. The optimising compiler pays only in servers that run for minutes.
+# Without the optimising compiler a start takes a third less time, and hundreds of thousands of writes a third more.
 _QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -39,7 +39,7 @@ class Neo4jServer:
 
     home: kept when it is given, with its password in `home/password`; else a temporary folder.
     settings: of neo4j.conf, over the ones below; None takes one out.
-    quick: starts sooner, and runs slower once it has run for minutes.
+    quick: starts sooner and writes slower; False for benchmarks and for users.
     Start it in a thread that lives as long as the server: on Linux it dies with that thread.
     """
 

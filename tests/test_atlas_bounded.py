@@ -15,7 +15,6 @@ from planted_graph import PlantedGraph
 
 from atlas.bounded import BoundedReader
 from atlas.errors import QueryError, QueryTimeout, QueryTooLarge
-from atlas.guard import Statement
 from atlas.ladybug import LadybugStore
 from atlas.store import Answer
 
@@ -123,7 +122,19 @@ ROWS = [
     (
         "MATCH p = (a:Dictionary {layer: 3})-[r:MATCHED]->(b) RETURN r, labels(a) AS l, size(nodes(p)) AS n",
         {},
-        [{"r": {"type": "MATCHED", "k": None, "edges": None, "gap": None, "floor": 0.1, "floor_median": None}}],
+        [
+            {
+                "r": {
+                    "type": "MATCHED",
+                    "key": "3",
+                    "k": None,
+                    "edges": 19,
+                    "gap": None,
+                    "floor": 0.1,
+                    "floor_median": None,
+                }
+            }
+        ],
     ),
 ]
 
@@ -279,13 +290,11 @@ def test_the_worker_can_open_no_file(store: LadybugStore) -> None:
         "LOAD FROM '/etc/passwd' (file_format='csv', delim=':') RETURN *",
         "COPY (MATCH (f) RETURN f.id) TO '/tmp/x.csv'",
     ):
-        statement = Statement(text, frozenset(), False, None)
         with pytest.raises(QueryError):
-            reader.query(statement, {}, limit=0, timeout=5, max_bytes=1 << 20)
+            reader.query(text, {}, limit=0, timeout=5, max_bytes=1 << 20)
     assert not Path("/tmp/x.csv").exists()
-    write = Statement("CREATE (:Run {id: 'x'})", frozenset(), False, None)
     with pytest.raises(QueryError, match="read-only"):
-        reader.query(write, {}, limit=0, timeout=5, max_bytes=1 << 20)
+        reader.query("CREATE (:Run {id: 'x'})", {}, limit=0, timeout=5, max_bytes=1 << 20)
 
 
 PARENT = """
