@@ -20,7 +20,7 @@ from atlas.manifest import replacing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1  # of the matching's definition: raise it when the same inputs would give other edges or floors
+VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
 _KEY = b"feature-atlas"
 
 

@@ -26,11 +26,13 @@ class UnitRows:
     alive: Mask  # [n], False where a row is masked, zero or not finite
 
     @classmethod
-    def of(cls, array: Floats, alive: Mask | None = None) -> UnitRows:
-        """Checks `array` [n, d] in one pass.
+    def of(cls, array: Floats | UnitRows, alive: Mask | None = None) -> UnitRows:
+        """Checks `array` [n, d] in one pass; rows that were checked already stay as they are.
 
         Raises IngestError where it is no matrix, `alive` does not fit it, or a living row has not unit length.
         """
+        if isinstance(array, UnitRows):
+            return array if alive is None else cls(array.array, array.alive & alive)
         if array.ndim != 2:
             raise IngestError(f"decoder rows must be a matrix [n, d], not of shape {array.shape}")
         if alive is not None and alive.shape != array.shape[:1]:
@@ -64,6 +66,11 @@ class UnitRows:
         rows: Floats = np.asarray(self.array[index], dtype=np.float32)
         rows[~self.alive[index]] = 0
         return rows
+
+    def some(self, n: int, rng: np.random.Generator) -> Floats:
+        """At most `n` living rows, drawn without replacement, in their order."""
+        living = np.flatnonzero(self.alive)
+        return self.take(np.sort(rng.choice(living, min(n, len(living)), replace=False)))
 
 
 def spans(n: int, step: int) -> Iterator[tuple[int, int]]:

@@ -2,17 +2,18 @@
 
 Decoder rows share a spectrum, so the best of n isotropic random directions is too kind a null. This one flips random
 signs of the earlier dictionary in the eigenbasis of its second-moment matrix C. A flip R is symmetric and orthogonal,
-so x · (R a) = (R x) · a, and it is the few sampled rows of the later dictionary that are flipped:
+so x · (R a) = (R x) · a, and it is the few sampled rows of the later dictionary that are flipped, each with its own
+signs. All eigenvectors would take longer than the pair's matching; a flip is imitated by what it keeps:
 
-1. Estimate C's leading eigenvectors, U [d, r], from a sample of the earlier rows, by subspace iteration.
-2. Flip each sampled later row x, with its own signs s: along U exactly, x ↦ U (s ⊙ Uᵀx); what remains of x is
-   replaced by a random direction, as long, of the remaining space.
-3. Take the best cosine of each flipped row among the earlier rows; median and 95 % quantile of these are the floor.
+1. Sketch the earlier dictionary's spectrum (`ingest.spectrum`): 6 leading directions U, and random ones beyond them.
+2. Turn each sampled later row x: its signs along U are flipped, x ↦ U (s ⊙ Uᵀx); what remains of x becomes a random
+   direction of the remaining space that is as long and has the same energy xᵀCx, which a flip keeps as well.
+3. Take the best cosine of each turned row among the earlier rows; median and 95 % quantile of these are the floor.
 
-Why not all eigenvectors: at d = 2,304 their computation takes longer than the matching of the pair. Beyond the first
-eighth (at least 256) the spectrum is flat enough for a random direction: both quantiles are within 2 % of the full
-eigenbasis's in dictionaries of a trained model with d = 576, and on random rows with a falling spectrum and d = 2,304;
-the sampling of rows leaves as much open. It costs 7 % of matching 16,384² rows at d = 2,304.
+Between the pairs of a trained model (d = 576) both quantiles are within 1.5 % of those of the null with all
+eigenvectors, in the mean over draws, and on rows with falling spectra and d = 2,304 within 2.5 %
+(`python tests/bench_floor.py`). It costs 3 to 5 % of matching 16,384² rows at d = 2,304, or 8,192² at d = 576
+(`python tests/bench_matching.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.blocks import CPU_BLOCK, Floats, Mask, UnitRows, spans
-from ingest.products import Products
+from ingest.spectrum import Doubles, Spectrum
 
-SAMPLE = 384  # later rows flipped; of 256 the 95 % quantile is known to 5–8 % only where matches are uneven
-_ROWS = 4096  # earlier rows from which C is estimated
-_LEADING, _SHARE = 256, 8  # eigenvectors used: d / 8, at least 256
-_ITERATIONS = 2  # with one the leading directions mix with the rest, and the floor comes out up to 5 % low
+SAMPLE = 320  # later rows turned: drawn anew, the 95 % quantile moves by 1 to 3 % (standard deviation)
+_ROWS = 2048  # earlier rows that stand for C where all of them would take too long
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Floor:
 
 
 def noise_floor(
-    later: Floats,
-    earlier: Floats,
+    later: Floats | UnitRows,
+    earlier: Floats | UnitRows,
     *,
     later_alive: Mask | None = None,
     earlier_alive: Mask | None = None,
@@ -53,11 +53,11 @@ def noise_floor(
     dictionary has no living row.
 
     Args:
-        later: unit rows, float32 [n_later, d], possibly memory-mapped.
-        earlier: the same, float32 [n_earlier, d].
+        later: unit rows, float32 [n_later, d], possibly memory-mapped; or checked ones, which saves a pass over them.
+        earlier: the same, [n_earlier, d].
         later_alive, earlier_alive: bool [n]; rows to leave out are False. Rows that are zero or not finite always are.
-        sample: later rows flipped, at most; each is flipped in its own way.
-        seed: of the sample and of the signs; the same seed gives the same floor.
+        sample: later rows turned, at most; each is turned in its own way.
+        seed: of the sample, signs and directions; the same seed gives the same floor.
 
     Raises:
         IngestError: rows not of unit length, masks that do not fit.
@@ -66,56 +66,63 @@ def noise_floor(
     b, a = UnitRows.of(later, later_alive), UnitRows.of(earlier, earlier_alive)
     if not b.alive.any() or not a.alive.any():
         return Floor(0.0, 0.0)
-    basis = leading_directions(_some(a, _ROWS, rng), rng)
-    best = np.clip(_best(flipped(_some(b, sample, rng), basis, rng), a), 0, 1)
-    median, q95 = np.quantile(best, [0.5, 0.95])
+    some = a.some(_ROWS, rng)
+    spectrum = Spectrum.of(a, some, rng)
+    images = turned(b.some(sample, rng), some, spectrum, rng) @ spectrum.coefficients.T
+    best = np.full(len(images), -1, np.float32)
+    for low, high in spans(len(a), CPU_BLOCK):
+        np.maximum(best, (images @ spectrum.products[low:high].T).max(axis=1), out=best)
+    median, q95 = np.quantile(np.clip(best, 0, 1), [0.5, 0.95])
     return Floor(float(median), float(q95))
 
 
-def leading_directions(rows: Floats, rng: np.random.Generator) -> Floats:
-    """Leading eigenvectors [d, r] of the rows' second-moment matrix, rows float32 [m, d]; all where d ≤ 256."""
-    d = rows.shape[1]
-    r = min(d, max(_LEADING, d // _SHARE))
-    if r == d:
-        return _eigenvectors(rows)
-    basis = rng.standard_normal((d, r), dtype=np.float32)
-    for _ in range(_ITERATIONS):
-        basis = rows.T @ (rows @ basis)
-    basis = np.linalg.qr(basis)[0]
-    leading: Floats = basis @ _eigenvectors(rows @ basis)
-    return leading
+def turned(rows: Floats, some: Floats, spectrum: Spectrum, rng: np.random.Generator) -> Floats:
+    """Images of later rows under the null, by their coordinates along the spectrum's directions: float32 [m, r + 2s].
+
+    Args:
+        rows: later rows, float32 [m, d].
+        some: living rows of the earlier dictionary, float32 [k, d].
+        spectrum: of the earlier dictionary.
+        rng: for signs and directions.
+    """
+    along = rows @ spectrum.leading
+    flipped: Floats = along * rng.choice(np.array([-1, 1], np.float32), along.shape)
+    if not spectrum.rest.shape[1]:
+        return flipped
+    remains: Floats = rows - along @ spectrum.leading.T
+    lengths = np.linalg.norm(remains, axis=1)
+    remains /= np.maximum(lengths, _TINY)[:, None]
+    theta = _angles(energies(remains, some, spectrum.living), spectrum)[:, None]
+    random = rng.standard_normal((len(rows), spectrum.rest.shape[1] // 2), dtype=np.float32)
+    beyond = np.hstack([random * np.cos(theta), random * np.sin(theta)]).astype(np.float32)
+    gram = spectrum.rest.T @ spectrum.rest
+    beyond *= (lengths / np.sqrt(np.maximum(((beyond @ gram) * beyond).sum(axis=1), _TINY)))[:, None]
+    return np.hstack([flipped, beyond], dtype=np.float32)
 
 
-def _eigenvectors(rows: Floats) -> Floats:
-    vectors: Floats = np.linalg.eigh(rows.T @ rows)[1]
-    return vectors
+def energies(directions: Floats, some: Floats, n: int) -> Doubles:
+    """xᵀCx of each direction [m, d], float64 [m], estimated from `some` [k, d] of the n rows that C is the mean of.
+
+    A later row has an ancestor among the earlier ones. Were that one of the few and counted n / k times, as the others
+    are, it would weigh much too much: a direction's largest product counts once, and what this leaves out of the sum
+    over all directions is shared among them.
+    """
+    squares = directions @ some.T
+    squares *= squares
+    largest = squares.max(axis=1).astype(np.float64)
+    whole = squares.sum(axis=1, dtype=np.float64)
+    k = len(some)
+    estimates: Doubles = ((whole - largest) * ((n - 1) / max(1, k - 1)) + largest) / n
+    estimates += (whole / k - estimates).mean()
+    return estimates
 
 
-def flipped(rows: Floats, basis: Floats, rng: np.random.Generator) -> Floats:
-    """The rows [m, d] with random signs along `basis` [d, r] and a random direction beyond it; lengths are kept."""
-    m, d = rows.shape
-    along = rows @ basis
-    signs = rng.choice(np.array([-1, 1], np.float32), along.shape)
-    turned: Floats = (along * signs) @ basis.T
-    if basis.shape[1] == d:
-        return turned
-    beyond = rng.standard_normal((m, d), dtype=np.float32)
-    beyond -= (beyond @ basis) @ basis.T
-    length = np.linalg.norm(rows - along @ basis.T, axis=1, keepdims=True)
-    turned += beyond * (length / np.linalg.norm(beyond, axis=1, keepdims=True))
-    return turned
+def _angles(energy: Doubles, spectrum: Spectrum) -> Doubles:
+    """θ for each energy: (cos θ, sin θ) along E₁ and E₂ has it, as nearly as these two can.
 
-
-def _some(rows: UnitRows, n: int, rng: np.random.Generator) -> Floats:
-    """At most `n` living rows, drawn without replacement."""
-    living = np.flatnonzero(rows.alive)
-    return rows.take(np.sort(rng.choice(living, min(n, len(living)), replace=False)))
-
-
-def _best(directions: Floats, rows: UnitRows) -> Floats:
-    """The largest cosine of each direction with a living row, [m]."""
-    best = np.full(len(directions), -1, np.float32)
-    products = Products(directions)
-    for low, high in spans(len(rows), CPU_BLOCK):
-        np.maximum(best, products.of(rows.block(low, high)).max(axis=0), out=best)
-    return best
+    Its energy is centre + radius · cos(2θ − angle): E₁'s at θ = 0, and around it monotonous up to both extremes.
+    """
+    one, both, two = spectrum.energies
+    centre, radius, angle = (one + two) / 2, np.hypot((one - two) / 2, both), np.arctan2(2 * both, one - two)
+    theta: Doubles = (angle - np.arccos(np.clip((energy - centre) / max(radius, _TINY), -1, 1))) / 2
+    return theta

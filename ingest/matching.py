@@ -35,8 +35,8 @@ class Matches:
 
 
 def match(
-    later: Floats,
-    earlier: Floats,
+    later: Floats | UnitRows,
+    earlier: Floats | UnitRows,
     k: int,
     *,
     later_alive: Mask | None = None,
@@ -52,7 +52,7 @@ def match(
     on a CPU) and a few numbers a row.
 
     Args:
-        later: unit rows, float32 [n_later, d], possibly memory-mapped.
+        later: unit rows, float32 [n_later, d], possibly memory-mapped; or checked ones, which saves a pass over them.
         earlier: the same, float32 [n_earlier, d].
         k: matches kept on each side, at least 1.
         later_alive, earlier_alive: bool [n]; rows to leave out are False. Rows that are zero or not finite always are.
@@ -69,8 +69,9 @@ def match(
         raise IngestError(f"block must be at least 1 row, not {block}")
     where = resolve_device(device)
     b, a = UnitRows.of(later, later_alive), UnitRows.of(earlier, earlier_alive)
-    if later.shape[1] != earlier.shape[1]:
-        raise IngestError(f"rows of {later.shape[1]} and {earlier.shape[1]} dimensions cannot be matched")
+    widths = b.array.shape[1], a.array.shape[1]
+    if widths[0] != widths[1]:
+        raise IngestError(f"rows of {widths[0]} and {widths[1]} dimensions cannot be matched")
     if not b.alive.any() or not a.alive.any():
         return _union(_nothing(len(b)), _nothing(len(a)))
     k = min(k, max(len(a), len(b)))

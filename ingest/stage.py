@@ -22,13 +22,14 @@ def stage_pair(
     """Match a pair, measure its noise floor, write `matches/{name}`; returns the pair with its figures."""
     import pyarrow as pa
 
+    from ingest.blocks import UnitRows
     from ingest.floor import noise_floor
     from ingest.matching import match
 
     later, earlier = (open_rows(folder, records[id_]) for id_ in (pair.later, pair.earlier))
-    rows, alive = (later.decoder, earlier.decoder), (later.alive, earlier.alive)
-    matches = match(*rows, pair.k, later_alive=alive[0], earlier_alive=alive[1], device=device, progress=advance)
-    floor = noise_floor(*rows, later_alive=alive[0], earlier_alive=alive[1])
+    rows = UnitRows.of(later.decoder, later.alive), UnitRows.of(earlier.decoder, earlier.alive)
+    matches = match(*rows, pair.k, device=device, progress=advance)
+    floor = noise_floor(*rows)
     table = pa.table(
         {
             "later": matches.later,

@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from ingest.blocks import Floats
+from ingest.blocks import Floats, UnitRows
 from ingest.floor import noise_floor
 from ingest.matching import match
 
@@ -63,9 +63,11 @@ def compare(n: int, d: int, rounds: int, limit: float) -> None:
         "knn": partial(faiss.knn, later, earlier, K, metric=faiss.METRIC_INNER_PRODUCT),
         "flat": partial(index.search, later, K),
     }
-    floor = {"match": contenders["match"], "floor": partial(noise_floor, later, earlier)}
+    # Matching checks the rows; as in an ingest, the floor takes them as checked.
+    checked = UnitRows.of(later), UnitRows.of(earlier)
+    floor = {"match": contenders["match"], "floor": partial(noise_floor, *checked)}
     seconds(contenders | floor, 1)  # threads start, memory is mapped
-    taken, beside = seconds(contenders, rounds), seconds(floor, 3)
+    taken, beside = seconds(contenders, rounds), seconds(floor, rounds)
 
     def ratio(name: str, base: str, taken: dict[str, list[float]] = taken) -> float:
         return median(x / y for x, y in zip(taken[name], taken[base], strict=True))

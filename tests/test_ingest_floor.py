@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from atlas.errors import IngestError
-from ingest.blocks import Floats
-from ingest.floor import Floor, flipped, leading_directions, noise_floor
+from ingest.blocks import Floats, UnitRows
+from ingest.floor import Floor, energies, noise_floor, turned
+from ingest.spectrum import LEADING, SKETCH, Spectrum
 
 
 def dictionary(n: int, scale: Floats, seed: int) -> Floats:
@@ -40,7 +41,7 @@ def test_isotropic_rows_follow_theory() -> None:
     assert floor.q95 == pytest.approx(0.168, abs=0.005)
 
 
-@pytest.mark.parametrize("d", [96, 400])  # all eigenvectors; the leading 256
+@pytest.mark.parametrize("d", [SKETCH, 96, 400])  # all eigenvectors; the leading ones and a sketch of the rest
 @pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
 def test_like_the_null_built_in_full(d: int, slope: float) -> None:
     # Half of the later rows descend from earlier ones, both share a spectrum that falls with `slope`.
@@ -63,15 +64,56 @@ def test_real_matches_do_not_raise_it() -> None:
     assert itself.median == pytest.approx(unrelated.median, rel=0.06)
 
 
-def test_flips_keep_lengths_and_the_spectrum() -> None:
+def test_images_keep_lengths_leading_parts_and_energy() -> None:
     rng = np.random.default_rng(0)
-    rows = dictionary(2000, np.arange(1, 65, dtype=np.float32) ** -0.5, 1)
-    turned = flipped(rows, leading_directions(rows, rng), rng)
-    assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-5)
-    moment = rows.T @ rows / 2000
-    # xᵀCx is Σ λᵢ (uᵢ · x)², and a flip changes only signs of uᵢ · x: equal for each row.
-    before, after = ((x @ moment * x).sum(axis=1) for x in (rows, turned))
-    assert np.allclose(before, after, atol=1e-5)
+    scale = np.arange(1, 129, dtype=np.float32) ** -0.5
+    earlier, later = dictionary(2000, scale, 1), dictionary(500, scale, 2)
+    spectrum = Spectrum.of(UnitRows.of(earlier), earlier, rng)
+    coordinates = turned(later, earlier, spectrum, rng)
+    images = coordinates @ np.hstack([spectrum.leading, spectrum.rest]).T
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    along = later @ spectrum.leading  # only signs of these change
+    np.testing.assert_allclose(np.abs(images @ spectrum.leading), np.abs(along), atol=1e-5)
+    # The rows' products with an image are what the coordinates say.
+    products = coordinates @ spectrum.coefficients.T @ spectrum.products.T
+    np.testing.assert_allclose(products, images @ earlier.T, atol=2e-5)
+    # Energies xᵀCx beyond the leading directions are met in the mean over random directions, one by one nearly.
+    moment = earlier.T @ earlier / 2000
+    rest = [rows - (rows @ spectrum.leading) @ spectrum.leading.T for rows in (later, images)]
+    before, after = (np.einsum("ij,jk,ik->i", x, moment, x) for x in rest)
+    assert after.mean() == pytest.approx(before.mean(), rel=0.03)
+    assert np.corrcoef(before, after)[0, 1] > 0.8
+
+
+def test_leading_directions_are_eigenvectors() -> None:
+    scale = np.arange(1, 301, dtype=np.float32) ** -0.5
+    rows = dictionary(2000, scale, 1)
+    spectrum = Spectrum.of(UnitRows.of(rows), rows, np.random.default_rng(0))
+    values = np.linalg.eigvalsh(rows.T.astype(np.float64) @ rows / 2000)[-LEADING:]
+    found = np.linalg.norm(rows @ spectrum.leading, axis=0) ** 2 / 2000
+    np.testing.assert_allclose(found, values, rtol=0.01)
+    np.testing.assert_allclose(spectrum.leading.T @ spectrum.leading, np.eye(LEADING), atol=1e-5)
+    np.testing.assert_allclose(spectrum.leading.T @ spectrum.rest, 0, atol=1e-5)
+
+
+def test_energies_from_a_few_rows() -> None:
+    # Half of the directions are one of the 4,000 rows: its square of 1 weighs 1 / 4,000 in xᵀCx, as much as the squares
+    # of all others, 1 / 4,000 each. Of 1,000 rows drawn, a quarter of these ancestors is among them.
+    rng = np.random.default_rng(0)
+    rows = dictionary(4000, np.ones(4000, np.float32), 0)
+    directions = dictionary(1000, np.ones(4000, np.float32), 1)
+    directions[::2] = rows[rng.permutation(4000)[:500]]
+    exact = energies(directions, rows, 4000)
+    np.testing.assert_allclose(exact, ((directions @ rows.T) ** 2).mean(axis=1), rtol=1e-5)
+    few = energies(directions, rows[rng.permutation(4000)[:1000]], 4000)
+    assert few.mean() == pytest.approx(exact.mean(), rel=0.05)
+    assert few.max() < 1.5 * exact.max()  # 1,000 / 4,000 of all drawn, an ancestor alone would make it 2.5 times
+
+
+def test_checked_rows_give_the_same() -> None:
+    flat = np.ones(64, np.float32)
+    later, earlier = dictionary(500, flat, 0), dictionary(400, flat, 1)
+    assert noise_floor(UnitRows.of(later), UnitRows.of(earlier)) == noise_floor(later, earlier)
 
 
 def test_seeded() -> None:
@@ -98,8 +140,9 @@ def test_nothing_alive() -> None:
     assert noise_floor(rows, rows, later_alive=np.zeros(10, bool)) == Floor(0.0, 0.0)
 
 
-def test_few_rows() -> None:
-    rows = dictionary(2, np.ones(300, np.float32), 0)
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_few_rows(n: int) -> None:
+    rows = dictionary(n, np.ones(300, np.float32), 0)
     floor = noise_floor(rows, rows)
     assert 0 <= floor.median <= floor.q95 <= 1
 
