@@ -89,12 +89,12 @@ def turned(rows: Floats, some: Floats, spectrum: Spectrum, rng: np.random.Genera
     flipped: Floats = along * rng.choice(np.array([-1, 1], np.float32), along.shape)
     if not spectrum.rest.shape[1]:
         return flipped
-    remains: Floats = rows - along @ spectrum.leading.T
+    remains = rows - along @ spectrum.leading.T
     lengths = np.linalg.norm(remains, axis=1)
-    remains /= np.maximum(lengths, _TINY)[:, None]
-    theta = _angles(energies(remains, some, spectrum.living), spectrum)[:, None]
+    remains = remains / np.maximum(lengths, _TINY)[:, None]
+    theta = _angles(energies(remains, some, spectrum.living), spectrum)[:, None].astype(np.float32)
     random = rng.standard_normal((len(rows), spectrum.rest.shape[1] // 2), dtype=np.float32)
-    beyond = np.hstack([random * np.cos(theta), random * np.sin(theta)]).astype(np.float32)
+    beyond = np.hstack([random * np.cos(theta), random * np.sin(theta)])
     gram = spectrum.rest.T @ spectrum.rest
     beyond *= (lengths / np.sqrt(np.maximum(((beyond @ gram) * beyond).sum(axis=1), _TINY)))[:, None]
     return np.hstack([flipped, beyond], dtype=np.float32)
