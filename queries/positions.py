@@ -83,7 +83,7 @@ class Passes:
         if tokens is None:
             raise ModelError("the model was called without input_ids and inputs_embeds: positions cannot be counted")
         batch, length = tokens.shape[:2]
-        start = cached_length(given.get("past_key_values"))
+        start = cached_length(_cache(given))
         cut = self._cut(tokens, start, length) if self._split else length
         return Pass(batch, length, cut, real_positions(given.get("attention_mask"), start, length))
 
@@ -109,6 +109,11 @@ class Passes:
             and tokens.shape[0] == before.shape[0]
             and torch.equal(tokens[:, : before.shape[1]], before)
         )
+
+
+def _cache(given: Mapping[str, Any]) -> Any:
+    """The KV cache among a call's arguments, by what it can do: its name changed in transformers 5.24."""
+    return next((each for each in given.values() if hasattr(each, "get_seq_length")), given.get("past_key_values"))
 
 
 def cached_length(cache: Any) -> int:
