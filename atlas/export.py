@@ -1,7 +1,7 @@
 """An atlas as files for `neo4j-admin database import`: the fastest way into a new, empty Neo4j database.
 
-    nodes/LABEL.csv             one file a label, its columns named in LABEL-header.csv; the id is a property too
-    relationships/TYPE.csv      one file a type; `:START_ID` is the later feature, `:END_ID` the earlier
+    nodes/LABEL.csv             one file a label, its columns named in LABEL-header.csv; `:ID` numbers its nodes from 0
+    relationships/TYPE.csv      one file a type; `:START_ID` numbers the later feature, `:END_ID` the earlier
     schema.cypher               constraints and indexes; made when feature-atlas first opens the database, if not before
     import.sh                   the command
 
@@ -20,9 +20,21 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import FolderError
 from atlas.manifest import disk_errors
 from atlas.neo4j_schema import statements
-from atlas.schema import BOOLEAN, EDGES, FLOAT, INTEGER, MATCHED, NODES, STRING, EdgeTable
+from atlas.schema import (
+    BOOLEAN,
+    DICTIONARY,
+    EDGES,
+    FEATURE,
+    FLOAT,
+    INTEGER,
+    MATCHED,
+    NODES,
+    STRING,
+    EdgeTable,
+    NodeTable,
+)
 from atlas.store import Graph
-from atlas.tables import END_COLUMNS, conform
+from atlas.tables import END_COLUMNS, conform, row_indices
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,9 +63,10 @@ def export_neo4j_admin(graph: Graph, folder: Path, progress: Callable[[int], Any
     with disk_errors(folder):
         for part in (_NODES, _EDGES):
             (folder / part).mkdir(parents=True)
-        nodes = {t.label: _nodes(folder, graph, t.label, t.properties) for t in NODES}
-        edges = {t.type: _edges(folder, graph, t, progress) for t in EDGES}
-        command = _command([n for n, rows in nodes.items() if rows], [n for n, rows in edges.items() if rows])
+        files = _Files(folder, progress)
+        nodes = {table.label: files.nodes(graph, table) for table in NODES}
+        edges = {table.type: files.edges(graph, table) for table in EDGES}
+        command = files.command([name for name, rows in (nodes | edges).items() if rows])
         (folder / "schema.cypher").write_text("".join(f"{statement};\n" for statement in statements()))
         (folder / "import.sh").write_text(
             "#!/bin/sh\n# Into an empty database, with the server stopped; NEO4J_HOME is the server's.\nset -e\n"
@@ -63,31 +76,77 @@ def export_neo4j_admin(graph: Graph, folder: Path, progress: Callable[[int], Any
     return Exported(folder, sum(nodes.values()), sum(edges.values()), command)
 
 
-def _command(labels: list[str], types: list[str]) -> list[str]:
-    def files(part: str, name: str) -> str:
-        return f"--{part}={name}={part}/{name}-header.csv,{part}/{name}.csv"
+class _Files:
+    """The files of one export; nodes first, their numbers are known then."""
 
-    nodes, edges = [files(_NODES, label) for label in labels], [files(_EDGES, type_) for type_ in types]
-    # Imported labels may have line feeds in them.
-    return ["neo4j-admin", "database", "import", "full", "neo4j", "--multiline-fields=true", *nodes, *edges]
+    def __init__(self, folder: Path, progress: Callable[[int], Any] | None) -> None:
+        self.folder = folder
+        self.progress = progress
+        self._dictionaries: dict[str, int] = {}  # a dictionary's number
+        self._features: dict[str, int] = {}  # the number of a dictionary's first feature
+        self._line_feeds = False  # whether a text of a node has one
 
+    def command(self, names: list[str]) -> list[str]:
+        """The import of the files with these labels and types."""
+        command = ["neo4j-admin", "database", "import", "full", "neo4j", "--id-type=integer"]
+        if self._line_feeds:  # costs a fifth of the speed
+            command.append("--multiline-fields=true")
+        for part, tables in ((_NODES, [t.label for t in NODES]), (_EDGES, [t.type for t in EDGES])):
+            command += [f"--{part}={n}={part}/{n}-header.csv,{part}/{n}.csv" for n in tables if n in names]
+        return command
 
-def _nodes(folder: Path, graph: Graph, label: str, columns: dict[str, str]) -> int:
-    """Write the nodes of a label; returns their number."""
-    header = [f"id:ID({label})" if name == "id" else f"{name}{_TYPES[type_]}" for name, type_ in columns.items()]
-    return _write(folder / _NODES / label, header, (conform(label, table, columns) for table in graph.nodes(label)))
+    def nodes(self, graph: Graph, of: NodeTable) -> int:
+        """Write the nodes of a label; returns their number."""
+        header = [f":ID({of.label})", *(f"{name}{_TYPES[type_]}" for name, type_ in of.properties.items())]
+        return _write(self.folder / _NODES / of.label, header, self._numbered(graph, of))
 
+    def edges(self, graph: Graph, of: EdgeTable) -> int:
+        """Write the edges of a type; returns their number."""
+        header = [f":START_ID({of.label})", f":END_ID({of.label})"]
+        header += [f"{name}{_TYPES[type_]}" for name, type_ in of.properties.items()]
+        if of.type == MATCHED:  # as many edges as there are have been written (atlas.neo4j_write)
+            header.append("written:long")
+        return _write(self.folder / _EDGES / of.type, header, self._between(graph, of), self.progress)
 
-def _edges(folder: Path, graph: Graph, edge: EdgeTable, progress: Callable[[int], Any] | None) -> int:
-    """Write the edges of a type; returns their number."""
-    header = [f":START_ID({edge.label})", f":END_ID({edge.label})"]
-    header += [f"{name}{_TYPES[type_]}" for name, type_ in edge.properties.items()]
-    columns = END_COLUMNS | edge.properties
-    tables = (conform(edge.type, batch.table, columns) for batch in graph.edges(edge.type))
-    if edge.type == MATCHED:  # as many edges as there are have been written (atlas.neo4j_write)
-        header.append("written:long")
-        tables = (table.append_column("written", table["edges"]) for table in tables)
-    return _write(folder / _EDGES / edge.type, header, tables, progress)
+    def _numbered(self, graph: Graph, of: NodeTable) -> Iterator[pa.Table]:
+        """A label's tables, with the numbers of their nodes first."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        start = 0
+        for table in graph.nodes(of.label):
+            table = conform(of.label, table, of.properties)
+            numbers = range(start, start + len(table))
+            if of.label == DICTIONARY:
+                self._dictionaries |= zip(table["id"].to_pylist(), numbers, strict=True)
+            elif of.label == FEATURE and len(table):
+                self._features[table["dictionary"][0].as_py()] = start
+            for field in table.schema:
+                if not self._line_feeds and pa.types.is_string(field.type):
+                    self._line_feeds = bool(pc.any(pc.match_substring_regex(table[field.name], "[\r\n]")).as_py())
+            yield table.add_column(0, "number", pa.array(numbers, pa.int64()))
+            start += len(table)
+
+    def _between(self, graph: Graph, of: EdgeTable) -> Iterator[pa.Table]:
+        """A type's tables, with the numbers of both ends for their ids."""
+        numbers = self._dictionary_numbers if of.type == MATCHED else self._feature_numbers
+        for batch in graph.edges(of.type):
+            table = conform(of.type, batch.table, END_COLUMNS | of.properties)
+            for place, end in enumerate(END_COLUMNS):
+                table = table.set_column(place, end, numbers(table[end]))
+            yield table.append_column("written", table["edges"]) if of.type == MATCHED else table
+
+    def _dictionary_numbers(self, ids: pa.ChunkedArray) -> pa.Array:
+        import pyarrow as pa
+
+        return pa.array([self._dictionaries[id_] for id_ in ids.to_pylist()], pa.int64())
+
+    def _feature_numbers(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Of features of one dictionary: in the graph they stand in the order of their index."""
+        import pyarrow.compute as pc
+
+        first = self._features[ids[0].as_py().rpartition("/")[0]] if len(ids) else 0
+        return pc.add(row_indices(ids), first)
 
 
 def _write(

@@ -117,6 +117,14 @@ def test_the_script_holds_the_command(folder: Path, tmp_path: Path) -> None:
             assert not name.endswith(".csv") or (tmp_path / "files" / name).stat().st_size > 0
 
 
+def test_texts_of_several_lines_are_announced(folder: Path, sources: Path, tmp_path: Path) -> None:
+    ingest([sources], tmp_path / "plain", layers=[0])
+    for name, announced in ((tmp_path / "plain", False), (folder, True)):
+        with open_atlas(name) as atlas:
+            exported = export_neo4j_admin(StoreGraph(atlas.store, atlas.manifest), tmp_path / f"files-{announced}")
+        assert ("--multiline-fields=true" in exported.command) is announced
+
+
 def test_a_folder_with_something_in_it_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with open_atlas(folder) as atlas, pytest.raises(FolderError, match="not empty"):
