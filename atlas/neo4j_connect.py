@@ -1,8 +1,8 @@
 """Connections to a Neo4j server: credentials from the environment, managed transactions, errors in one line.
 
-A transaction that failed for a passing reason (a restart, a lost connection, a deadlock) is repeated by the driver; one
-whose acknowledgement was lost, so that nobody knows whether it took place, is repeated here. What is written through
-here must therefore be the same when it is written twice.
+A transaction that failed for a passing reason (a restart, a lost connection, a deadlock) is repeated by the driver for
+some seconds, and here while a server's restart may take; here also one whose acknowledgement was lost, so that nobody
+knows whether it took place. What is written through here must therefore be the same when it is written twice.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ USERNAME, PASSWORD = "NEO4J_USERNAME", "NEO4J_PASSWORD"
 OLDEST = (5, 26)  # the oldest server that the tests run on
 READ_RETRIES = 10.0  # seconds in which a transaction that failed is repeated
 WRITE_RETRIES = 120.0  # the same while writing: a server's restart is waited for
+_MEMORY = "OutOfMemory"  # in the server's code
 _CONNECT = 10.0  # seconds that a connection may take
 _OPTIONAL = ("pandas", "numpy", "pyarrow")
 
@@ -68,15 +69,23 @@ class Connection:
 
     def write(self, work: Callable[[ManagedTransaction], T]) -> T:
         """Do `work` in a managed transaction, which may be repeated as a whole."""
-        from neo4j.exceptions import IncompleteCommit
+        from neo4j.exceptions import DriverError, IncompleteCommit, Neo4jError
 
         end = time.monotonic() + self._retries
         while True:
             with self.session() as session, translated(self.address):
                 try:
                     return session.execute_write(work)
-                except IncompleteCommit:
-                    if time.monotonic() > end:
+                except (DriverError, Neo4jError) as error:
+                    if _MEMORY in str(getattr(error, "code", "")):
+                        # Passing where another statement has the memory. After the driver's retries, it is not.
+                        raise StoreError(
+                            f"{self.address} gives a transaction too little memory ({first_line(error)}); raise "
+                            "dbms.memory.transaction.total.max and db.memory.transaction.max there, then repeat the "
+                            "command"
+                        ) from None
+                    passing = isinstance(error, IncompleteCommit) or error.is_retryable()
+                    if not passing or time.monotonic() > end:
                         raise
 
     def run(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -99,7 +108,7 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
             auth=(_user(), password) if password else None,
             connection_timeout=_CONNECT,
             connection_acquisition_timeout=6 * _CONNECT,
-            max_transaction_retry_time=retries,
+            max_transaction_retry_time=min(retries, READ_RETRIES),
             # Hints of the planner are for who writes the statement, not for who runs a command.
             notifications_min_severity="OFF",
             user_agent="feature-atlas",
@@ -162,7 +171,7 @@ _CODES: tuple[tuple[str, type[AtlasError], str], ...] = (
     ("Database.DatabaseNotFound", StoreError, "{address}: {message}; create it, or name another with --database"),
     ("ReadOnly", StoreError, "{address} is read-only ({message}); make the database writable, then repeat the command"),
     ("Transaction.TransactionTimedOut", QueryTimeout, "the statement did not end in time; narrow it or use LIMIT"),
-    ("OutOfMemory", QueryTooLarge, "the statement needs more memory than the server gives it; narrow it or use LIMIT"),
+    (_MEMORY, QueryTooLarge, "the statement needs more memory than the server gives it; narrow it or use LIMIT"),
     ("Statement.ParameterMissing", QueryError, "the statement needs a value for a parameter: {message}"),
     ("Statement.AccessMode", QueryRefused, "the statement writes; only reading is allowed"),
     ("ClientError.Statement", QueryError, "the graph cannot answer this: {message}"),

@@ -201,6 +201,29 @@ def test_a_read_only_database(
     assert numbers(server.uri) == undisturbed["small"]
 
 
+def test_too_little_memory_for_a_transaction(
+    server: Neo4jServer, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends within seconds although to the driver it is a passing fault."""
+    emptied(server)
+    server.stop()
+    server.settings["db.memory.transaction.max"] = "4m"
+    server.start()
+    try:
+        with monkeypatch.context() as patch, pytest.raises(StoreError, match=r"too little memory .* raise") as caught:
+            patch.setattr(atlas.neo4j_connect, "READ_RETRIES", 3.0)
+            patch.setattr(atlas.neo4j_write, "EDGES_CHUNK", 20_000)
+            start = time.monotonic()
+            publish(server.uri, PlantedGraph(**LARGE))
+        assert "\n" not in str(caught.value) and time.monotonic() - start < 40
+    finally:
+        server.stop()
+        del server.settings["db.memory.transaction.max"]
+        server.start()
+    publish(server.uri, PlantedGraph(**LARGE))
+    assert numbers(server.uri) == undisturbed["large"]
+
+
 # --- the writer ---------------------------------------------------------------------------------------------------
 
 WRITE = """
