@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import FolderError
+from atlas.features import split_feature_id
 from atlas.manifest import disk_errors
 from atlas.neo4j_schema import statements
 from atlas.schema import (
@@ -145,7 +146,7 @@ class _Files:
         """Of features of one dictionary: in the graph they stand in the order of their index."""
         import pyarrow.compute as pc
 
-        first = self._features[ids[0].as_py().rpartition("/")[0]] if len(ids) else 0
+        first = self._features[split_feature_id(ids[0].as_py())[0]] if len(ids) else 0
         return pc.add(row_indices(ids), first)
 
 

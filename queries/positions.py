@@ -83,7 +83,7 @@ class Passes:
         if tokens is None:
             raise ModelError("the model was called without input_ids and inputs_embeds: positions cannot be counted")
         batch, length = tokens.shape[:2]
-        start = cached_length(_cache(given))
+        start = cached_length(given)
         cut = self._cut(tokens, start, length) if self._split else length
         return Pass(batch, length, cut, real_positions(given.get("attention_mask"), start, length))
 
@@ -111,18 +111,13 @@ class Passes:
         )
 
 
-def _cache(given: Mapping[str, Any]) -> Any:
-    """The KV cache among a call's arguments, by what it can do: its name changed in transformers 5.24."""
-    return next((each for each in given.values() if hasattr(each, "get_seq_length")), given.get("past_key_values"))
+def cached_length(given: Mapping[str, Any]) -> int:
+    """Columns that the KV cache among a call's arguments holds; 0 without one.
 
-
-def cached_length(cache: Any) -> int:
-    """Columns that a KV cache holds: a transformers cache, or the tuple of older versions; 0 for None."""
-    if cache is None:
-        return 0
-    if hasattr(cache, "get_seq_length"):
-        return int(cache.get_seq_length())
-    return int(cache[0][0].shape[-2]) if len(cache) else 0
+    Known by what it can do: the argument's name changed in transformers 5.24.
+    """
+    cache = next((each for each in given.values() if hasattr(each, "get_seq_length")), None)
+    return 0 if cache is None else int(cache.get_seq_length())
 
 
 def real_positions(mask: Any, start: int, length: int) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import neo4j
@@ -180,23 +181,30 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert numbers(server.uri) == undisturbed["large"]
 
 
+@contextmanager
+def restarted(server: Neo4jServer, setting: str, value: str) -> Iterator[None]:
+    """The server with one more setting, and afterwards without it again."""
+    server.stop()
+    server.settings[setting] = value
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        del server.settings[setting]
+        server.start()
+
+
 def test_a_read_only_database(
     server: Neo4jServer, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emptied(server)
     monkeypatch.setattr("atlas.neo4j_store.WRITE_RETRIES", 3.0)
     publish(server.uri, PlantedGraph(**SMALL))
-    server.stop()
-    server.settings["server.databases.read_only"] = "neo4j"
-    server.start()
-    try:
+    with restarted(server, "server.databases.read_only", "neo4j"):
         with pytest.raises(StoreError, match=r"read-only|read only"):
             publish(server.uri, PlantedGraph(**SMALL))
         assert numbers(server.uri) == undisturbed["small"]
-    finally:
-        server.stop()
-        del server.settings["server.databases.read_only"]
-        server.start()
     publish(server.uri, PlantedGraph(**SMALL))
     assert numbers(server.uri) == undisturbed["small"]
 
@@ -206,20 +214,13 @@ def test_too_little_memory_for_a_transaction(
 ) -> None:
     """Ends within seconds although to the driver it is a passing fault."""
     emptied(server)
-    server.stop()
-    server.settings["db.memory.transaction.max"] = "4m"
-    server.start()
-    try:
+    with restarted(server, "db.memory.transaction.max", "4m"):
         with monkeypatch.context() as patch, pytest.raises(StoreError, match=r"too little memory .* raise") as caught:
             patch.setattr(atlas.neo4j_connect, "READ_RETRIES", 3.0)
             patch.setattr(atlas.neo4j_write, "EDGES_CHUNK", 20_000)
             start = time.monotonic()
             publish(server.uri, PlantedGraph(**LARGE))
         assert "\n" not in str(caught.value) and time.monotonic() - start < 40
-    finally:
-        server.stop()
-        del server.settings["db.memory.transaction.max"]
-        server.start()
     publish(server.uri, PlantedGraph(**LARGE))
     assert numbers(server.uri) == undisturbed["large"]
 
