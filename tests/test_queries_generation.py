@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import planted_steering as planted
 import pytest
 import tiny_models as tiny
 import torch
+from transformers import AutoModelForCausalLM
 
 from queries.generation import generate
 from queries.plan import SteeringPlan
@@ -106,6 +108,22 @@ def _endless() -> Any:
     tokenizer = tiny.tiny_tokenizer()
     tokenizer.eos_token = None
     return tokenizer
+
+
+@pytest.mark.parametrize("mode", ["add", "suppress", "ablate"])
+def test_a_device_map_with_weights_on_disk(llama: Any, tokenizer: Any, mode: str, tmp_path: Path) -> None:
+    """Also the token embeddings and two steered blocks, whose weights are not there between calls."""
+    strength = {"add": 4, "suppress": -1, "ablate": None}[mode]
+    chosen = plan("all", mode, strength)
+    expected = generate(llama, tokenizer, PROMPTS, chosen, max_new_tokens=6)
+    llama.save_pretrained(tmp_path / "model")
+    places = dict.fromkeys(["model.layers.0", "model.norm", "model.rotary_emb", "lm_head"], "cpu")
+    places |= dict.fromkeys(["model.embed_tokens", "model.layers.1", "model.layers.2", "model.layers.3"], "disk")
+    spread = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "offload"
+    )
+    assert spread.model.layers[1].mlp.up_proj.weight.device.type == "meta"
+    assert generate(spread, tokenizer, PROMPTS, chosen, max_new_tokens=6) == expected
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
