@@ -1,4 +1,4 @@
-"""Connections to a Neo4j server: credentials from the environment, managed transactions, errors in one line.
+"""Connections to a Neo4j server: credentials from the environment, managed transactions.
 
 A transaction that failed for a passing reason (a restart, a lost connection, a deadlock) is repeated by the driver for
 some seconds, and here while a server's restart may take; here also one whose acknowledgement was lost, so that nobody
@@ -12,12 +12,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas.address import ServerAddress
-from atlas.errors import AtlasError, QueryError, QueryRefused, QueryTimeout, QueryTooLarge, StoreError
+from atlas.errors import StoreError
+from atlas.neo4j_errors import MEMORY, PASSWORD, translated, user
 from atlas.plain import first_line
 
 if TYPE_CHECKING:
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-USERNAME, PASSWORD = "NEO4J_USERNAME", "NEO4J_PASSWORD"
 OLDEST = (5, 26)  # the oldest server that the tests run on
 READ_RETRIES = 10.0  # seconds in which a transaction that failed is repeated
 WRITE_RETRIES = 120.0  # the same while writing: a server's restart is waited for
-_MEMORY = "OutOfMemory"  # in the server's code
 _CONNECT = 10.0  # seconds that a connection may take
 _OPTIONAL = ("pandas", "numpy", "pyarrow")
 
@@ -77,7 +75,7 @@ class Connection:
                 try:
                     return session.execute_write(work)
                 except (DriverError, Neo4jError) as error:
-                    if _MEMORY in str(getattr(error, "code", "")):
+                    if MEMORY in str(getattr(error, "code", "")):
                         # Passing where another statement has the memory. After the driver's retries, it is not.
                         raise StoreError(
                             f"{self.address} gives a transaction too little memory ({first_line(error)}); raise "
@@ -105,7 +103,7 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
     with translated(address):
         driver: Driver = neo4j.GraphDatabase.driver(
             address.uri,
-            auth=(_user(), password) if password else None,
+            auth=(user(), password) if password else None,
             connection_timeout=_CONNECT,
             connection_acquisition_timeout=6 * _CONNECT,
             max_transaction_retry_time=min(retries, READ_RETRIES),
@@ -114,10 +112,6 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
             user_agent="feature-atlas",
         )
     return driver
-
-
-def _user() -> str:
-    return os.environ.get(USERNAME) or "neo4j"
 
 
 def _import_driver() -> Any:
@@ -145,69 +139,3 @@ def _version(driver: Driver, address: ServerAddress) -> str:
     if number and number < OLDEST:
         raise StoreError(f"{address} is Neo4j {version}; feature-atlas needs {'.'.join(map(str, OLDEST))} or newer")
     return version
-
-
-@contextmanager
-def translated(address: ServerAddress) -> Iterator[None]:
-    """Turn the driver's errors into this project's."""
-    from neo4j.exceptions import DriverError, Neo4jError
-
-    try:
-        yield
-    except Neo4jError as error:
-        raise _of_server(address, error) from None
-    except DriverError as error:
-        raise _of_driver(address, error) from None
-    except (OSError, ValueError) as error:  # a name that does not resolve, a certificate that cannot be read
-        raise StoreError(f"{address} cannot be reached ({first_line(error)})") from None
-
-
-# What the server's codes mean; the first that the code contains.
-_CODES: tuple[tuple[str, type[AtlasError], str], ...] = (
-    ("Security.Unauthorized", StoreError, "{address} does not accept {user}: set {username} and {password}"),
-    ("Security.AuthenticationRate", StoreError, "{address} saw too many wrong passwords; wait, then set {password}"),
-    ("Security.CredentialsExpired", StoreError, "{address} wants the password changed before it is used"),
-    ("Security.Forbidden", StoreError, "{address} does not let this user do it ({message}); ask for a role that may"),
-    ("Database.DatabaseNotFound", StoreError, "{address}: {message}; create it, or name another with --database"),
-    ("ReadOnly", StoreError, "{address} is read-only ({message}); make the database writable, then repeat the command"),
-    ("Transaction.TransactionTimedOut", QueryTimeout, "the statement did not end in time; narrow it or use LIMIT"),
-    (_MEMORY, QueryTooLarge, "the statement needs more memory than the server gives it; narrow it or use LIMIT"),
-    ("Statement.ParameterMissing", QueryError, "the statement needs a value for a parameter: {message}"),
-    ("Statement.AccessMode", QueryRefused, "the statement writes; only reading is allowed"),
-    ("ClientError.Statement", QueryError, "the graph cannot answer this: {message}"),
-    ("ClientError.Procedure", QueryError, "the graph cannot answer this: {message}"),
-)
-
-
-def _of_server(address: ServerAddress, error: Any) -> AtlasError:
-    code = str(error.code)
-    known = {
-        "address": address,
-        "user": f"the user {_user()} with this password" if os.environ.get(PASSWORD) else "a user without a password",
-        "message": first_line(error.message),
-        "username": USERNAME,
-        "password": PASSWORD,
-    }
-    for part, kind, text in _CODES:
-        if part in code:
-            return kind(text.format(**known))
-    return StoreError(
-        f"{address} could not do it ({code}: {known['message']}); see the server's log and its disk, then repeat the "
-        "command"
-    )
-
-
-def _of_driver(address: ServerAddress, error: Exception) -> AtlasError:
-    from neo4j.exceptions import ConfigurationError, ServiceUnavailable, SessionExpired
-
-    message = first_line(error)
-    if isinstance(error, ConfigurationError):
-        return StoreError(f"{address} cannot be used: {message}")
-    if "handshake" in message.lower() or "protocol" in message.lower():
-        return StoreError(
-            f"{address} speaks no version of Bolt that this driver knows ({message}); is it a Neo4j server's Bolt "
-            "port? for a newer server: pip install --upgrade neo4j"
-        )
-    if isinstance(error, ServiceUnavailable | SessionExpired):
-        return StoreError(f"no Neo4j server answers at {address} ({message}); start it, then repeat the command")
-    return StoreError(f"{address}: {type(error).__name__}: {message}")

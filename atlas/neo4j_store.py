@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from atlas.address import ServerAddress
 from atlas.bounded import BoundedReader
 from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, StoreError
-from atlas.neo4j_connect import PASSWORD, USERNAME, WRITE_RETRIES, Connection, translated
+from atlas.neo4j_connect import WRITE_RETRIES, Connection
+from atlas.neo4j_errors import PASSWORD, USERNAME, translated
 from atlas.neo4j_plain import plain
 from atlas.schema import ATLAS
 from atlas.store import Answer, Graph, Row

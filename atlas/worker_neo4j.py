@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.address import ServerAddress
 from atlas.errors import AtlasError, LockedAtlas, QueryRefused, QueryTimeout, QueryTooLarge
-from atlas.neo4j_connect import Connection, translated
+from atlas.neo4j_connect import Connection
+from atlas.neo4j_errors import translated
 from atlas.neo4j_guard import check_statement
 from atlas.neo4j_plain import plain
 from atlas.neo4j_store import STATE, changed

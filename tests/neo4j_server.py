@@ -73,6 +73,10 @@ class Neo4jServer:
         return f"neo4j://127.0.0.1:{self.port}"
 
     @property
+    def _encrypted(self) -> bool:
+        return self.settings.get("server.bolt.tls_level") == "REQUIRED"
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -168,7 +172,7 @@ class Neo4jServer:
             try:
                 # The driver logs each attempt that finds nobody: knock first.
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
-                address = f"bolt://127.0.0.1:{self.port}"
+                address = f"{'bolt+ssc' if self._encrypted else 'bolt'}://127.0.0.1:{self.port}"
                 with neo4j.GraphDatabase.driver(address, auth=(self.user, self.password)) as driver:
                     driver.verify_connectivity()
                     return

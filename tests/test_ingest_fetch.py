@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from saes import planted, write_sae
+from neo4j_for_tests import Server, emptied
+from saes import planted, unit, write_sae
+from tiny_models import LAYERS, WIDTH, tiny_model, tiny_tokenizer
 
 from atlas import open_atlas
+from atlas.cli import _run
+from atlas.copying import copy_atlas
 from atlas.dictionary import Dictionary, Rows
 from atlas.errors import IngestError
 from atlas.rows_cache import open_rows
@@ -52,3 +57,50 @@ def test_a_source_that_changed_is_refused(record: Dictionary, sources: Path, tmp
     with pytest.raises(IngestError, match="has changed since"):
         open_rows(None, record)
     assert not list((tmp_path / "cache").rglob("decoder.npy"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny model's folder."""
+    folder = tmp_path / "tiny-llama"
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer(padding=True).save_pretrained(folder)
+    return folder
+
+
+def test_steering_needs_the_graph_and_the_source_alone(
+    model: Path,
+    tmp_path: Path,
+    neo4j_lts: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From a server's address the command says to the last digit what it says from the folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    rows = unit(random.normal(size=(64, WIDTH)))
+    for layer in range(LAYERS):
+        noise = 0.05 * random.normal(size=rows.shape)
+        write_sae(tmp_path / "saes", layer, "res", unit(rows + noise), model=str(model))
+    ingest([tmp_path / "saes"], tmp_path / "atlas")
+    uri = emptied(neo4j_lts)
+    with open_atlas(tmp_path / "atlas") as atlas:
+        copy_atlas(atlas, uri)
+
+    def steered(where: str, mode: str) -> tuple[int, str, str]:
+        options = ["--lineage", "tiny-llama/1-res-64/7", "--mode", mode, "--strength", "4", "--tokens", "8"]
+        code = _run(["steer", "w5 w9 w3", *options, "-a", where, "--format", "json"])
+        return code, *capsys.readouterr()
+
+    shutil.move(tmp_path / "atlas", tmp_path / "elsewhere")
+    for mode in ("add", "clamp"):  # decoder rows; encoder rows too
+        code, wanted, _ = steered(str(tmp_path / "elsewhere"), mode)
+        assert code == 0 and sum(hook["calls"] for hook in json.loads(wanted)["hooks"]) > LAYERS - 1
+        assert steered(uri, mode)[:2] == (0, wanted)
+    assert len(list((tmp_path / "cache").rglob("decoder.npy"))) == LAYERS
+
+    shutil.rmtree(tmp_path / "cache")
+    shutil.move(tmp_path / "saes", tmp_path / "moved")
+    code, out, said = steered(uri, "add")
+    assert (code, out) == (1, "") and "not in reach" in said and str(tmp_path / "saes") in said
+    assert len(said.splitlines()) == 1

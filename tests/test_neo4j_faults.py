@@ -349,7 +349,8 @@ def test_nobody_answers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     start = time.monotonic()
     assert "no Neo4j server answers" in said(capsys, "info", "-a", uri)
     assert "no Neo4j server answers" in said(capsys, "init", str(tmp_path / "a"), "--store", uri)
-    assert "cannot be reached" in said(capsys, "info", "-a", "bolt://no-such-host.invalid") or True
+    line = said(capsys, "info", "-a", "bolt://no-such-host.invalid")
+    assert "no-such-host.invalid" in line and ("cannot be reached" in line or "no Neo4j server answers" in line)
     assert time.monotonic() - start < 60
 
 
