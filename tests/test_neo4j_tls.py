@@ -78,7 +78,8 @@ def test_any_certificate(server: Neo4jServer, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["neo4j", "bolt"])
 def test_a_certificate_that_is_not_trusted(server: Neo4jServer, scheme: str) -> None:
-    with pytest.raises(StoreError, match=rf"certificate is not accepted .* SSL_CERT_FILE .* {scheme}\+ssc://") as caught:
+    wanted = rf"certificate is not accepted .* SSL_CERT_FILE .* {scheme}\+ssc://"
+    with pytest.raises(StoreError, match=wanted) as caught:
         used(f"{scheme}+s://localhost:{server.port}")
     assert "\n" not in str(caught.value)
 
