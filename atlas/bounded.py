@@ -42,13 +42,13 @@ class BoundedReader:
         worker: Sequence[str],
         *,
         descriptors: Sequence[int] = (),
-        environment: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
         max_memory: int = MAX_MEMORY,
     ) -> None:
-        """`worker`: the worker's module and its arguments. It inherits these open files and environment variables."""
+        """`worker`: the worker's module and its arguments. It inherits these open files; these variables are set."""
         self._worker = tuple(worker)
         self._descriptors = tuple(descriptors)
-        self._environment = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", *environment)
+        self._environment = dict(environment or {})
         self._max_memory = max_memory
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -104,14 +104,15 @@ class BoundedReader:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
-        kept = {name: os.environ[name] for name in self._environment if name in os.environ}
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
         process = self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", *self._worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env={"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path))), **kept},
+            env=kept | self._environment,
             pass_fds=self._descriptors,
             start_new_session=True,
         )

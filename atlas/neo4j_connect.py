@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas.address import ServerAddress
 from atlas.errors import StoreError
-from atlas.neo4j_errors import MEMORY, PASSWORD, translated, user
+from atlas.neo4j_errors import MEMORY, PASSWORD, USERNAME, translated, user
 from atlas.plain import first_line
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ OLDEST = (5, 26)  # the oldest server that the tests run on
 READ_RETRIES = 10.0  # seconds in which a transaction that failed is repeated
 WRITE_RETRIES = 120.0  # the same while writing: a server's restart is waited for
 _CONNECT = 10.0  # seconds that a connection may take
+_TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL's
 _OPTIONAL = ("pandas", "numpy", "pyarrow")
 
 
@@ -95,6 +96,15 @@ class Connection:
         if self._driver is not None:
             self._driver.close()
             self._driver = None
+
+
+def environment() -> dict[str, str]:
+    """What another process needs to connect as this one does: credentials, and which certificates to trust."""
+    found = {name: os.environ[name] for name in (USERNAME, PASSWORD) if name in os.environ}
+    for name in _TRUSTED:
+        if paths := os.environ.get(name):  # that process is in another folder
+            found[name] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
+    return found
 
 
 def _driver(address: ServerAddress, retries: float) -> Driver:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from atlas.address import ServerAddress
 from atlas.bounded import BoundedReader
 from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, StoreError
-from atlas.neo4j_connect import WRITE_RETRIES, Connection
-from atlas.neo4j_errors import PASSWORD, USERNAME, translated
+from atlas.neo4j_connect import WRITE_RETRIES, Connection, environment
+from atlas.neo4j_errors import translated
 from atlas.neo4j_plain import plain
 from atlas.schema import ATLAS
 from atlas.store import Answer, Graph, Row
@@ -120,7 +120,7 @@ class Neo4jStore:
             self._opened()
             if self._reader is None:
                 arguments = ("atlas.worker_neo4j", str(self.address), str(self.state))
-                self._reader = BoundedReader(arguments, environment=(USERNAME, PASSWORD))
+                self._reader = BoundedReader(arguments, environment=environment())
             reader = self._reader
         return reader.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=max_bytes)
 
