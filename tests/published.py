@@ -1,0 +1,51 @@
+"""Graphs written to a server, and what they are when nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from planted_graph import PlantedGraph
+
+from atlas.address import ServerAddress
+from atlas.digest import Digest, digest
+from atlas.ladybug import LadybugStore
+from atlas.neo4j_store import Neo4jStore
+
+LARGE = {"layers": 8, "width": 1500, "extra": 6000}  # 7 pairs of about 9,000 edges
+SMALL = {"layers": 4, "width": 60, "extra": 100}
+
+
+def store_at(uri: str) -> Neo4jStore:
+    """Whatever atlas is there."""
+    return Neo4jStore(ServerAddress.parse(uri))
+
+
+def publish(uri: str, graph: PlantedGraph, progress: Callable[[int], None] | None = None) -> None:
+    """Write the graph to the server."""
+    store = store_at(uri)
+    try:
+        with store.writing():
+            store.publish(graph, progress=progress)
+    finally:
+        store.close()
+
+
+def numbers(uri: str) -> Digest:
+    """What the server holds."""
+    store = store_at(uri)
+    try:
+        return digest(store)
+    finally:
+        store.close()
+
+
+def undisturbed(folder: Path, size: dict[str, int]) -> Digest:
+    """What a planted graph of this size is, in the embedded store."""
+    graph = PlantedGraph(**size)
+    LadybugStore(folder, None).publish(graph)
+    store = LadybugStore(folder, graph.state)
+    try:
+        return digest(store)
+    finally:
+        store.close()

@@ -1,0 +1,124 @@
+"""Writers that are killed, meet each other or are cut off: the next one completes what they left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import neo4j
+import pytest
+from neo4j_for_tests import Server, emptied
+from planted_graph import PlantedGraph
+from published import LARGE, SMALL, numbers, publish, store_at, undisturbed
+from saes import planted as write_saes
+
+import atlas.neo4j_lock
+from atlas.address import ServerAddress
+from atlas.atlas import open_atlas
+from atlas.binding import bind
+from atlas.digest import Digest, digest
+from atlas.errors import LockedAtlas
+from atlas.neo4j_connect import Connection
+from atlas.neo4j_lock import claimed
+from ingest import ingest
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Digest:
+    return undisturbed(tmp_path_factory.mktemp("large"), LARGE)
+
+
+WRITE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import atlas.neo4j_write
+atlas.neo4j_write.EDGES_CHUNK = atlas.neo4j_write.NODES_CHUNK = 300
+from planted_graph import PlantedGraph
+from published import LARGE, publish
+publish(sys.argv[2], PlantedGraph(**LARGE), lambda n: print(n, flush=True))
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 3, 60])
+def test_a_killed_writer_leaves_what_the_next_one_completes(neo4j_lts: Server, large: Digest, lines: int) -> None:
+    emptied(neo4j_lts)
+    arguments = [sys.executable, "-c", WRITE, str(Path(__file__).parent), neo4j_lts.uri]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    if lines == 0:  # before the first edge
+        with neo4j.GraphDatabase.driver(neo4j_lts.uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+            while not driver.execute_query("MATCH (f:Feature) RETURN count(f) AS n").records[0]["n"]:
+                time.sleep(0.02)
+    for _ in range(lines):
+        assert process.stdout.readline()
+    with pytest.raises(LockedAtlas, match=f"process {process.pid} on "):
+        publish(neo4j_lts.uri, PlantedGraph(**SMALL))
+    with pytest.raises(LockedAtlas, match=f"being written to by process {process.pid} on "):
+        numbers(neo4j_lts.uri)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with pytest.raises(LockedAtlas, match=r"being written to|broken off"):
+        numbers(neo4j_lts.uri)
+    publish(neo4j_lts.uri, PlantedGraph(**LARGE))
+    assert numbers(neo4j_lts.uri) == large
+
+
+def test_an_ingest_that_was_killed(neo4j_lts: Server, tmp_path: Path) -> None:
+    uri = emptied(neo4j_lts)
+    sources = write_saes(tmp_path / "saes", range(3))
+    bind(tmp_path / "a", ServerAddress.parse(uri))
+    command = [sys.executable, "-c", "import sys; from ingest import ingest; ingest([sys.argv[1]], sys.argv[2])"]
+    for delay in (0.3, 0.9):
+        process = subprocess.Popen([*command, str(sources), str(tmp_path / "a")])
+        while not (tmp_path / "a" / "dictionaries").exists() and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    ingest([sources], tmp_path / "a")
+    ingest([sources], tmp_path / "b")
+    with open_atlas(tmp_path / "a") as one, open_atlas(tmp_path / "b") as other:
+        assert digest(one.store).sha256 == digest(other.store).sha256
+
+
+def _as_elsewhere(neo4j_lts: Server) -> None:
+    """Make the claim that is held look like one from another machine."""
+    with neo4j.GraphDatabase.driver(neo4j_lts.uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+        driver.execute_query("MATCH (w:Writer) SET w.host = 'elsewhere', w.pid = 4194305")
+
+
+def test_a_writer_on_another_machine(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for as long as it renews its claim, by the server's clock alone; then it is fenced off."""
+    emptied(neo4j_lts)
+    first, second = (Connection(ServerAddress.parse(neo4j_lts.uri)) for _ in range(2))
+    with claimed(first, lease=4) as claim:
+        _as_elsewhere(neo4j_lts)
+        monkeypatch.setattr(time, "time", lambda: 4e9)  # this machine's clock is decades ahead
+        for _ in range(2):
+            with pytest.raises(LockedAtlas, match="by process 4194305 on elsewhere since"), claimed(second, lease=4):
+                pass
+            time.sleep(3)  # together longer than the lease, which was renewed
+        monkeypatch.setattr(atlas.neo4j_lock, "RENEWAL", "RETURN 1")  # cut off: no renewal arrives any more
+        time.sleep(6)  # longer than the lease and a renewal that was on its way
+        with claimed(second, lease=4), pytest.raises(LockedAtlas, match="taken over"):
+            first.write(claim.check)
+    first.close()
+    second.close()
+    with neo4j.GraphDatabase.driver(neo4j_lts.uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+        assert driver.execute_query("MATCH (w:Writer) RETURN count(w) AS n").records[0]["n"] == 0
+
+
+def test_readers_while_another_state_is_written(neo4j_lts: Server) -> None:
+    emptied(neo4j_lts)
+    publish(neo4j_lts.uri, PlantedGraph(**SMALL))
+    reader = store_at(neo4j_lts.uri)
+    count = "MATCH ()-[r:FROM_RES]->() RETURN count(r) AS n"
+    assert reader.read(count) == reader.query(count, {}).rows
+    publish(neo4j_lts.uri, PlantedGraph(layers=2, width=60))
+    for ask in (reader.read, lambda cypher: reader.query(cypher, {})):
+        with pytest.raises(LockedAtlas, match="was written to while this was read"):
+            ask(count)
+    reader.close()
