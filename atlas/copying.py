@@ -15,7 +15,7 @@ from atlas.manifest import Manifest, disk_errors, replacing
 from atlas.progress import Progress
 from atlas.store import Store
 from atlas.store_graph import StoreGraph
-from atlas.unpack import unpack
+from atlas.unpack import Unpacking
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
         with writing(folder):
             if source.path is not None:
                 _copy_files(source, folder)
-            unpack(graph, source.dictionaries, folder)
+            unpacking = Unpacking(graph, source.dictionaries, folder)
             with progress.steps("edges", graph.size + len(graph.pairs), "edges") as advance:
-                fingerprint = LadybugStore(folder / "graph", None).publish(graph, progress=advance)
+                fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
             store = LadybugStore(folder / "graph", graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.pairs), progress)

@@ -5,13 +5,14 @@ Decoder and encoder rows are not in a graph; they are fetched from their sources
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.dictionary import Dictionary
 from atlas.labels import FIGURES, TEXTS, Labels
 from atlas.matches import Pair, write
-from atlas.schema import EDGE_OF_SITE, FEATURE
+from atlas.schema import EDGE_OF_SITE, FEATURE, MATCHED
 from atlas.store import Batch, Row
 from atlas.store_graph import StoreGraph
 from atlas.tables import row_indices
@@ -20,22 +21,50 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class Unpacking:
+    """A graph (atlas.store.Graph) that leaves the files which `folder` lacks of its atlas there as it is read."""
+
+    def __init__(self, graph: StoreGraph, records: dict[str, Dictionary], folder: Path) -> None:
+        self.graph = graph
+        self.records = records
+        self.folder = folder
+        self._pairs = {pair["key"]: pair for pair in graph.pairs}
+
+    @property
+    def state(self) -> str:
+        """That of the graph."""
+        return self.graph.state
+
+    def nodes(self, label: str) -> Iterator[pa.Table]:
+        """Tables of that label; those of features leave records and labels."""
+        if label != FEATURE:
+            yield from self.graph.nodes(label)
+            return
+        for record, table in zip(self.records.values(), self.graph.nodes(FEATURE), strict=True):
+            place = self.folder / "dictionaries" / record.id
+            place.mkdir(parents=True, exist_ok=True)
+            labels = Labels(table.select([*TEXTS, *FIGURES]))
+            if any(column.null_count < len(table) for column in labels.table.columns):  # type: ignore[union-attr]
+                labels.save(place)
+            if not (place / "dictionary.json").exists():
+                record.save(place)
+            yield table
+
+    def edges(self, type_: str) -> Iterator[Batch]:
+        """Batches of that type; those between features leave the staged matches."""
+        for batch in self.graph.edges(type_):
+            path = self.folder / "matches" / batch.key
+            if type_ != MATCHED and not path.exists():
+                write(path, _pair(self._pairs[batch.key], type_), _staged(batch))
+            yield batch
+
+
 def unpack(graph: StoreGraph, records: dict[str, Dictionary], folder: Path) -> None:
     """Write the files that `folder` lacks of an atlas with this graph and these records."""
-    for record, table in zip(records.values(), graph.nodes(FEATURE), strict=True):
-        place = folder / "dictionaries" / record.id
-        place.mkdir(parents=True, exist_ok=True)
-        labels = Labels(table.select([*TEXTS, *FIGURES]))
-        if any(column.null_count < len(table) for column in labels.table.columns):  # type: ignore[union-attr]
-            labels.save(place)
-        if not (place / "dictionary.json").exists():
-            record.save(place)
-    pairs = {pair["key"]: pair for pair in graph.pairs}
-    for type_ in EDGE_OF_SITE.values():
-        for batch in graph.edges(type_):
-            path = folder / "matches" / batch.key
-            if not path.exists():
-                write(path, _pair(pairs[batch.key], type_), _staged(batch))
+    unpacking = Unpacking(graph, records, folder)
+    for parts in (unpacking.nodes(FEATURE), *map(unpacking.edges, EDGE_OF_SITE.values())):
+        for _ in parts:
+            pass
 
 
 def _pair(row: Row, type_: str) -> Pair:

@@ -20,6 +20,7 @@ from planted import Planted
 from planted_graph import PlantedGraph
 from saes import planted as write_saes
 
+import atlas.store_graph
 from atlas import open_atlas, schema
 from atlas.address import ServerAddress
 from atlas.atlas import Atlas
@@ -376,7 +377,8 @@ def test_refusal_is_told_from_a_mistake(filled: Atlas) -> None:
 # --- moving -------------------------------------------------------------------------------------------------------
 
 
-def test_there_and_back(empty: str | None, sources: Path, tmp_path: Path) -> None:
+def test_there_and_back(empty: str | None, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atlas.store_graph, "SLICE", 20)  # a pair's 64 features in four parts
     ingest([sources], tmp_path / "first", layers=[0, 1])
     there = empty or str(tmp_path / "second")
     with open_atlas(tmp_path / "first") as first:
