@@ -22,6 +22,7 @@ from atlas.plain import first_line
 
 if TYPE_CHECKING:
     from neo4j import Driver, ManagedTransaction, Session
+    from neo4j.api import BookmarkManager
 
     T = TypeVar("T")
 
@@ -36,11 +37,17 @@ _OPTIONAL = ("pandas", "numpy", "pyarrow")
 class Connection:
     """A database on a server, connected to at its first use. May be used by several threads."""
 
-    def __init__(self, address: ServerAddress, *, retries: float = READ_RETRIES) -> None:
+    def __init__(
+        self, address: ServerAddress, *, retries: float = READ_RETRIES, beside: Connection | None = None
+    ) -> None:
+        """retries: seconds in which a transaction is repeated. beside: a connection to the same database; each sees
+        what was written through the other, also where the members of a cluster lag behind."""
         self.address = address
         self.version = ""  # of the server, once connected
         self._retries = retries
         self._driver: Driver | None = None
+        self._beside = beside
+        self._bookmarks: BookmarkManager | None = None
 
     @property
     def driver(self) -> Driver:
@@ -57,9 +64,17 @@ class Connection:
             self._driver = driver
         return self._driver
 
+    @property
+    def bookmarks(self) -> BookmarkManager:
+        """What this connection has seen written, so that the next transaction sees it too."""
+        if self._bookmarks is None:
+            own = _import_driver().GraphDatabase.bookmark_manager
+            self._bookmarks = self._beside.bookmarks if self._beside else own()
+        return self._bookmarks
+
     def session(self, **options: Any) -> Session:
         """A session of the database; not to be shared between threads."""
-        return self.driver.session(database=self.address.database, **options)
+        return self.driver.session(database=self.address.database, bookmark_manager=self.bookmarks, **options)
 
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows of a reading statement as the driver gives them."""

@@ -63,7 +63,7 @@ def claimed(connection: Connection, lease: float = LEASE) -> Iterator[Claim]:
     token = secrets.token_hex(16)
     _claim(connection, token, lease)
     done = threading.Event()
-    brief = Connection(connection.address, retries=_RETRIES)
+    brief = Connection(connection.address, retries=_RETRIES, beside=connection)
     renewing = threading.Thread(target=_renew, args=(brief, token, done, min(RENEW, lease / 4)), daemon=True)
     renewing.start()
     try:

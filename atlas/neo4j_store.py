@@ -56,7 +56,7 @@ class Neo4jStore:
         """Hold the database against every other writer; raises LockedAtlas with its holder."""
         from atlas.neo4j_lock import claimed
 
-        connection = Connection(self.address, retries=WRITE_RETRIES)
+        connection = Connection(self.address, retries=WRITE_RETRIES, beside=self._connection)
         # Reached once without repeating: a server that is down at the start is a matter for the user.
         connection.driver  # noqa: B018
         try:

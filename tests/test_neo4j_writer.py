@@ -122,3 +122,18 @@ def test_readers_while_another_state_is_written(neo4j_lts: Server) -> None:
         with pytest.raises(LockedAtlas, match="was written to while this was read"):
             ask(count)
     reader.close()
+
+
+def test_what_was_written_is_seen_through_the_connection_beside_it(neo4j_lts: Server) -> None:
+    """By its bookmark, which a cluster's member that lags behind waits for."""
+    emptied(neo4j_lts)
+    reader = Connection(ServerAddress.parse(neo4j_lts.uri))
+    writer = Connection(reader.address, beside=reader)
+    reader.read("RETURN 1")
+    before = set(reader.bookmarks.get_bookmarks())
+    writer.run("CREATE (:Feature)")
+    after = set(reader.bookmarks.get_bookmarks())
+    assert after and after != before
+    assert reader.read("MATCH (f:Feature) RETURN count(f) AS n") == [{"n": 1}]
+    reader.close()
+    writer.close()
