@@ -44,12 +44,15 @@ class BoundedReader:
         descriptors: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
         max_memory: int = MAX_MEMORY,
+        outlived: str = "",
     ) -> None:
-        """`worker`: the worker's module and its arguments. It inherits these open files; these variables are set."""
+        """worker: its module and arguments. descriptors: open files that it inherits. environment: variables that are
+        set for it. outlived: what to say of a statement that had to be ended from outside."""
         self._worker = tuple(worker)
         self._descriptors = tuple(descriptors)
         self._environment = dict(environment or {})
         self._max_memory = max_memory
+        self._outlived = outlived
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -88,7 +91,7 @@ class BoundedReader:
                         return answer.result()
                 raise self._death(process, timeout)
             except TimeoutError:
-                raise QueryTimeout(f"the statement did not end within {timeout:g} s; {_NARROW}") from None
+                raise self._ended(timeout) from None
             finally:
                 # An answer half read, after Ctrl-C too, must not meet the next statement; nor must a swollen process.
                 if not answered or _memory(process) > self._max_memory // 2:
@@ -160,10 +163,13 @@ class BoundedReader:
         """What the end of the process in the middle of a statement means."""
         self._end()
         if process.returncode == -signal.SIGALRM:
-            return QueryTimeout(f"the statement did not end within {timeout:g} s; {_NARROW}")
+            return self._ended(timeout)
         return QueryError(
             "the engine failed on this statement and its process ended (the graph is unharmed); simplify it"
         )
+
+    def _ended(self, timeout: float) -> QueryTimeout:
+        return QueryTimeout(f"the statement did not end within {timeout:g} s{self._outlived}; {_NARROW}")
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# Neo4j looks at a transaction's timeout between rows, not within an expression.
+OUTLIVED = ", and the server has not ended it either: a loop within one expression goes on there until it is done"
 STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
 
 
@@ -120,7 +122,7 @@ class Neo4jStore:
             self._opened()
             if self._reader is None:
                 arguments = ("atlas.worker_neo4j", str(self.address), str(self.state))
-                self._reader = BoundedReader(arguments, environment=environment())
+                self._reader = BoundedReader(arguments, environment=environment(), outlived=OUTLIVED)
             reader = self._reader
         return reader.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=max_bytes)
 
