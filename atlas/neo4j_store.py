@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # Neo4j looks at a transaction's timeout between rows, not within an expression.
-OUTLIVED = ", and the server has not ended it either: a loop within one expression goes on there until it is done"
+OUTLIVED = ", and the server has not ended it yet (a loop within one expression it cannot break off)"
 STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
 
 
