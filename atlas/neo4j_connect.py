@@ -91,12 +91,12 @@ class Connection:
                 try:
                     return session.execute_write(work)
                 except (DriverError, Neo4jError) as error:
-                    if MEMORY in str(getattr(error, "code", "")):
+                    if isinstance(error, Neo4jError) and MEMORY in str(error.code):
                         # Passing where another statement has the memory. After the driver's retries, it is not.
                         raise StoreError(
-                            f"{self.address} gives a transaction too little memory ({first_line(error)}); raise "
-                            "dbms.memory.transaction.total.max and db.memory.transaction.max there, then repeat the "
-                            "command"
+                            f"{self.address} gives a transaction too little memory ({first_line(error.message)}); "
+                            "raise dbms.memory.transaction.total.max and db.memory.transaction.max there, then repeat "
+                            "the command"
                         ) from None
                     passing = isinstance(error, IncompleteCommit) or error.is_retryable()
                     if not passing or time.monotonic() > end:

@@ -76,8 +76,6 @@ def _of_driver(address: ServerAddress, error: Exception) -> AtlasError:
 
     root = _root(error)
     message = first_line(root)
-    if isinstance(error, ConfigurationError):
-        return StoreError(f"{address} cannot be used: {message}")
     if isinstance(root, ssl.SSLCertVerificationError):
         scheme = address.uri.partition("+")[0]
         return StoreError(
@@ -87,12 +85,14 @@ def _of_driver(address: ServerAddress, error: Exception) -> AtlasError:
     if isinstance(root, ssl.SSLError):
         plain = address.uri.partition("+")[0] + "://" + address.uri.partition("://")[2]
         return StoreError(f"{address} does not encrypt ({message}); without encryption its address is {plain}")
-    if "handshake" in message.lower() or "protocol" in message.lower():
+    if any(word in message.lower() for word in ("handshake", "protocol", "http")):
         return StoreError(
             f"{address} does not answer in a version of Bolt that this driver knows ({message}); is it a Neo4j "
             "server's Bolt port? if it encrypts, its scheme is neo4j+s or neo4j+ssc; for a newer server: pip install "
             "--upgrade neo4j"
         )
+    if isinstance(error, ConfigurationError):
+        return StoreError(f"{address} cannot be used: {message}")
     if isinstance(error, ServiceUnavailable | SessionExpired):
         return StoreError(f"no Neo4j server answers at {address} ({message}); start it, then repeat the command")
     return StoreError(f"{address}: {type(error).__name__}: {message}")

@@ -27,7 +27,10 @@ RENEW = 10.0
 _RETRIES = 2.0  # seconds: what fails now is tried again at the next renewal
 
 CONSTRAINT = f"CREATE CONSTRAINT {WRITER.lower()}_id IF NOT EXISTS FOR (n:{WRITER}) REQUIRE n.id IS UNIQUE"
-HOLDER = f"MATCH (w:{WRITER} {{id: 'writer'}}) RETURN w.token AS token, w.host AS host, w.pid AS pid, w.since AS since"
+HOLDER = f"""
+MATCH (w:{WRITER} {{id: 'writer'}})
+RETURN w.token AS token, w.host AS host, w.pid AS pid, w.since AS since, w.renewed < timestamp() - $lease AS late
+"""
 # Setting a property first takes the node's lock, so that two claims are looked at one after the other.
 CLAIM = f"""
 MERGE (w:{WRITER} {{id: 'writer'}})
@@ -77,21 +80,32 @@ def claimed(connection: Connection, lease: float = LEASE) -> Iterator[Claim]:
         brief.close()
 
 
-def holder(connection: Connection) -> str | None:
-    """Who writes to the database, in words; None where nobody does."""
-    found = connection.read(HOLDER)
-    return f"process {found[0]['pid']} on {found[0]['host']} since {found[0]['since']}" if found else None
+def holder(connection: Connection, lease: float = LEASE) -> str | None:
+    """Who writes to the database, in words; None where nobody does, or who did is gone."""
+    found = _holder(connection, lease)
+    if not found or found["late"] or _dead(found):
+        return None
+    return f"process {found['pid']} on {found['host']} since {found['since']}"
+
+
+def _holder(connection: Connection, lease: float) -> dict[str, Any]:
+    return next(iter(connection.read(HOLDER, {"lease": int(lease * 1000)})), {})
+
+
+def _dead(found: dict[str, Any]) -> bool:
+    """Whether the holder is known to be gone: only its own machine can tell."""
+    return found["host"] == socket.gethostname() and not _alive(found["pid"])
 
 
 def _claim(connection: Connection, token: str, lease: float) -> None:
     connection.run(CONSTRAINT)
-    found: dict[str, Any] = next(iter(connection.read(HOLDER)), {})
-    dead = found.get("token") if found.get("host") == socket.gethostname() and not _alive(found["pid"]) else None
+    found = _holder(connection, lease)
+    dead = found["token"] if found and _dead(found) else None
     parameters = {"token": token, "dead": dead, "lease": int(lease * 1000)}
     if not connection.run(CLAIM, parameters | {"host": socket.gethostname(), "pid": os.getpid()}):
         raise LockedAtlas(
-            f"{connection.address} is being written to by {holder(connection) or 'another process'}; wait for it or "
-            f"end it (a writer that is gone is given up after {lease:g} s)"
+            f"{connection.address} is being written to by {holder(connection, lease) or 'another process'}; wait for "
+            f"it or end it (a writer that is gone is given up after {lease:g} s)"
         )
 
 
