@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.schema import EDGES, NODES
+from atlas.schema import EDGES, FEATURE, NODES
 from atlas.store import Graph
 from atlas.tables import END_COLUMNS, arrow_schema, conform
 
@@ -42,7 +42,8 @@ def load(connection: ladybug.Connection, graph: Graph, staging: Path, progress: 
     Raises IngestError where a table lacks a column or holds a value that is not a number.
     """
     for node in NODES:
-        _copy(connection, node.label, graph.nodes(node.label), node.properties, staging)
+        counted = progress if node.label == FEATURE else None
+        _copy(connection, node.label, graph.nodes(node.label), node.properties, staging, counted)
     for edge in EDGES:
         columns = END_COLUMNS | edge.properties
         tables = (batch.table for batch in graph.edges(edge.type))

@@ -46,7 +46,7 @@ def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Cop
     store = Neo4jStore(address, source.manifest.id, source.manifest.state)
     try:
         if not store.present():
-            with store.writing(), progress.steps("edges", graph.size + len(graph.pairs), "edges") as advance:
+            with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
                 store.publish(graph, progress=advance)
         return Copied(str(address), _compared(source.store, store, len(graph.pairs), progress))
     finally:
@@ -64,7 +64,7 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
             if source.path is not None:
                 _copy_files(source, folder)
             unpacking = Unpacking(graph, source.dictionaries, folder)
-            with progress.steps("edges", graph.size + len(graph.pairs), "edges") as advance:
+            with progress.steps("graph", graph.size, "rows") as advance:
                 fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
             store = LadybugStore(folder / "graph", graph.state, fingerprint)
             try:

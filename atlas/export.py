@@ -55,7 +55,8 @@ class Exported:
 
 
 def export_neo4j_admin(graph: Graph, folder: Path, progress: Callable[[int], Any] | None = None) -> Exported:
-    """Write a graph's files to an empty or new folder; `progress` is called with the number of edges just written.
+    """Write a graph's files to an empty or new folder; `progress` is called with the number of features and edges just
+    written.
 
     Raises FolderError where the folder is not empty or cannot be written to.
     """
@@ -99,7 +100,8 @@ class _Files:
     def nodes(self, graph: Graph, of: NodeTable) -> int:
         """Write the nodes of a label; returns their number."""
         header = [f":ID({of.label})", *(f"{name}{_TYPES[type_]}" for name, type_ in of.properties.items())]
-        return _write(self.folder / _NODES / of.label, header, self._numbered(graph, of))
+        progress = self.progress if of.label == FEATURE else None
+        return _write(self.folder / _NODES / of.label, header, self._numbered(graph, of), progress)
 
     def edges(self, graph: Graph, of: EdgeTable) -> int:
         """Write the edges of a type; returns their number."""

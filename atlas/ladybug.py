@@ -57,8 +57,8 @@ class LadybugStore:
     def publish(self, graph: Graph, *, progress: Progress = None) -> dict[str, Any]:
         """Write a new state; the current one stays until `retire`. Returns its file's fingerprint.
 
-        `progress` is called with the number of edges written since the last call. Raises IngestError where the graph's
-        tables are not of the schema, FolderError where the state cannot be written, e.g. on a full disk.
+        `progress` is called with the number of features and edges written since the last call. Raises IngestError where
+        the graph's tables are not of the schema, FolderError where the state cannot be written, e.g. on a full disk.
         """
         building = self.folder / f"graph-{graph.state}.building"
         try:

@@ -71,8 +71,8 @@ class Neo4jStore:
     def publish(self, graph: Graph, *, progress: Callable[[int], Any] | None = None) -> None:
         """Make the database hold exactly this graph; what is there already is kept (see atlas.neo4j_write).
 
-        `progress` is called with the number of edges written since the last call. Raises StoreError where the database
-        holds another atlas or the server cannot do it, LockedAtlas where the right to write was lost.
+        `progress` is called with the number of features and edges written since the last call. Raises StoreError where
+        the database holds another atlas or the server cannot do it, LockedAtlas where the right to write was lost.
         """
         from atlas.neo4j_write import write_graph
 

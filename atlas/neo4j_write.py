@@ -173,11 +173,17 @@ class _Writer:
                 table = conform(FEATURE, table, properties(FEATURE))
                 (id_,) = table["dictionary"].unique().to_pylist()
                 digest = _digest(table)
-                if digests.get(id_) != digest:
-                    chunks = [table.slice(at, NODES_CHUNK) for at in range(0, len(table), NODES_CHUNK)]
-                    for _ in pool.map(lambda chunk: self.run(FEATURES, rows=chunk.to_pylist()), chunks):
-                        pass
-                    self.run(DIGEST, id=id_, digest=digest)
+                if digests.get(id_) == digest:
+                    self._advance(len(table))
+                    continue
+                chunks = [table.slice(at, NODES_CHUNK) for at in range(0, len(table), NODES_CHUNK)]
+                for _ in pool.map(self._merge, chunks):
+                    pass
+                self.run(DIGEST, id=id_, digest=digest)
+
+    def _merge(self, chunk: pa.Table) -> None:
+        self.run(FEATURES, rows=chunk.to_pylist())
+        self._advance(len(chunk))
 
     def edges(self, pairs: dict[tuple[str, str], dict[str, Any]], batches: Iterator[Batch]) -> None:
         """Write every pair's edges that are not there yet."""

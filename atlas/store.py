@@ -68,8 +68,9 @@ class Store(Protocol):
     def publish(self, graph: Graph, *, progress: Any = None) -> dict[str, Any] | None:
         """Make the store hold exactly this graph, within `writing`. Atomic, or repeatable with the same result.
 
-        `progress`, where given, is called with the number of edges written since the last call. Returns what a
-        manifest records of the state so that it is known again when it is opened, where the store has such a thing.
+        `progress`, where given, is called with the number of features and edges written since the last call. Returns
+        what a manifest records of the state so that it is known again when it is opened, where the store has such a
+        thing.
         """
         ...
 

@@ -90,7 +90,7 @@ def export(folder: Path, atlas: str | None, format_: str) -> None:
 
     with open_atlas(atlas) as opened:
         graph = StoreGraph(opened.store, opened.manifest)
-        with Progress().steps("edges", graph.size + len(graph.pairs), "edges") as advance:
+        with Progress().steps("graph", graph.size, "rows") as advance:
             exported = export_neo4j_admin(graph, folder, advance)
     click.echo(
         f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}; import them there with", err=True

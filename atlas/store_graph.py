@@ -59,8 +59,10 @@ class StoreGraph:
 
     @property
     def size(self) -> int:
-        """Number of edges between features."""
-        return sum(pair["edges"] for pair in self.pairs)
+        """Number of features and edges."""
+        features: int = self.store.read(f"MATCH (f:{FEATURE}) RETURN count(*) AS n")[0]["n"]
+        edges: int = sum(pair["edges"] for pair in self.pairs)
+        return features + edges + len(self.pairs)
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables of that label; of features one a dictionary."""

@@ -45,8 +45,9 @@ class AtlasGraph:
 
     @property
     def size(self) -> int:
-        """Number of edges between features."""
-        return sum(pair.edges for pair in self.pairs.values())
+        """Number of features and edges."""
+        features = sum(d.d_sae for d in self.dictionaries.values())
+        return features + sum(pair.edges for pair in self.pairs.values()) + len(self.pairs)
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables of that label, with the columns of atlas.schema in their order."""

@@ -35,7 +35,7 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
     """
     after = replace(after, id=after.id or uuid.uuid4().hex)
     graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, secrets.token_hex(8))
-    with progress.steps("graph", graph.size + len(graph.pairs), "edges") as advance:
+    with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
     saved = replace(after, state=graph.state, fingerprint=fingerprint)
     saved.save(folder)

@@ -59,9 +59,10 @@ def measure(layers: int, width: int, edges: int) -> None:
         store.publish(graph, progress=written.append)
         seconds = time.perf_counter() - start - graph.making
         size = state_path(folder, token).stat().st_size
-        rate = sum(written) / max(seconds - nodes_seconds, 1e-9)
+        edges = sum(written) - layers * width
+        rate = edges / max(seconds - nodes_seconds, 1e-9)
         print(
-            f"{layers * width:>9,} features {sum(written):>9,} edges: whole state {seconds:5.1f} s, of it features "
+            f"{layers * width:>9,} features {edges:>9,} edges: whole state {seconds:5.1f} s, of it features "
             f"{nodes_seconds:5.1f} s; edges {rate:,.0f}/s (target {TARGET:,}), {size / 1e6:,.0f} MB, "
             f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
         )

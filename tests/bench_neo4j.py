@@ -57,10 +57,11 @@ def live(address: ServerAddress, edges: int) -> None:
     with store.writing():
         store.publish(whole, progress=lambda count: written.__setitem__(0, written[0] + count))
     seconds = time.perf_counter() - start - whole.making
-    rate = written[0] / seconds
+    created = written[0] - LAYERS * WIDTH
+    rate = created / seconds
     print(
         f"live: {LAYERS * WIDTH:,} features {nodes_seconds:.1f} s ({LAYERS * WIDTH / nodes_seconds:,.0f}/s); "
-        f"{written[0]:,} edges {seconds:.1f} s: {rate:,.0f} edges/s (target {LIVE:,})"
+        f"{created:,} edges {seconds:.1f} s: {rate:,.0f} edges/s (target {LIVE:,})"
     )
     start = time.perf_counter()
     with store.writing():

@@ -39,7 +39,8 @@ def test_publish_reports_progress_and_leaves_one_file(tmp_path: Path) -> None:
     written: list[int] = []
     graph = PlantedGraph()
     LadybugStore(tmp_path / "graph", None).publish(graph, progress=written.append)
-    assert sum(written) == 57 + 3  # FROM_RES: 3 pairs of 10 of rank 0 and 9 of rank 1; MATCHED: 3
+    # Feature: 4 layers of 10; FROM_RES: 3 pairs of 10 of rank 0 and 9 of rank 1; MATCHED: 3
+    assert sum(written) == 40 + 57 + 3
     assert list((tmp_path / "graph").iterdir()) == [state_path(tmp_path / "graph", graph.state)]
 
 
@@ -49,7 +50,7 @@ def test_large_tables_are_copied_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     folder = tmp_path / 'graph\'s "place" é'
     graph = PlantedGraph()
     LadybugStore(folder, None).publish(graph, progress=written.append)
-    assert max(written) == 7 and sum(written) == 60
+    assert max(written) == 7 and sum(written) == 100
     store = LadybugStore(folder, graph.state)
     assert edges(store) == 57
     store.close()

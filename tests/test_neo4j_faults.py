@@ -100,7 +100,7 @@ def test_the_server_restarts_in_the_middle(server: Neo4jServer, large: Digest, e
 
     def progress(count: int) -> None:
         written[0] += count
-        if written[0] > 20_000:
+        if written[0] > 30_000:  # 12,000 features and a part of the edges
             half.set()
 
     failed: list[BaseException] = []
