@@ -126,7 +126,7 @@ def find_entries(address: str, *, layers: Collection[int] | None = None, width: 
 @cache
 def _registry() -> dict[str, dict[str, Any]]:
     """SAELens's list of releases, from the file of the installed package."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     package = importlib.util.find_spec("sae_lens")
     if package is None or not package.submodule_search_locations:

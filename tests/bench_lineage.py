@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,11 @@ def report(atlas: Atlas) -> None:
     seeds = [f"planted/{source.randrange(LAYERS)}-res-{SIZE}/{source.randrange(SIZE - 1)}" for _ in range(SEEDS)]
     for setting in SETTINGS:
         name = "lineage " + " ".join(f"{key}={value}" for key, value in setting.items())
-        timed(name, [lambda seed=seed, setting=setting: lineage(atlas, seed, **setting) for seed in seeds])
-    timed("search", [lambda: search(atlas, "war film")] * 3)
+        timed(name, [partial(lineage, atlas, seed, **setting) for seed in seeds])
+    timed("search", [partial(search, atlas, "war film")] * 3)
     for question in QUESTIONS.values():
         features = seeds[: len(question.features)]
-        timed(f"ask {question.name}", [lambda q=question, f=features: ask(atlas, q.name, *f)] * 3)
+        timed(f"ask {question.name}", [partial(ask, atlas, question.name, *features)] * 3)
 
 
 def timed(name: str, calls: list[Callable[[], object]]) -> None:

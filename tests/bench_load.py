@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 from planted_graph import PlantedGraph
 
-from atlas.graphfile import state_path
+from atlas.graphfile import fingerprint, state_path
 from atlas.ladybug import LadybugStore
 from atlas.schema import FEATURE
 from atlas.store import Batch
@@ -67,7 +67,7 @@ def measure(layers: int, width: int, edges: int) -> None:
             f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
         )
         start = time.perf_counter()
-        expected = store.fingerprint(token)
+        expected = fingerprint(state_path(folder, token))
         hashing = time.perf_counter() - start
         reader = LadybugStore(folder, token, expected)
         start = time.perf_counter()

@@ -65,7 +65,7 @@ def compare(n: int, d: int, rounds: int, limit: float) -> None:
     }
     # Matching checks the rows; as in an ingest, the floor takes them as checked.
     checked = UnitRows.of(later), UnitRows.of(earlier)
-    floor = {"match": contenders["match"], "floor": partial(noise_floor, *checked)}
+    floor: dict[str, Callable[[], object]] = {"match": contenders["match"], "floor": partial(noise_floor, *checked)}
     seconds(contenders | floor, 1)  # threads start, memory is mapped
     taken, beside = seconds(contenders, rounds), seconds(floor, rounds)
 

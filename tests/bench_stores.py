@@ -43,28 +43,31 @@ def main() -> int:
     return 0
 
 
-def questions(atlas: Atlas) -> Iterator[tuple[str, list[Callable[[Atlas], Any]]]]:
-    """What is asked: names, and functions of an atlas."""
+Asked = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # a function of an atlas, and what else it is given
+
+
+def questions(atlas: Atlas) -> Iterator[tuple[str, list[Asked]]]:
+    """What is asked, under names."""
     ids = [row["id"] for row in atlas.read("MATCH (f:Feature) WHERE NOT f.dead RETURN f.id AS id ORDER BY id")]
     seeds = random.Random(0).sample(ids, SEEDS)
     for setting in SETTINGS:
         name = " ".join(["lineage", *(f"{key}={value}" for key, value in setting.items())])
-        yield name, [lambda a, s=seed, o=setting: lineage(a, s, **o).to_dict() for seed in seeds]
-    yield "portrait", [lambda a, s=seed: portrait(a, s).rows() for seed in seeds]
-    yield "search", [lambda a, w=word: search(a, w, limit=100) for word in WORDS]
+        yield name, [(lineage, (seed,), setting) for seed in seeds]
+    yield "portrait", [(portrait, (seed,), {}) for seed in seeds]
+    yield "search", [(search, (word,), {"limit": 100}) for word in WORDS]
     for question in QUESTIONS.values():
         ends = [seeds[i : i + len(question.features)] for i in range(0, 20, 2)] if question.features else [[]]
-        yield question.name, [lambda a, q=question, e=end: ask(a, q.name, *e, limit=2000) for end in ends]
+        yield question.name, [(ask, (question.name, *end), {"limit": 2000}) for end in ends]
 
 
-def compared(name: str, asked: list[Callable[[Atlas], Any]], here: Atlas, there: Atlas) -> bool:
+def compared(name: str, asked: list[Asked], here: Atlas, there: Atlas) -> bool:
     """Ask both, print their times; False where an answer differs."""
     answers, line = [], f"{name:<32}"
     for atlas in (here, there):
         times, found = [], []
-        for call in asked:
+        for function, arguments, options in asked:
             start = time.perf_counter()
-            found.append(call(atlas))
+            found.append(function(atlas, *arguments, **options))
             times.append(1000 * (time.perf_counter() - start))
         answers.append(found)
         line += f" {statistics.median(times):8.1f} {max(times):7.1f}"

@@ -17,7 +17,14 @@ def configuration(
 ) -> dict[str, Any]:
     """A configuration as SAELens 6 writes it; `fields` replace or add, metadata's by name."""
     metadata = {"sae_lens_version": "6.0.0", "model_name": "acme/Tiny-1M", "hook_name": hook, "hook_head_index": None}
-    names = ("model_name", "hook_name", "hook_name_out", "hf_hook_name", "hf_hook_name_out", "hook_head_index")
+    names: tuple[str, ...] = (
+        "model_name",
+        "hook_name",
+        "hook_name_out",
+        "hf_hook_name",
+        "hf_hook_name_out",
+        "hook_head_index",
+    )
     names += ("neuronpedia_id", "model_from_pretrained_kwargs")
     metadata |= {name: fields.pop(name) for name in names if name in fields}
     cfg = {"architecture": architecture, "d_in": D_MODEL, "d_sae": D_SAE, "dtype": "float32", "device": "cpu"}

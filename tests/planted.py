@@ -86,7 +86,7 @@ class Planted:
         gap = b.layer - a.layer
         floor = round(0.3 + 0.01 * len(self.pairs) % 0.2, 3)  # another for every pair
         self.pairs.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j]))
-        alive_b, alive_a = rows_b.any(1), rows_a.any(1)
+        alive_b, alive_a = np.asarray(rows_b.any(1)), np.asarray(rows_a.any(1))
         self.columns[b.id][f"s_{a.site}"] = [
             float(v) if ok else None for v, ok in zip(cosine.max(1), alive_b, strict=True)
         ]
@@ -184,7 +184,7 @@ def _residual(rng: np.random.Generator, before: np.ndarray | None, att: np.ndarr
     new = rng.normal(size=(size, width)) / np.sqrt(width)
     if before is None:
         return _unit(new)
-    kind = rng.choice(6, size, p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.15])[:, None]
+    kind = np.asarray(rng.choice(6, size, p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.15]))[:, None]
     old, other = before[rng.integers(0, size - 1, (2, size))]
     noise = new * rng.uniform(0.1, 0.9, size=(size, 1))
     made = [old + noise, old + 0.7 * mlp + noise, mlp + noise, att + noise, old + other]
@@ -192,7 +192,7 @@ def _residual(rng: np.random.Generator, before: np.ndarray | None, att: np.ndarr
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _ranks(cosine: np.ndarray, k: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from planted_graph import PlantedGraph
@@ -12,8 +13,8 @@ from atlas.digest import Digest, digest
 from atlas.ladybug import LadybugStore
 from atlas.neo4j_store import Neo4jStore
 
-LARGE = {"layers": 8, "width": 1500, "extra": 6000}  # 7 pairs of about 9,000 edges
-SMALL = {"layers": 4, "width": 60, "extra": 100}
+LARGE = partial(PlantedGraph, layers=8, width=1500, extra=6000)  # 7 pairs of about 9,000 edges
+SMALL = partial(PlantedGraph, layers=4, width=60, extra=100)
 
 
 def store_at(uri: str) -> Neo4jStore:
@@ -40,9 +41,8 @@ def numbers(uri: str) -> Digest:
         store.close()
 
 
-def undisturbed(folder: Path, size: dict[str, int]) -> Digest:
-    """What a planted graph of this size is, in the embedded store."""
-    graph = PlantedGraph(**size)
+def undisturbed(folder: Path, graph: PlantedGraph) -> Digest:
+    """What a graph is in the embedded store."""
     LadybugStore(folder, None).publish(graph)
     store = LadybugStore(folder, graph.state)
     try:

@@ -14,7 +14,7 @@ _HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "hook_attn_out
 
 def unit(rows: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def write_sae(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from planted_graph import PlantedGraph
@@ -141,7 +142,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("cypher", "parameters", "rows"), ROWS, ids=[row[0][:50] for row in ROWS])
 def test_right_rows(
-    store: LadybugStore, cypher: str, parameters: dict[str, object], rows: list[dict[str, object]]
+    store: LadybugStore, cypher: str, parameters: dict[str, Any], rows: list[dict[str, object]]
 ) -> None:
     found = ask(store, cypher, **parameters).rows
     kept = [{name: row[name] for name in rows[0]} for row in found]
@@ -275,7 +276,7 @@ def test_bytes_are_capped(store: LadybugStore) -> None:
         ("MATCH (f:Feature) RETURN f.id ORDER f.id", {}, "Parser"),
     ],
 )
-def test_mistakes_are_named(store: LadybugStore, cypher: str, parameters: dict[str, object], message: str) -> None:
+def test_mistakes_are_named(store: LadybugStore, cypher: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(QueryError, match=message) as caught:
         ask(store, cypher, **parameters)
     assert "\n" not in str(caught.value)
@@ -300,6 +301,7 @@ def test_the_worker_can_open_no_file(store: LadybugStore) -> None:
 PARENT = """
 import sys, threading, time
 from pathlib import Path
+from typing import Any
 from atlas.guard import Statement, guard
 from atlas.ladybug import LadybugStore
 store = LadybugStore(Path(sys.argv[1]), sys.argv[2])

@@ -57,7 +57,7 @@ def expected(later: np.ndarray, earlier: np.ndarray, k: int) -> Reference:
 def rows_of(folder: Path, hook: str) -> np.ndarray:
     from safetensors.numpy import load_file
 
-    return load_file(folder / hook / "sae_weights.safetensors")["W_dec"]
+    return np.asarray(load_file(folder / hook / "sae_weights.safetensors")["W_dec"])
 
 
 def test_edges_are_brute_force_s(sources: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def test_the_four_cases_and_their_origin() -> None:
     s_res = np.array([0.9, 0.6, 0.4, 0.4, 0.5])
     s_mlp = np.array([0.1, 0.7, 0.2, 0.2, 0.0])
     s_att = np.array([0.2, 0.1, 0.3, 0.1, 0.25])
-    scores = {"res": s_res, "mlp": s_mlp, "att": s_att}
+    scores: dict[str, np.ndarray | None] = {"res": s_res, "mlp": s_mlp, "att": s_att}
     lifecycle, origin = life_cycle(scores, 0.5, MODULES, np.ones(5, bool))
     assert lifecycle.tolist() == ["persists", "transforms", "appears", "unexplained", "transforms"]
     # B: mlp .7 beats res .6; C: only att reaches its threshold, though res .4 is larger; E: res .5 beats att .25.

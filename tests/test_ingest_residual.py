@@ -63,7 +63,7 @@ def test_injecting_a_head_space_row_adds_the_mapped_row(family: str, tmp_path: P
     model.save_pretrained(tmp_path)
     mapping = head_map(str(tmp_path), LAYER)
     projection, output, norm = PLACES[family]
-    row = np.random.default_rng(1).normal(size=mapping.projection.shape[1]).astype(np.float32)
+    row = np.random.default_rng(1).normal(size=(mapping.projection.shape[1],)).astype(np.float32)
     plain, before = _outputs(model, output, norm, projection, None)
     steered, _ = _outputs(model, output, norm, projection, 3 * torch.from_numpy(row))
     expected = 3 * mapping.rows(row[None]).repeat(plain.shape[0], 0)
@@ -105,6 +105,7 @@ def test_multimodal_models_nest_their_language_model(tmp_path: Path) -> None:
     mapping = head_map(str(tmp_path), 1)
     block = model.model.language_model.layers[1]
     np.testing.assert_array_equal(mapping.projection, block.self_attn.o_proj.weight.detach().numpy())
+    assert mapping.gain is not None
     np.testing.assert_allclose(mapping.gain, 1 + block.post_attention_layernorm.weight.detach().numpy(), rtol=1e-6)
     assert mapping.name == "o_proj+norm" and known_width(str(tmp_path)) == 32
 
@@ -116,7 +117,7 @@ def test_names_without_the_root_and_shards(tmp_path: Path) -> None:
     state = load_file(tmp_path / "whole" / "model.safetensors")
     # as gpt2 lies on the hub: h.2.attn…, here in two shards of which only one is needed
     state = {name.removeprefix("transformer."): value for name, value in state.items()}
-    shards = {"a.safetensors": {}, "b.safetensors": {}}
+    shards: dict[str, dict[str, Any]] = {"a.safetensors": {}, "b.safetensors": {}}
     for name, value in state.items():
         shards["b.safetensors" if name.startswith("h.2.attn") else "a.safetensors"][name] = value
     sharded = tmp_path / "sharded"

@@ -100,7 +100,7 @@ def test_training_checkpoints_and_their_inference_form(architecture: str, final:
     from sae_lens.registry import get_sae_training_class
 
     made, config = get_sae_training_class(architecture)
-    extra = {"k": 5} if "topk" in architecture else {}
+    extra: dict[str, Any] = {"k": 5} if "topk" in architecture else {}
     extra |= {"matryoshka_widths": [20]} if "matryoshka" in architecture else {}
     cfg = config(d_in=D, d_sae=N, **extra)
     cfg.metadata.model_name, cfg.metadata.hook_name = "acme/Tiny-1M", "blocks.3.hook_resid_post"

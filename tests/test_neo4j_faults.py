@@ -13,7 +13,6 @@ import pytest
 from cut_proxy import CutProxy
 from neo4j_for_tests import PASSWORD, emptied
 from neo4j_server import Neo4jServer
-from planted_graph import PlantedGraph
 from published import LARGE, SMALL, numbers, publish, undisturbed
 
 import atlas.neo4j_connect
@@ -40,12 +39,12 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Digest:
-    return undisturbed(tmp_path_factory.mktemp("small"), SMALL)
+    return undisturbed(tmp_path_factory.mktemp("small"), SMALL())
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Digest:
-    return undisturbed(tmp_path_factory.mktemp("large"), LARGE)
+    return undisturbed(tmp_path_factory.mktemp("large"), LARGE())
 
 
 # --- connections --------------------------------------------------------------------------------------------------
@@ -54,7 +53,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Digest:
 def test_lost_acknowledgements(server: Neo4jServer, small: Digest) -> None:
     emptied(server)
     with CutProxy(server.port, lose=4) as proxy:
-        publish(proxy.uri, PlantedGraph(**SMALL))
+        publish(proxy.uri, SMALL())
         assert proxy.lost >= 5
     assert numbers(server.uri) == small
 
@@ -63,7 +62,7 @@ def test_connections_cut_at_any_point(server: Neo4jServer, small: Digest) -> Non
     emptied(server)
     cuts = (3_000, 17_000, 26_000, 60_000)
     with CutProxy(server.port, cut=cuts) as proxy:
-        publish(proxy.uri, PlantedGraph(**SMALL))
+        publish(proxy.uri, SMALL())
         assert proxy.cut == len(cuts)
     assert numbers(server.uri) == small
 
@@ -86,7 +85,7 @@ def test_two_connections_at_a_time_never_wait_for_each_other(
         return write(self, once)
 
     monkeypatch.setattr(Connection, "write", counted)
-    publish(server.uri, PlantedGraph(**LARGE))
+    publish(server.uri, LARGE())
     assert counts["writes"] == counts["attempts"] > 150
 
 
@@ -107,7 +106,7 @@ def test_the_server_restarts_in_the_middle(server: Neo4jServer, large: Digest, e
 
     def work() -> None:
         try:
-            publish(server.uri, PlantedGraph(**LARGE), progress)
+            publish(server.uri, LARGE(), progress)
         except BaseException as error:
             failed.append(error)
 
@@ -132,14 +131,14 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     before = resource.prlimit(server._process.pid, resource.RLIMIT_FSIZE, (64 << 10, resource.RLIM_INFINITY))
     try:
         with pytest.raises(StoreError) as caught:
-            publish(server.uri, PlantedGraph(**LARGE))
+            publish(server.uri, LARGE())
     finally:
         if server.running:
             resource.prlimit(server._process.pid, resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value) and "repeat" in str(caught.value)
     server.kill()
     server.start()
-    publish(server.uri, PlantedGraph(**LARGE))
+    publish(server.uri, LARGE())
     assert numbers(server.uri) == large
 
 
@@ -160,12 +159,12 @@ def restarted(server: Neo4jServer, setting: str, value: str) -> Iterator[None]:
 def test_a_read_only_database(server: Neo4jServer, small: Digest, monkeypatch: pytest.MonkeyPatch) -> None:
     emptied(server)
     monkeypatch.setattr("atlas.neo4j_store.WRITE_RETRIES", 3.0)
-    publish(server.uri, PlantedGraph(**SMALL))
+    publish(server.uri, SMALL())
     with restarted(server, "server.databases.read_only", "neo4j"):
         with pytest.raises(StoreError, match=r"read-only|read only"):
-            publish(server.uri, PlantedGraph(**SMALL))
+            publish(server.uri, SMALL())
         assert numbers(server.uri) == small
-    publish(server.uri, PlantedGraph(**SMALL))
+    publish(server.uri, SMALL())
     assert numbers(server.uri) == small
 
 
@@ -179,7 +178,7 @@ def test_too_little_memory_for_a_transaction(
             patch.setattr(atlas.neo4j_connect, "READ_RETRIES", 3.0)
             patch.setattr(atlas.neo4j_write, "EDGES_CHUNK", 20_000)
             start = time.monotonic()
-            publish(server.uri, PlantedGraph(**LARGE))
+            publish(server.uri, LARGE())
         assert "\n" not in str(caught.value) and time.monotonic() - start < 40
-    publish(server.uri, PlantedGraph(**LARGE))
+    publish(server.uri, LARGE())
     assert numbers(server.uri) == large

@@ -28,7 +28,7 @@ from ingest import ingest
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Digest:
-    return undisturbed(tmp_path_factory.mktemp("large"), LARGE)
+    return undisturbed(tmp_path_factory.mktemp("large"), LARGE())
 
 
 WRITE = """
@@ -36,9 +36,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import atlas.neo4j_write
 atlas.neo4j_write.EDGES_CHUNK = atlas.neo4j_write.NODES_CHUNK = 300
-from planted_graph import PlantedGraph
 from published import LARGE, publish
-publish(sys.argv[2], PlantedGraph(**LARGE), lambda n: print(n, flush=True))
+publish(sys.argv[2], LARGE(), lambda n: print(n, flush=True))
 """
 
 
@@ -55,14 +54,14 @@ def test_a_killed_writer_leaves_what_the_next_one_completes(neo4j_lts: Server, l
     for _ in range(lines):
         assert process.stdout.readline()
     with pytest.raises(LockedAtlas, match=f"process {process.pid} on "):
-        publish(neo4j_lts.uri, PlantedGraph(**SMALL))
+        publish(neo4j_lts.uri, SMALL())
     with pytest.raises(LockedAtlas, match=f"being written to by process {process.pid} on "):
         numbers(neo4j_lts.uri)
     process.send_signal(signal.SIGKILL)
     process.wait()
     with pytest.raises(LockedAtlas, match="was broken off; repeat its command"):
         numbers(neo4j_lts.uri)
-    publish(neo4j_lts.uri, PlantedGraph(**LARGE))
+    publish(neo4j_lts.uri, LARGE())
     assert numbers(neo4j_lts.uri) == large
 
 
@@ -113,7 +112,7 @@ def test_a_writer_on_another_machine(neo4j_lts: Server, monkeypatch: pytest.Monk
 
 def test_readers_while_another_state_is_written(neo4j_lts: Server) -> None:
     emptied(neo4j_lts)
-    publish(neo4j_lts.uri, PlantedGraph(**SMALL))
+    publish(neo4j_lts.uri, SMALL())
     reader = store_at(neo4j_lts.uri)
     count = "MATCH ()-[r:FROM_RES]->() RETURN count(r) AS n"
     assert reader.read(count) == reader.query(count, {}).rows

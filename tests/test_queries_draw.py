@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 from unicodedata import east_asian_width
 from xml.etree import ElementTree
 
@@ -17,9 +18,9 @@ KEY = "{http://graphml.graphdrawing.org/xmlns}"
 def node(layer: int, site: str, index: int, label: str | None = None, **values: str) -> Node:
     place = 3 * layer + {"att": 0, "mlp": 1, "res": 2}[site]
     dictionary = f"tiny/{layer}-{site}-8"
-    words = {"label": label, "s_res": None, "s_mlp": 0.5, "s_att": None, "origin": None, "lifecycle": None}
-    words |= {"fires_on": None, "promotes": None} | values
-    return Node(f"{dictionary}/{index}", layer, site, place, dictionary=dictionary, **words)  # type: ignore[arg-type]
+    words: dict[str, Any] = {"label": label, "s_res": None, "s_mlp": 0.5, "s_att": None, "origin": None}
+    words |= {"lifecycle": None, "fires_on": None, "promotes": None} | values
+    return Node(f"{dictionary}/{index}", layer, site, place, dictionary=dictionary, **words)
 
 
 def graph() -> Lineage:

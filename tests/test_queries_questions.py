@@ -293,8 +293,9 @@ def statements() -> dict[str, str]:
 
 def test_every_name_is_the_schemas() -> None:
     labels = {table.label for table in schema.NODES}
+    tables: tuple[schema.NodeTable | schema.EdgeTable, ...] = (*schema.NODES, *schema.EDGES)
     types = {table.type for table in schema.EDGES}
-    properties = {name for table in (*schema.NODES, *schema.EDGES) for name in table.properties}
+    properties = {name for table in tables for name in table.properties}
     assert len(statements()) >= 21 + 4 + 3 + 1
     for name, text in statements().items():
         assert {label for label in re.findall(r"\(\w*:(\w+)", text)} <= labels, name

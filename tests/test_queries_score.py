@@ -72,7 +72,7 @@ def test_a_score_is_the_mean_over_samples_with_its_error() -> None:
     found = [sum(word in words for word in each.text.split()) for each in made]
     counts = [(found[i] + found[i + 1]) / 2 for i in (0, 2, 4)]
     mean = sum(counts) / 3
-    assert (only.condition, only.texts, only.words) == ("unsteered", 6, pytest.approx(mean))
+    assert (only.condition, only.texts) == ("unsteered", 6) and only.words == pytest.approx(mean)
     assert only.words_se == pytest.approx(math.sqrt(sum((count - mean) ** 2 for count in counts) / 2 / 3))
 
 

@@ -91,17 +91,17 @@ def hooked_by_hand(model: Any, each: Intervention, write: str, read: str | None,
 
     def change(module: Any, args: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
-        rms = None
+        rms: torch.Tensor | None = None
         if each.dictionary.mapped == "o_proj+norm":
             rms = (args[0].double().pow(2).mean(-1, keepdim=True) + module.eps).sqrt()
-        new = by_hand(each, hidden, kept.get("read", hidden), rms).to(hidden.dtype)
+        new = by_hand(each, hidden, kept["read"] if read else hidden, rms).to(hidden.dtype)
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     handles = [tiny.module_of(model, write).register_forward_hook(change)]
     if read:
         handles.append(tiny.module_of(model, read).register_forward_pre_hook(keep))
     with torch.no_grad():
-        logits = model(input_ids=ids).logits
+        logits: torch.Tensor = model(input_ids=ids).logits
     for handle in handles:
         handle.remove()
     return logits
