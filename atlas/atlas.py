@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +131,10 @@ class Atlas:
     def read(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of one of the project's own statements, without the guard's cost."""
         return self.store.read(cypher, parameters)
+
+    def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+        """The same for each of several values of its parameters, in their order."""
+        return self.store.read_each(cypher, parameters)
 
     def locate(self, feature: str) -> tuple[Dictionary, int]:
         """Dictionary and row index of a feature; raises UnknownFeature with what there is."""

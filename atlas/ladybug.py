@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,10 @@ class LadybugStore:
                 columns = column_names(statement, result.get_column_names())
                 convert = converters(result.get_column_data_types())
                 return [dict(zip(columns, plain_row(row, convert), strict=True)) for row in result]
+
+    def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
+        """Rows of one of the project's own statements for each of these parameters."""
+        return [self.read(cypher, each) for each in parameters]
 
     def query(
         self,

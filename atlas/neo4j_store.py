@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +101,16 @@ class Neo4jStore:
 
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Rows of one of the project's own statements."""
+        return self.read_each(cypher, [parameters or {}])[0]
+
+    def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
+        """Rows of one of the project's own statements for each of these parameters, in one transaction."""
         with self._lock:
             session = self._opened()
             with translated(self.address):
-                rows, found = session.execute_read(_answer, cypher, dict(parameters or {}))
+                answers, found = session.execute_read(_answers, cypher, [dict(each) for each in parameters])
             self._check(found)
-            return rows
+            return answers
 
     def query(
         self,
@@ -193,9 +197,13 @@ def changed(address: ServerAddress) -> LockedAtlas:
     return LockedAtlas(f"{address} was written to while this was read; repeat the command")
 
 
-def _answer(tx: ManagedTransaction, cypher: str, parameters: dict[str, Any]) -> tuple[list[Row], list[dict[str, Any]]]:
-    """The rows, and then what the Atlas node says."""
-    result = tx.run(cypher, parameters)
-    columns = result.keys()
-    rows = [dict(zip(columns, map(plain, record), strict=True)) for record in result]
-    return rows, tx.run(STATE).data()
+def _answers(
+    tx: ManagedTransaction, cypher: str, parameters: list[dict[str, Any]]
+) -> tuple[list[list[Row]], list[dict[str, Any]]]:
+    """The rows for each of the parameters, and then what the Atlas node says."""
+    answers = []
+    for each in parameters:
+        result = tx.run(cypher, each)
+        columns = result.keys()
+        answers.append([dict(zip(columns, map(plain, record), strict=True)) for record in result])
+    return answers, tx.run(STATE).data()

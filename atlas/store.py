@@ -7,7 +7,7 @@ the manifest no longer names. A reader sees one state, whole, or is told that an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -91,6 +91,10 @@ class Store(Protocol):
 
     def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Rows of one of the project's own read-only statements."""
+        ...
+
+    def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
+        """The same for each of several values of its parameters, in their order, in one transaction."""
         ...
 
     def query(

@@ -113,12 +113,11 @@ def lineage(
     walk = _Walk(atlas, k, _cut(atlas, min_res, min_module))
     seed = walk.start(feature)
     if seed.site == RES:
-        _follow(walk.earlier, seed, back)
-        _follow(walk.later, seed, forward)
+        _follow(walk.earlier, [seed], back)
+        _follow(walk.later, [seed], forward)
     elif forward != 0:
         # Its own layer's residual features are no step from one residual dictionary to the next.
-        for written in walk.later(seed):
-            _follow(walk.later, written, forward)
+        _follow(walk.later, walk.later([seed]), forward)
     walk.add_modules()
     nodes = sorted(walk.nodes.values(), key=lambda node: (node.depth, node.id))
     place = {node.id: i for i, node in enumerate(nodes)}
@@ -140,33 +139,36 @@ class _Walk:
         row = self._atlas.read(SEED, id=feature)[0]
         return self._add(row)
 
-    def earlier(self, node: Node) -> list[Node]:
-        """The residual features that the node's best matches lead back to."""
-        return [self._link(node, row, back=True) for row in self._before(node) if row["site"] == RES]
+    def earlier(self, nodes: list[Node]) -> list[Node]:
+        """The residual features that the nodes' best matches lead back to."""
+        return [self._link(node, row, back=True) for node, row in self._before(nodes) if row["site"] == RES]
 
-    def later(self, node: Node) -> list[Node]:
-        """The later residual features that the node matches best."""
-        rows = self._atlas.read(LATER, id=node.id, k=self._k)
+    def later(self, nodes: list[Node]) -> list[Node]:
+        """The later residual features that the nodes match best."""
         return [
             self._link(node, row, back=False)
+            for node, rows in zip(nodes, self._asked(LATER, nodes), strict=True)
             for row in rows
             if self._keep(row["dictionary"], node.dictionary, node.site, row["similarity"])
         ]
 
     def add_modules(self) -> None:
         """The modules' features that match the residual features reached so far."""
-        for node in [node for node in self.nodes.values() if node.site == RES]:
-            for row in self._before(node):
-                if row["site"] != RES:
-                    self._link(node, row, back=True)
+        for node, row in self._before([node for node in self.nodes.values() if node.site == RES]):
+            if row["site"] != RES:
+                self._link(node, row, back=True)
 
-    def _before(self, node: Node) -> list[Row]:
-        if node.id not in self._earlier:
-            rows = self._atlas.read(EARLIER, id=node.id, k=self._k)
+    def _before(self, nodes: list[Node]) -> list[tuple[Node, Row]]:
+        """The nodes' matches that are kept, each with its node."""
+        new = [node for node in nodes if node.id not in self._earlier]
+        for node, rows in zip(new, self._asked(EARLIER, new), strict=True):
             self._earlier[node.id] = [
                 row for row in rows if self._keep(node.dictionary, row["dictionary"], row["site"], row["similarity"])
             ]
-        return self._earlier[node.id]
+        return [(node, row) for node in nodes for row in self._earlier[node.id]]
+
+    def _asked(self, cypher: str, nodes: list[Node]) -> list[list[Row]]:
+        return self._atlas.read_each(cypher, [{"id": node.id, "k": self._k} for node in nodes]) if nodes else []
 
     def _link(self, node: Node, row: Row, *, back: bool) -> Node:
         """Add the row's feature and its edge with the node; `back`: the row is the earlier one."""
@@ -181,11 +183,11 @@ class _Walk:
         return self.nodes.setdefault(row["id"], Node(**{name: row[name] for name in names}))
 
 
-def _follow(step: Callable[[Node], list[Node]], seed: Node, steps: int | None) -> None:
-    """Go on from the seed, breadth first, as long as there are steps and features not seen on this way."""
-    seen, frontier = {seed.id}, [seed]
+def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], steps: int | None) -> None:
+    """Go on from these, breadth first, as long as there are steps and features not seen on this way."""
+    seen = {node.id for node in frontier}
     while frontier and steps != 0:
-        reached = {node.id: node for start in frontier for node in step(start)}
+        reached = {node.id: node for node in step(frontier)}
         frontier = [node for name, node in reached.items() if name not in seen]
         seen.update(reached)
         steps = None if steps is None else steps - 1
