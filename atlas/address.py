@@ -41,11 +41,13 @@ class ServerAddress:
                 f"{_without_credentials(address)}: user and password do not belong in an address; set NEO4J_USERNAME "
                 "and NEO4J_PASSWORD"
             )
-        parts = urlsplit(address)
         try:
+            parts = urlsplit(address)
             port = parts.port
         except ValueError:
-            raise AddressError(f"{address}: the port is a number from 1 to 65535") from None
+            raise AddressError(
+                f"{address}: the host is a name, an address or [IPv6], the port a number from 1 to 65535"
+            ) from None
         named = parts.path.strip("/")
         if parts.query or parts.fragment or "/" in named or not parts.hostname:
             raise AddressError(f"{address} is not of the form {scheme}://host:7687 or {scheme}://host:7687/DATABASE")

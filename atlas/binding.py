@@ -54,7 +54,8 @@ def _known(folder: Path) -> Manifest | None:
     try:
         return Manifest.load(folder)
     except NotAnAtlas:
-        if any(path.name not in ("lock", "lock.json", "dictionaries", "matches") for path in folder.iterdir()):
+        known = ("lock", "lock.json", "dictionaries", "matches")
+        if any(path.name not in known and path.suffix != ".tmp" for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; name another folder") from None
         return None
 

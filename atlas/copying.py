@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from atlas.address import ServerAddress, is_server
 from atlas.atlas import Atlas
 from atlas.digest import Digest, digest
-from atlas.errors import FolderError, NotAnAtlas, StoreError
+from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, StoreError
+from atlas.labels import FILE as LABELS
+from atlas.ladybug import LadybugStore
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors, replacing
 from atlas.progress import Progress
@@ -54,8 +57,6 @@ def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Cop
 
 
 def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
-    from atlas.ladybug import LadybugStore
-
     _check_target(source, folder)
     graph = StoreGraph(source.store, source.manifest)
     with disk_errors(folder):
@@ -63,9 +64,11 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
         with writing(folder):
             if source.path is not None:
                 _copy_files(source, folder)
-            unpacking = Unpacking(graph, source.dictionaries, folder)
-            with progress.steps("graph", graph.size, "rows") as advance:
-                fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
+            unpacking = Unpacking(graph, source.dictionaries, folder, labels=source.path is None)
+            fingerprint = _there(folder, graph.state)
+            if fingerprint is None:
+                with progress.steps("graph", graph.size, "rows") as advance:
+                    fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
             store = LadybugStore(folder / "graph", graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.pairs), progress)
@@ -74,6 +77,19 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
             finally:
                 store.close()
     return Copied(str(folder), found)
+
+
+def _there(folder: Path, state: str) -> dict[str, Any] | None:
+    """The fingerprint of a copy of that state which is there, whole; it is left as it is."""
+    try:
+        known = Manifest.load(folder)
+        store = LadybugStore(folder / "graph", known.state, known.fingerprint)
+        try:
+            return known.fingerprint if known.store is None and known.state == state and store.present() else None
+        finally:
+            store.close()
+    except (NotAnAtlas, CorruptAtlas):
+        return None
 
 
 def _check_target(source: Atlas, folder: Path) -> None:
@@ -85,7 +101,7 @@ def _check_target(source: Atlas, folder: Path) -> None:
             raise FolderError(f"{folder} holds another atlas; copy to another folder")
     except NotAnAtlas:
         known = ("lock", "lock.json", "dictionaries", "matches", "graph")
-        if folder.is_dir() and any(path.name not in known for path in folder.iterdir()):
+        if folder.is_dir() and any(p.name not in known and p.suffix != ".tmp" for p in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
 
 
@@ -103,7 +119,8 @@ def _copy_files(source: Atlas, folder: Path) -> None:
 
 
 def _copy_file(path: Path, target: Path) -> None:
-    if path.exists() and not target.exists():
+    # Labels change under one name; rows and matches never do.
+    if path.exists() and (path.name == LABELS or not target.exists()):
         with replacing(target) as temporary:
             shutil.copyfile(path, temporary)
 

@@ -1,8 +1,8 @@
 """A digest of an atlas's edges that every store computes in Cypher alike, to see that two hold the same.
 
 For each pair of dictionaries the store sums, over its edges, a number made of both indices, both ranks and the gap, and
-the same number weighted with the cosine to 2⁻²⁰. All terms are whole and their sums stay below 2⁵³, so that no order of
-summation changes them. The digest is the SHA-256 of these rows.
+the same number weighted with the cosine to 2⁻²⁰. All terms are whole, the latter below 2²⁷, and their sums below 2⁵³ up
+to 8 million edges a pair, so that no order of summation changes them. The digest is the SHA-256 of these rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MATCH (b:{FEATURE} {{dictionary: $later}})-[r:{type_}]->(a:{FEATURE} {{dictionar
 WITH (b.`index` * 1000003 + a.`index` * 7919 + coalesce(r.rank, {ABSENT}) * 611953
       + coalesce(r.forward_rank, {ABSENT}) * 350377 + r.gap * 104729) % 1000000007 AS edge,
      floor(r.similarity * 1048576.0) AS cosine
-RETURN count(*) AS edges, coalesce(sum(edge), 0) AS ends, coalesce(sum((edge % 8191) * cosine), 0.0) AS cosines
+RETURN count(*) AS edges, coalesce(sum(edge), 0) AS ends, coalesce(sum((edge % 127) * cosine), 0.0) AS cosines
 """
 
 

@@ -71,8 +71,9 @@ def export_neo4j_admin(graph: Graph, folder: Path, progress: Callable[[int], Any
         command = files.command([name for name, rows in (nodes | edges).items() if rows])
         (folder / "schema.cypher").write_text("".join(f"{statement};\n" for statement in statements()))
         (folder / "import.sh").write_text(
-            "#!/bin/sh\n# Into an empty database, with the server stopped; NEO4J_HOME is the server's.\nset -e\n"
-            f'cd "$(dirname "$0")"\n{shlex.join(command)}\n'
+            "#!/bin/sh\n# Into a new database, with the server stopped; NEO4J_HOME is the server's.\n"
+            "# Where it ran before: import.sh --overwrite-destination, which drops what is there.\nset -e\n"
+            f'cd "$(dirname "$0")"\n"${{NEO4J_HOME:+$NEO4J_HOME/bin/}}neo4j-admin" {shlex.join(command[1:])} "$@"\n'
         )
         (folder / "import.sh").chmod(0o755)
     return Exported(folder, sum(nodes.values()), sum(edges.values()), command)

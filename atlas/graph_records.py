@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 
 from atlas.dictionary import Dictionary
@@ -11,6 +12,10 @@ from atlas.manifest import FORMAT, Manifest
 from atlas.schema import ATLAS, DICTIONARY, RUN, properties
 from atlas.store import Row, Store
 from atlas.store_graph import PAIRS
+
+# Of what becomes a path: whoever may write to a graph must not write to its readers' disks.
+_ID = re.compile(r"(?!\.)[^/\\\0]+(/(?!\.)[^/\\\0]+)*")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def _all(label: str) -> str:
@@ -53,4 +58,6 @@ def records_of(store: Store) -> dict[str, Dictionary]:
 
 
 def _record(row: Row) -> Dictionary:
+    if not (_ID.fullmatch(row["id"]) and _SHA256.fullmatch(row["rows_sha256"]) and _SHA256.fullmatch(row["sha256"])):
+        raise CorruptAtlas(f"the graph names a dictionary {row['id']!r} or a digest that no ingest writes")
     return Dictionary(**{field.name: row[field.name] for field in fields(Dictionary)})

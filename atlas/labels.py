@@ -84,7 +84,7 @@ class Labels:
 
         old = {} if self.table is None else {name: self.table[name] for name in self.table.column_names}
         for name, column in columns.items():
-            old[name] = pc.coalesce(column, old[name].cast(column.type)) if name in old else column
+            old[name] = pc.coalesce(column, _as(old[name], column.type)) if name in old else column
         return Labels(pa.table(old))
 
     def save(self, folder: Path) -> None:
@@ -93,3 +93,16 @@ class Labels:
 
         with replacing(folder / FILE) as temporary:
             pq.write_table(self.table, temporary, compression="zstd")
+
+
+def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    """Words as a list or as one text, whichever is wanted: a graph keeps one text, a measurement gives a list."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(type_) and not pa.types.is_list(column.type):
+        words = [None if text is None else [text] for text in column.to_pylist()]
+        return pa.chunked_array([pa.array(words, type_)])
+    if pa.types.is_list(column.type) and not pa.types.is_list(type_):
+        column = pc.binary_join(column, ", ")
+    return column.cast(type_)

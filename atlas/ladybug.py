@@ -83,6 +83,10 @@ class LadybugStore:
         except OSError as error:
             raise FolderError(f"old states in {self.folder} could not be removed ({error})") from None
 
+    def holds(self) -> str | None:
+        """The state, where its file is there."""
+        return self.state if self.state and state_path(self.folder, self.state).exists() else None
+
     def present(self) -> bool:
         """Whether the state's file is there; raises CorruptAtlas where it is damaged."""
         if self.state is None or not state_path(self.folder, self.state).exists():

@@ -37,6 +37,7 @@ class Manifest:
     runs: tuple[dict[str, Any], ...] = ()  # one flat dict for each ingest that changed something
     state: str | None = None  # names the graph's state; None: nothing published yet
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
+    pending: str | None = None  # the state that was last begun on a server; it may be there without being named here
     format: int = FORMAT
 
     @classmethod
@@ -57,6 +58,7 @@ class Manifest:
         try:
             values = json.loads(text)
             number = int(values["format"])
+            values.setdefault("pending", None)  # which came later
             if number == FORMAT:
                 return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
             if number < FORMAT:  # its rows and matches are still good: only the graph must be built anew

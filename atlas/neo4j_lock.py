@@ -1,8 +1,9 @@
 """One writer a database, whatever machine it is on: a node that says who writes, renewed while it does.
 
 Times are the server's alone, since clocks differ. A writer that has not renewed its claim for LEASE seconds has lost
-it, and so has at once one whose process is dead, seen from the same machine. Every transaction that writes begins with
-`FENCE`, so that a writer that has lost its claim cannot write any more.
+it, and so has at once one whose process is dead, seen from the same machine. Every transaction that writes ends with
+`FENCE`, which takes the node's lock until the commit: either the next writer waits for that commit, or this one finds
+its claim gone and is rolled back, however long it stood still in between.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import AtlasError, LockedAtlas
@@ -29,19 +31,26 @@ _RETRIES = 2.0  # seconds: what fails now is tried again at the next renewal
 CONSTRAINT = f"CREATE CONSTRAINT {WRITER.lower()}_id IF NOT EXISTS FOR (n:{WRITER}) REQUIRE n.id IS UNIQUE"
 HOLDER = f"""
 MATCH (w:{WRITER} {{id: 'writer'}})
-RETURN w.token AS token, w.host AS host, w.pid AS pid, w.since AS since, w.renewed < timestamp() - $lease AS late
+RETURN w.token AS token, w.host AS host, w.machine AS machine, w.pid AS pid, w.since AS since,
+       w.renewed < timestamp() - $lease AS late
 """
 # Setting a property first takes the node's lock, so that two claims are looked at one after the other.
 CLAIM = f"""
 MERGE (w:{WRITER} {{id: 'writer'}})
 SET w.asked = timestamp()
 WITH w WHERE w.token IS NULL OR w.token = $token OR w.token = $dead OR w.renewed < timestamp() - $lease
-SET w.token = $token, w.host = $host, w.pid = $pid, w.since = toString(datetime()), w.renewed = timestamp()
+SET w.token = $token, w.host = $host, w.machine = $machine, w.pid = $pid, w.since = toString(datetime()),
+    w.renewed = timestamp()
 RETURN w.token AS token
 """
 RENEWAL = f"MATCH (w:{WRITER} {{id: 'writer', token: $token}}) SET w.renewed = timestamp()"
 RELEASE = f"MATCH (w:{WRITER} {{id: 'writer', token: $token}}) DELETE w"
-FENCE = f"MATCH (w:{WRITER} {{id: 'writer', token: $token}}) RETURN w.token AS token"
+FENCE = f"""
+MATCH (w:{WRITER} {{id: 'writer'}})
+SET w.fenced = timestamp()
+WITH w WHERE w.token = $token
+RETURN w.token AS token
+"""
 
 
 class Claim:
@@ -52,7 +61,7 @@ class Claim:
         self.token = token
 
     def check(self, tx: ManagedTransaction) -> None:
-        """Begin a transaction that writes; raises LockedAtlas where the right was lost."""
+        """End a transaction that writes; raises LockedAtlas, and so rolls it back, where the right was lost."""
         if tx.run(FENCE, token=self.token).single() is None:
             raise LockedAtlas(
                 f"{self.connection.address} was taken over by another writer while this one was cut off; repeat the "
@@ -94,7 +103,7 @@ def _holder(connection: Connection, lease: float) -> dict[str, Any]:
 
 def _dead(found: dict[str, Any]) -> bool:
     """Whether the holder is known to be gone: only its own machine can tell."""
-    return found["host"] == socket.gethostname() and not _alive(found["pid"])
+    return bool(found["machine"]) and found["machine"] == _machine() and not _alive(found["pid"])
 
 
 def _claim(connection: Connection, token: str, lease: float) -> None:
@@ -102,7 +111,9 @@ def _claim(connection: Connection, token: str, lease: float) -> None:
     found = _holder(connection, lease)
     dead = found["token"] if found and _dead(found) else None
     parameters = {"token": token, "dead": dead, "lease": int(lease * 1000)}
-    if not connection.run(CLAIM, parameters | {"host": socket.gethostname(), "pid": os.getpid()}):
+    if not connection.run(
+        CLAIM, parameters | {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine()}
+    ):
         raise LockedAtlas(
             f"{connection.address} is being written to by {holder(connection, lease) or 'another process'}; wait for "
             f"it or end it (a writer that is gone is given up after {lease:g} s)"
@@ -114,6 +125,15 @@ def _renew(connection: Connection, token: str, done: threading.Event, seconds: f
         # A server that restarts comes back with the claim; one that stays away ends the write anyhow.
         with suppress(AtlasError):
             connection.run(RENEWAL, {"token": token})
+
+
+def _machine() -> str | None:
+    """Names the place in which process numbers mean the same: this boot of this machine, this container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux: a dead writer is waited for until its lease ends
+        return None
 
 
 def _alive(pid: int) -> bool:

@@ -83,12 +83,16 @@ class Neo4jStore:
     def retire(self, keep: str) -> None:
         """Nothing: a database has one state."""
 
-    def present(self) -> bool:
-        """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
+    def holds(self) -> str | None:
+        """The state that the Atlas node names; raises StoreError where the database holds another atlas."""
         found = self._connection.read(STATE)
         if found and self.atlas not in (None, found[0]["id"]):
             self._refuse(found[0])
-        return bool(found) and self.state is not None and found[0]["state"] == self.state
+        return found[0]["state"] if found else None
+
+    def present(self) -> bool:
+        """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
+        return self.state is not None and self.holds() == self.state
 
     def open(self) -> None:
         """Check that the state is there; done by the first question, if not before.
@@ -154,8 +158,9 @@ class Neo4jStore:
                 raise self._unfinished()
             if self.state not in (None, found[0]["state"]):
                 raise CorruptAtlas(
-                    f"{self.address} holds another state of this atlas than its folder; bring it up with: "
-                    "feature-atlas ingest"
+                    f"{self.address} holds another state of this atlas than its folder; where an ingest or label of "
+                    "this folder was broken off, repeat it; where another folder wrote there, take its atlas on with: "
+                    f"feature-atlas init NEWDIR --store {self.address}"
                 )
             if not found[0]["indexed"]:
                 self._index()

@@ -42,6 +42,8 @@ AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
 _TYPES = (*EDGE_OF_SITE.values(), "RESEMBLES")
 _ANY = "|".join(_TYPES)
 
+_LABELS = (MODEL, DICTIONARY, FEATURE, RUN)
+FOREIGN = f"MATCH (n:{'|'.join(_LABELS)}) RETURN count(n) AS n"
 OWNER = f"MATCH (a:{ATLAS}) RETURN a.id AS id"
 BEGIN = f"MERGE (a:{ATLAS} {{id: $id}}) SET a.state = null"
 FINISH = f"MATCH (a:{ATLAS} {{id: $row.id}}) SET a += $row, a.indexed = true"
@@ -53,6 +55,7 @@ UNLINK = f"""
 MATCH (:{FEATURE} {{dictionary: $later}})-[r:{_ANY}]->(:{FEATURE} {{dictionary: $earlier}})
 WITH r LIMIT $limit DELETE r RETURN count(*) AS n
 """
+DISOWN = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) SET m.key = ''"
 UNMATCH = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) DELETE m"
 CLEAR = f"MATCH (f:{FEATURE} {{dictionary: $id}}) WITH f LIMIT $limit DETACH DELETE f RETURN count(*) AS n"
 MATCH_PAIRS = f"""
@@ -124,8 +127,9 @@ class _Writer:
         """One statement in a transaction of its own."""
 
         def work(tx: ManagedTransaction) -> list[dict[str, Any]]:
+            rows = tx.run(cypher, parameters).data()
             self.claim.check(tx)
-            return tx.run(cypher, parameters).data()
+            return rows
 
         return self.connection.write(work)
 
@@ -136,11 +140,17 @@ class _Writer:
 
     def begin(self, id_: str) -> None:
         """Take the state away, so that no reader takes the graph for complete."""
-        others = [row["id"] for row in self.run(OWNER) if row["id"] != id_]
+        found = [row["id"] for row in self.run(OWNER)]
+        others = [other for other in found if other != id_]
         if others:
             raise StoreError(
                 f"{self.connection.address} holds another atlas (id {others[0]}), which would be lost; name another "
                 f"--database or server, or read that one with -a {self.connection.address}"
+            )
+        if not found and self.run(FOREIGN)[0]["n"]:
+            raise StoreError(
+                f"{self.connection.address} holds nodes of labels that an atlas uses ({', '.join(_LABELS)}) and no "
+                "atlas; name another --database or server"
             )
         self.run(BEGIN, id=id_)
 
@@ -153,10 +163,13 @@ class _Writer:
         for there in self.run(THERE):
             ends = (there["later"], there["earlier"])
             if ends not in pairs or pairs[ends]["key"] != there["key"]:
+                # First what says that the edges are there: broken off in between, they must not be taken for it.
+                self.run(DISOWN, later=ends[0], earlier=ends[1])
                 self.until_none(UNLINK, later=ends[0], earlier=ends[1])
                 self.run(UNMATCH, later=ends[0], earlier=ends[1])
         for row in self.run(DIGESTS):
             if row["id"] not in dictionaries:
+                self.run(DIGEST, id=row["id"], digest=None)
                 self.until_none(CLEAR, id=row["id"])
 
     def replace(self, label: str, rows: list[dict[str, Any]]) -> None:
@@ -176,6 +189,8 @@ class _Writer:
                 if digests.get(id_) == digest:
                     self._advance(len(table))
                     continue
+                if id_ in digests:
+                    self.run(DIGEST, id=id_, digest=None)  # broken off in between, they are neither the old nor the new
                 chunks = [table.slice(at, NODES_CHUNK) for at in range(0, len(table), NODES_CHUNK)]
                 for _ in pool.map(self._merge, chunks):
                     pass
@@ -226,7 +241,6 @@ class _Writer:
         self, cypher: str, ends: dict[str, str], values: dict[str, Any], start: int, size: int, tx: ManagedTransaction
     ) -> None:
         """One chunk in a transaction, unless it is there already."""
-        self.claim.check(tx)
         there = tx.run(CURSOR, ends).single(strict=True)["written"]
         if there >= start + size:
             return
@@ -237,6 +251,7 @@ class _Writer:
                 "written there; empty the database, then repeat the command"
             )
         tx.run(ADVANCE, ends, written=start + size).consume()
+        self.claim.check(tx)
 
     def _advance(self, count: int) -> None:
         if self._progress is not None:

@@ -1,16 +1,21 @@
 """A dictionary's rows where they are not in the atlas folder: fetched from the dictionary's source, once.
 
 A graph on a server, or one copied back from there, has no rows. They are then written from the source that the record
-names into a cache, `$XDG_CACHE_HOME/feature-atlas/rows/{rows_sha256}`, and are the same to the last bit or refused.
+names into a cache, `$XDG_CACHE_HOME/feature-atlas/rows/{sha256}-{rows_sha256}`, and are the same to the last bit or
+refused.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from atlas.dictionary import Dictionary, Rows
+from atlas.errors import CorruptAtlas
 
 FETCH = "ingest.fetch"  # named, not imported: reading sources is ingest's work, and rarely needed here
 
@@ -27,7 +32,12 @@ def open_rows(folder: Path | None, record: Dictionary) -> Rows:
     """
     place = folder / "dictionaries" / record.id if folder else None
     if place is None or not (place / "decoder.npy").exists():
-        place = cache_folder() / "rows" / record.rows_sha256
-        if not (place / "dictionary.json").exists():
+        # Both: dictionaries with the same decoder may differ in their encoders.
+        place = cache_folder() / "rows" / f"{record.sha256}-{record.rows_sha256}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{place}.lock"):
+            if (place / "dictionary.json").exists():
+                with suppress(CorruptAtlas):  # it can be had again
+                    return Rows.open(place, record)
             importlib.import_module(FETCH).fetch_rows(record, place)
     return Rows.open(place, record)

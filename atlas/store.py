@@ -78,6 +78,10 @@ class Store(Protocol):
         """Drop every state but this one."""
         ...
 
+    def holds(self) -> str | None:
+        """The state that is there, whole; None where there is none, or it is being written or was broken off."""
+        ...
+
     def present(self) -> bool:
         """Whether the state is there, whole; raises CorruptAtlas where it is damaged."""
         ...

@@ -5,11 +5,13 @@ Decoder and encoder rows are not in a graph; they are fetched from their sources
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.dictionary import Dictionary
+from atlas.errors import CorruptAtlas
 from atlas.labels import FIGURES, TEXTS, Labels
 from atlas.matches import Pair, write
 from atlas.schema import EDGE_OF_SITE, FEATURE, MATCHED
@@ -24,11 +26,16 @@ if TYPE_CHECKING:
 class Unpacking:
     """A graph (atlas.store.Graph) that leaves the files which `folder` lacks of its atlas there as it is read."""
 
-    def __init__(self, graph: StoreGraph, records: dict[str, Dictionary], folder: Path) -> None:
+    def __init__(self, graph: StoreGraph, records: dict[str, Dictionary], folder: Path, *, labels: bool = True) -> None:
+        """labels: write these too, in the graph's short form."""
         self.graph = graph
         self.records = records
         self.folder = folder
+        self._labels = labels
         self._pairs = {pair["key"]: pair for pair in graph.pairs}
+        for key in self._pairs:
+            if Path(key).name != key:
+                raise CorruptAtlas(f"the graph names matches {key!r}, which no ingest writes")
 
     @property
     def state(self) -> str:
@@ -42,9 +49,11 @@ class Unpacking:
             return
         for record, table in zip(self.records.values(), self.graph.nodes(FEATURE), strict=True):
             place = self.folder / "dictionaries" / record.id
+            if (place / "dictionary.json").exists() and Dictionary.load(place).rows_sha256 != record.rows_sha256:
+                shutil.rmtree(place)  # left by an ingest of other content that was broken off
             place.mkdir(parents=True, exist_ok=True)
             labels = Labels(table.select([*TEXTS, *FIGURES]))
-            if any(column.null_count < len(table) for column in labels.table.columns):  # type: ignore[union-attr]
+            if self._labels and any(column.null_count < len(table) for column in labels.table.columns):  # type: ignore[union-attr]
                 labels.save(place)
             if not (place / "dictionary.json").exists():
                 record.save(place)

@@ -49,6 +49,7 @@ def _source(record: Dictionary) -> Source:
         found = find_sources([record.source], model=record.model_name)
     except IngestError as error:
         raise IngestError(f"{missing} ({error})") from None
+    found = [source for source in found if source.address == record.source] or found  # others may lie below it
     if len(found) != 1:
         raise IngestError(f"{record.source} holds {len(found)} dictionaries; {record.id} was made from one")
     return found[0]

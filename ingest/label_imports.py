@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,10 @@ def columns_from_files(sources: Sequence[str], records: dict[str, Dictionary]) -
                 continue
             columns = values.setdefault(id_, {})
             for name in (*TEXTS, *FIGURES):
-                if row.get(name) is not None:
+                value = row.get(name)
+                if value is not None and not (isinstance(value, float) and not math.isfinite(value)):
                     column = columns.setdefault(name, [None] * records[id_].d_sae)
-                    column[index] = row[name] if column[index] is None else column[index]
+                    column[index] = value if column[index] is None else column[index]
     if not values:
         raise IngestError(
             f"{', '.join(sources)}: labels of {', '.join(sorted(seen)[:4]) or 'nothing'}, "

@@ -43,7 +43,7 @@ class PairArrays:
 
     @property
     def key(self) -> str:
-        return f"{self.later.id}--{self.earlier.id}"
+        return f"{self.later.id}--{self.earlier.id}".replace("/", "_")
 
     @property
     def type(self) -> str:

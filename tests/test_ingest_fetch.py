@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from neo4j_for_tests import Server, emptied
 from saes import planted, unit, write_sae
+from safetensors.numpy import load_file, save_file
 from tiny_models import LAYERS, WIDTH, tiny_model, tiny_tokenizer
 
 from atlas import open_atlas
 from atlas.cli import _run
 from atlas.copying import copy_atlas
 from atlas.dictionary import Dictionary, Rows
-from atlas.errors import IngestError
+from atlas.errors import CorruptAtlas, IngestError
+from atlas.graph_records import _record
 from atlas.rows_cache import open_rows
 from ingest import ingest
 
@@ -45,6 +48,13 @@ def test_fetched_once_and_the_same_to_the_last_bit(record: Dictionary, sources: 
     np.testing.assert_array_equal(open_rows(None, record).decoder, kept.decoder)  # from the cache
 
 
+def test_a_damaged_cache_is_fetched_again(record: Dictionary, tmp_path: Path) -> None:
+    wanted = np.array(open_rows(None, record).encoder)
+    (cached,) = (tmp_path / "cache").rglob("encoder.npy")
+    cached.unlink()
+    np.testing.assert_array_equal(open_rows(None, record).encoder, wanted)
+
+
 def test_a_source_that_is_gone_is_named(record: Dictionary, sources: Path) -> None:
     shutil.rmtree(sources)
     with pytest.raises(IngestError, match=rf"rows of {ID} are not here.*blocks\.1\.hook_mlp_out"):
@@ -57,6 +67,28 @@ def test_a_source_that_changed_is_refused(record: Dictionary, sources: Path, tmp
     with pytest.raises(IngestError, match="has changed since"):
         open_rows(None, record)
     assert not list((tmp_path / "cache").rglob("decoder.npy"))
+
+
+def test_an_encoder_of_its_own_beside_an_equal_decoder(record: Dictionary, tmp_path: Path) -> None:
+    """The cache knows dictionaries by both."""
+    rows = unit(np.random.default_rng(5).normal(size=(64, 48)))
+    folders = [write_sae(tmp_path / "twins", 3, "mlp", rows, name=name) for name in ("one", "two")]
+    weights = load_file(folders[1] / "sae_weights.safetensors")
+    save_file(weights | {"W_enc": weights["W_enc"] * 2}, folders[1] / "sae_weights.safetensors")
+    found = []
+    for folder in folders:
+        ingest([folder], tmp_path / f"atlas-{folder.name}")
+        with open_atlas(tmp_path / f"atlas-{folder.name}") as atlas:
+            found.append(open_rows(None, atlas.dictionaries["tiny-1m/3-mlp-64"]).encoder)
+    np.testing.assert_array_equal(found[1], 2 * found[0])
+
+
+@pytest.mark.parametrize("wrong", [{"rows_sha256": "../../victim"}, {"id": "../victim"}, {"id": "/victim"}])
+def test_what_a_graph_names_stays_in_its_place(record: Dictionary, wrong: dict[str, str]) -> None:
+    row = asdict(record)
+    assert _record(row) == record
+    with pytest.raises(CorruptAtlas, match="that no ingest writes"):
+        _record(row | wrong)
 
 
 @pytest.fixture

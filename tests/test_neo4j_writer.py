@@ -5,10 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import neo4j
+import pyarrow as pa
 import pytest
 from neo4j_for_tests import Server, emptied
 from planted_graph import PlantedGraph
@@ -16,13 +22,17 @@ from published import LARGE, SMALL, numbers, publish, store_at, undisturbed
 from saes import planted as write_saes
 
 import atlas.neo4j_lock
+import atlas.neo4j_write
+from atlas import schema
 from atlas.address import ServerAddress
 from atlas.atlas import open_atlas
 from atlas.binding import bind
 from atlas.digest import Digest, digest
-from atlas.errors import LockedAtlas
+from atlas.errors import LockedAtlas, StoreError
+from atlas.manifest import Manifest
 from atlas.neo4j_connect import Connection
-from atlas.neo4j_lock import claimed
+from atlas.neo4j_lock import Claim, claimed
+from atlas.store import Batch
 from ingest import ingest
 
 
@@ -86,7 +96,7 @@ def test_an_ingest_that_was_killed(neo4j_lts: Server, tmp_path: Path) -> None:
 def _as_elsewhere(neo4j_lts: Server) -> None:
     """Make the claim that is held look like one from another machine."""
     with neo4j.GraphDatabase.driver(neo4j_lts.uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
-        driver.execute_query("MATCH (w:Writer) SET w.host = 'elsewhere', w.pid = 4194305")
+        driver.execute_query("MATCH (w:Writer) SET w.host = 'elsewhere', w.machine = 'other', w.pid = 4194305")
 
 
 def test_a_writer_on_another_machine(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,3 +146,157 @@ def test_what_was_written_is_seen_through_the_connection_beside_it(neo4j_lts: Se
     assert reader.read("MATCH (f:Feature) RETURN count(f) AS n") == [{"n": 1}]
     reader.close()
     writer.close()
+
+
+# --- broken off, and then something else is written -----------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As kill -9: nothing is tidied up after it."""
+
+
+class Rematched(PlantedGraph):
+    """The same edges under other keys, as another k gives them."""
+
+    def edges(self, type_: str) -> Iterator[Batch]:
+        for batch in super().edges(type_):
+            table = batch.table
+            if type_ == schema.MATCHED:
+                keys = pa.array([f"again-{key}" for key in table["key"].to_pylist()])
+                table = table.set_column(table.column_names.index("key"), "key", keys)
+            yield replace(batch, key=f"again-{batch.key}", table=table)
+
+
+class Relabelled(PlantedGraph):
+    """The same features with another label."""
+
+    def nodes(self, label: str) -> Iterator[pa.Table]:
+        for table in super().nodes(label):
+            if label == schema.FEATURE:
+                column = table.column_names.index("label")
+                table = table.set_column(column, "label", pa.array(["other"] * len(table)))
+            yield table
+
+
+def features(uri: str) -> list[Any]:
+    store = store_at(uri)
+    try:
+        return store.read("MATCH (f:Feature) RETURN f ORDER BY f.id")
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("other", [Rematched(), Relabelled(), PlantedGraph(layers=2)], ids=lambda g: type(g).__name__)
+@pytest.mark.parametrize("statement", ["UNLINK", "UNMATCH", "CLEAR", "FEATURES", "DIGEST", "MATCH_PAIRS"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_write_broken_off_and_then_another(
+    neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch, other: PlantedGraph, statement: str, before: bool
+) -> None:
+    """What was begun is in no way taken for what is written then."""
+    uri = emptied(neo4j_lts)
+    publish(uri, PlantedGraph())
+    wanted, rows = numbers(uri), features(uri)
+    run, deadly = atlas.neo4j_write._Writer.run, getattr(atlas.neo4j_write, statement)
+
+    def dying(self: Any, cypher: str, **parameters: Any) -> Any:
+        if cypher == deadly and before:
+            raise Killed
+        found = run(self, cypher, **parameters)
+        if cypher == deadly:
+            raise Killed
+        return found
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(atlas.neo4j_write._Writer, "run", dying)
+        publish(uri, other)
+    publish(uri, PlantedGraph())
+    assert numbers(uri) == wanted and features(uri) == rows
+
+
+def test_a_writer_that_stood_still_is_rolled_back(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passed every check, and then slept while another took over and wrote the same chunk."""
+    uri = emptied(neo4j_lts)
+    publish(uri, PlantedGraph())
+    wanted = numbers(uri)
+    emptied(neo4j_lts)
+    chunk, asleep, awake = Claim.check, threading.Event(), threading.Event()
+
+    def slow(self: Any, tx: Any) -> None:
+        if not asleep.is_set() and tx.run("MATCH (:Feature)-[r:FROM_RES]->() RETURN count(r) AS n").single()["n"]:
+            asleep.set()
+            awake.wait(60)
+        chunk(self, tx)
+
+    monkeypatch.setattr(Claim, "check", slow)
+    monkeypatch.setattr(atlas.neo4j_write, "WORKERS", 1)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            publish(uri, PlantedGraph())
+        except BaseException as error:
+            failed.append(error)
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    assert asleep.wait(60)
+    with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+        driver.execute_query("MATCH (w:Writer) SET w.token = 'of another', w.renewed = timestamp()")
+    awake.set()
+    writer.join(120)
+    assert len(failed) == 1 and isinstance(failed[0], LockedAtlas) and "taken over" in str(failed[0])
+    with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+        driver.execute_query("MATCH (w:Writer) DELETE w")
+    monkeypatch.undo()
+    publish(uri, PlantedGraph())
+    assert numbers(uri) == wanted
+
+
+def test_nodes_of_another_program_are_left_alone(neo4j_lts: Server) -> None:
+    uri = emptied(neo4j_lts)
+    with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+        driver.execute_query("CREATE (:Model {id: 'theirs'})")
+        with pytest.raises(StoreError, match=r"labels that an atlas uses .* name another --database"):
+            publish(uri, PlantedGraph())
+        assert driver.execute_query("MATCH (m:Model) RETURN m.id AS id").records[0]["id"] == "theirs"
+
+
+def test_what_another_folder_wrote_is_not_lost(neo4j_lts: Server, tmp_path: Path) -> None:
+    uri = emptied(neo4j_lts)
+    sources = write_saes(tmp_path / "saes", range(3))
+    bind(tmp_path / "a", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "a", layers=[0])
+    bind(tmp_path / "b", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "b", layers=[0, 1])
+    with pytest.raises(StoreError, match=r"written to from another folder .* init NEWDIR"):
+        ingest([sources], tmp_path / "a", layers=[0, 2])
+    with open_atlas(uri) as there:
+        assert sorted({d.layer for d in there.dictionaries.values()}) == [0, 1]
+    bind(tmp_path / "c", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "c")
+    ingest([sources], tmp_path / "reference")
+    with open_atlas(uri) as there, open_atlas(tmp_path / "reference") as reference:
+        assert digest(there.store).sha256 == digest(reference.store).sha256
+
+
+def test_a_folder_that_was_killed_before_it_named_its_state(
+    neo4j_lts: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = emptied(neo4j_lts)
+    sources = write_saes(tmp_path / "saes", range(2))
+    bind(tmp_path / "a", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "a", layers=[0])
+    save = Manifest.save
+
+    def dying(self: Manifest, folder: Path) -> None:
+        if self.pending is None:
+            raise Killed
+        save(self, folder)
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(Manifest, "save", dying)
+        ingest([sources], tmp_path / "a")
+    ingest([sources], tmp_path / "a")
+    ingest([sources], tmp_path / "reference")
+    with open_atlas(tmp_path / "a") as there, open_atlas(tmp_path / "reference") as reference:
+        assert digest(there.store).sha256 == digest(reference.store).sha256

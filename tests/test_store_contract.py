@@ -29,6 +29,7 @@ from atlas.copying import copy_atlas
 from atlas.digest import digest
 from atlas.errors import AtlasError, FolderError, NotAnAtlas, QueryError, QueryRefused, QueryTooLarge, StoreError
 from atlas.info import dictionary_rows, pair_rows, run_rows
+from atlas.labels import Labels
 from atlas.ladybug import LadybugStore
 from atlas.manifest import Manifest
 from atlas.neo4j_store import Neo4jStore
@@ -396,6 +397,53 @@ def test_there_and_back(empty: str | None, sources: Path, tmp_path: Path, monkey
     ingest([sources], tmp_path / "first")
     with open_atlas(tmp_path / "third") as third, open_atlas(tmp_path / "first") as first:
         assert digest(third.store).sha256 == digest(first.store).sha256
+
+
+def test_labels_go_on_after_a_copy(empty: str | None, sources: Path, tmp_path: Path) -> None:
+    """From folder to folder they stay what they were; from a server they come as text, and can be measured anew."""
+    ingest([sources], tmp_path / "first", layers=[0])
+    place = tmp_path / "first" / "dictionaries" / "tiny-1m" / "0-res-64"
+    words = pa.array([[f"w{i}", "of"] for i in range(64)])
+    Labels.load(place).updated({"fires_on": words, "contexts": words}).save(place)
+    ingest([], tmp_path / "first", k=4)  # builds the graph anew, with them
+    there = empty or str(tmp_path / "second")
+    with open_atlas(tmp_path / "first") as first:
+        copy_atlas(first, there)
+    if empty is None:
+        kept = Labels.load(Path(there) / "dictionaries" / "tiny-1m" / "0-res-64")
+        assert kept.table == Labels.load(place).table and kept.contexts(3) == ["w3", "of"]
+    else:
+        bind(tmp_path / "second", ServerAddress.parse(empty))
+    table = pa.table({"dictionary": ["tiny-1m/0-res-64"] * 2, "index": [1, 2], "frequency": [0.5, float("nan")]})
+    pq.write_table(table.append_column("fires_on", pa.array(["new", None])), tmp_path / "labels.parquet")
+    label_atlas(tmp_path / "second", imports=[str(tmp_path / "labels.parquet")])
+    with open_atlas(tmp_path / "second") as second:
+        cypher = """
+        MATCH (f:Feature {dictionary: 'tiny-1m/0-res-64'}) WHERE f.`index` < 3
+        RETURN f.fires_on AS w, f.frequency AS n ORDER BY f.`index`
+        """
+        assert second.read(cypher) == [
+            {"w": "w0, of", "n": None},
+            {"w": "new", "n": 0.5},
+            {"w": "w2, of", "n": None},
+        ]
+    place = tmp_path / "second" / "dictionaries" / "tiny-1m" / "0-res-64"
+    Labels.load(place).updated({"fires_on": words}).save(place)  # lists again, as a text gives them
+    assert Labels.load(place).column("fires_on", 64).to_pylist()[:2] == ["w0, of", "w1, of"]
+
+
+def test_a_copy_that_is_there_is_left_as_it_is(sources: Path, tmp_path: Path) -> None:
+    ingest([sources], tmp_path / "first", layers=[0])
+    with open_atlas(tmp_path / "first") as first:
+        copy_atlas(first, str(tmp_path / "second"))
+        (graph,) = (tmp_path / "second" / "graph").glob("graph-*")
+        before = graph.stat()
+        copy_atlas(first, str(tmp_path / "second"))
+        assert (graph.stat().st_mtime_ns, graph.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+        graph.write_bytes(b"damaged")
+        copied = copy_atlas(first, str(tmp_path / "second"))
+    with open_atlas(tmp_path / "second") as second:
+        assert digest(second.store) == copied.digest
 
 
 def test_another_atlas_is_never_overwritten(empty: str | None, tmp_path: Path) -> None:
