@@ -10,7 +10,7 @@ from atlas.address import ServerAddress
 from atlas.errors import FolderError, NotAnAtlas
 from atlas.graph_records import manifest_of, records_of
 from atlas.lock import writing
-from atlas.manifest import Manifest, disk_errors
+from atlas.manifest import Manifest, disk_errors, is_own
 from atlas.neo4j_connect import Connection
 from atlas.neo4j_schema import create_schema
 from atlas.neo4j_store import STATE, Neo4jStore
@@ -54,8 +54,7 @@ def _known(folder: Path) -> Manifest | None:
     try:
         return Manifest.load(folder)
     except NotAnAtlas:
-        known = ("lock", "lock.json", "dictionaries", "matches")
-        if any(path.name not in known and path.suffix != ".tmp" for path in folder.iterdir()):
+        if any(path.name == "graph" or not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; name another folder") from None
         return None
 

@@ -14,7 +14,7 @@ from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, StoreError
 from atlas.labels import FILE as LABELS
 from atlas.ladybug import LadybugStore
 from atlas.lock import writing
-from atlas.manifest import Manifest, disk_errors, replacing
+from atlas.manifest import Manifest, disk_errors, is_own, replacing
 from atlas.progress import Progress
 from atlas.store import Store
 from atlas.store_graph import StoreGraph
@@ -100,8 +100,7 @@ def _check_target(source: Atlas, folder: Path) -> None:
         if Manifest.load(folder).id != source.manifest.id:
             raise FolderError(f"{folder} holds another atlas; copy to another folder")
     except NotAnAtlas:
-        known = ("lock", "lock.json", "dictionaries", "matches", "graph")
-        if folder.is_dir() and any(p.name not in known and p.suffix != ".tmp" for p in folder.iterdir()):
+        if folder.is_dir() and any(not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
 
 

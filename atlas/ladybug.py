@@ -89,7 +89,7 @@ class LadybugStore:
 
     def present(self) -> bool:
         """Whether the state's file is there; raises CorruptAtlas where it is damaged."""
-        if self.state is None or not state_path(self.folder, self.state).exists():
+        if self.holds() is None:
             return False
         self.open()
         return True

@@ -76,6 +76,11 @@ class Manifest:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
+def is_own(path: Path) -> bool:
+    """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
+    return path.name in ("lock", "lock.json", "dictionaries", "matches", "graph") or path.name.endswith(".tmp")
+
+
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 

@@ -189,7 +189,7 @@ class _Writer:
                 if digests.get(id_) == digest:
                     self._advance(len(table))
                     continue
-                if id_ in digests:
+                if digests.get(id_) is not None:
                     self.run(DIGEST, id=id_, digest=None)  # broken off in between, they are neither the old nor the new
                 chunks = [table.slice(at, NODES_CHUNK) for at in range(0, len(table), NODES_CHUNK)]
                 for _ in pool.map(self._merge, chunks):

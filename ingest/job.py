@@ -23,7 +23,7 @@ from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
 from atlas.dictionary import Dictionary
 from atlas.errors import IngestError, NotAnAtlas
 from atlas.lock import writing
-from atlas.manifest import Manifest, disk_errors
+from atlas.manifest import Manifest, disk_errors, is_own
 from atlas.matches import read_pair
 from atlas.progress import Progress
 from ingest.dictionaries import write_dictionary
@@ -109,13 +109,9 @@ def _manifest(folder: Path) -> Manifest:
     try:
         return Manifest.load(folder)
     except NotAnAtlas:
-        if folder.is_dir() and any(not _ours(path) for path in folder.iterdir()):
+        if folder.is_dir() and any(not is_own(path) for path in folder.iterdir()):
             raise IngestError(f"{folder} is not empty and holds no atlas; name another folder with -a") from None
         return Manifest()
-
-
-def _ours(path: Path) -> bool:
-    return path.name in ("lock", "lock.json", "dictionaries", "matches", "graph") or path.name.endswith(".tmp")
 
 
 def _settings(before: Manifest, k: int | None, min_res: float | str | None, min_module: float | str | None) -> Manifest:

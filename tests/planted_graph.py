@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -124,3 +124,15 @@ class PlantedGraph:
                 "gap": np.ones(len(rank), dtype=int),
             },
         )
+
+
+class Rematched(PlantedGraph):
+    """The same edges under other keys, as another k gives them."""
+
+    def edges(self, type_: str) -> Iterator[Batch]:
+        for batch in super().edges(type_):
+            table = batch.table
+            if type_ == MATCHED:
+                keys = pa.array([f"{key}-again" for key in table["key"].to_pylist()])
+                table = table.set_column(table.column_names.index("key"), "key", keys)
+            yield replace(batch, key=f"{batch.key}-again", table=table)

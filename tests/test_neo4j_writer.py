@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import neo4j
 import pyarrow as pa
 import pytest
 from neo4j_for_tests import Server, emptied
-from planted_graph import PlantedGraph
+from planted_graph import PlantedGraph, Rematched
 from published import LARGE, SMALL, numbers, publish, store_at, undisturbed
 from saes import planted as write_saes
 
@@ -32,7 +31,6 @@ from atlas.errors import LockedAtlas, StoreError
 from atlas.manifest import Manifest
 from atlas.neo4j_connect import Connection
 from atlas.neo4j_lock import Claim, claimed
-from atlas.store import Batch
 from ingest import ingest
 
 
@@ -153,18 +151,6 @@ def test_what_was_written_is_seen_through_the_connection_beside_it(neo4j_lts: Se
 
 class Killed(BaseException):
     """As kill -9: nothing is tidied up after it."""
-
-
-class Rematched(PlantedGraph):
-    """The same edges under other keys, as another k gives them."""
-
-    def edges(self, type_: str) -> Iterator[Batch]:
-        for batch in super().edges(type_):
-            table = batch.table
-            if type_ == schema.MATCHED:
-                keys = pa.array([f"again-{key}" for key in table["key"].to_pylist()])
-                table = table.set_column(table.column_names.index("key"), "key", keys)
-            yield replace(batch, key=f"again-{batch.key}", table=table)
 
 
 class Relabelled(PlantedGraph):

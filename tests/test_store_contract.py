@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from neo4j_for_tests import emptied
 from planted import Planted
-from planted_graph import PlantedGraph
+from planted_graph import PlantedGraph, Rematched
 from saes import planted as write_saes
 
 import atlas.store_graph
@@ -183,15 +183,6 @@ def test_what_the_graph_no_longer_holds_is_removed(stores: Opened) -> None:
 
 def test_matches_of_another_key_are_replaced(stores: Opened) -> None:
     published(stores, PlantedGraph(extra=0))
-
-    class Rematched(PlantedGraph):
-        def edges(self, type_: str) -> Iterator[Any]:
-            for batch in super().edges(type_):
-                table = batch.table
-                if type_ == schema.MATCHED:
-                    keys = pa.array([f"{key}-again" for key in table["key"].to_pylist()])
-                    table = table.set_column(table.column_names.index("key"), "key", keys)
-                yield replace(batch, key=f"{batch.key}-again", table=table)
 
     store = published(stores, Rematched(extra=5))
     assert digest(store).edges == 57 + 3 * 5
