@@ -58,13 +58,14 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
         if manifest.state is None:
             bound = f" and is bound to {manifest.store}" if manifest.store else ""
             raise NotAnAtlas(f"{folder} holds no complete atlas yet{bound}; fill it with: feature-atlas ingest")
-        atlas = Atlas(folder, manifest, store_of(folder, manifest))
+        store = store_of(folder, manifest)
         try:
-            atlas.store.open()
-            return atlas
-        except CorruptAtlas:
+            store.open()
+            return Atlas(folder, manifest, store)
+        except BaseException as error:
+            store.close()
             # An ingest may have ended between the two reads and dropped the state that this manifest named.
-            if Manifest.load(folder).state == manifest.state:
+            if not isinstance(error, CorruptAtlas) or Manifest.load(folder).state == manifest.state:
                 raise
 
 

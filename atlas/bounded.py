@@ -76,7 +76,11 @@ class BoundedReader:
             raise QueryError(f"a timeout of {timeout} is not possible; give seconds above 0")
         bounds = {"limit": limit, "timeout": timeout, "max_bytes": max_bytes}
         try:
-            request = {"text": text, "parameters": dict(parameters), **bounds}
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise QueryError(f"the statement is not Unicode text ({error})") from None
+        try:
+            request = {"text": text, "parameters": _sendable(dict(parameters)), **bounds}
             line = json.dumps(request, allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as error:
             raise QueryError(f"parameters are JSON values: text, numbers, lists, maps ({error})") from None
@@ -179,6 +183,19 @@ class BoundedReader:
                 if pipe is not None:
                     pipe.close()
             process.wait()
+
+
+def _sendable(value: Any) -> Any:
+    """The value; raises ValueError where text in it is not Unicode, or a number has more than a graph's 64 bits."""
+    if isinstance(value, str):
+        value.encode()
+    if isinstance(value, dict):
+        return {_sendable(name): _sendable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sendable(item) for item in value]
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{value} has more than 64 bits")
+    return value
 
 
 _NARROW = "narrow its patterns, bound their length, or use LIMIT"

@@ -90,8 +90,19 @@ class Rows:
         return alive
 
     @classmethod
+    def there(cls, folder: Path, record: Dictionary) -> bool:
+        """Whether they can be opened."""
+        try:
+            cls.open(folder, record)
+        except CorruptAtlas:
+            return False
+        return True
+
+    @classmethod
     def open(cls, folder: Path, record: Dictionary) -> Rows:
         """Map the rows; raises CorruptAtlas where a file is missing, damaged or of another shape."""
+        from zipfile import BadZipFile
+
         import numpy as np
 
         try:
@@ -99,8 +110,10 @@ class Rows:
             encoder = np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False)
             with np.load(folder / "vectors.npz", allow_pickle=False) as archive:
                 vectors = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError) as error:
-            raise CorruptAtlas(f"the rows of {record.id} are missing or damaged ({error})") from None
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise CorruptAtlas(
+                f"the rows of {record.id} are missing or damaged ({error}); ingest its source again"
+            ) from None
         expected = ((record.d_sae, record.d_model), (record.d_sae, record.d_in))
         if (decoder.shape, encoder.shape) != expected or vectors.get("norms", decoder).shape != (record.d_sae,):
             raise CorruptAtlas(f"the rows of {record.id} have another shape than its record says; ingest it again")

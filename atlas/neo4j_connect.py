@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas.address import ServerAddress
 from atlas.errors import StoreError
-from atlas.neo4j_errors import MEMORY, PASSWORD, USERNAME, translated, user
-from atlas.plain import first_line
+from atlas.neo4j_errors import MEMORY, PASSWORD, USERNAME, too_little_memory, translated, user
 
 if TYPE_CHECKING:
     from neo4j import Driver, ManagedTransaction, Session
@@ -93,11 +92,7 @@ class Connection:
                 except (DriverError, Neo4jError) as error:
                     if isinstance(error, Neo4jError) and MEMORY in str(error.code):
                         # Passing where another statement has the memory. After the driver's retries, it is not.
-                        raise StoreError(
-                            f"{self.address} gives a transaction too little memory ({first_line(error.message)}); "
-                            "raise dbms.memory.transaction.total.max and db.memory.transaction.max there, then repeat "
-                            "the command"
-                        ) from None
+                        raise too_little_memory(self.address, error) from None
                     passing = isinstance(error, IncompleteCommit) or error.is_retryable()
                     if not passing or time.monotonic() > end:
                         raise

@@ -36,6 +36,14 @@ def translated(address: ServerAddress) -> Iterator[None]:
         raise StoreError(f"{address} cannot be reached ({first_line(error)})") from None
 
 
+def too_little_memory(address: ServerAddress, error: Any) -> StoreError:
+    """The error for a transaction of this project's own that the server has no memory for."""
+    return StoreError(
+        f"{address} gives a transaction too little memory ({first_line(error.message)}); raise "
+        "dbms.memory.transaction.total.max and db.memory.transaction.max there, then repeat the command"
+    )
+
+
 # What the server's codes mean; the first that the code contains.
 _CODES: tuple[tuple[str, type[AtlasError], str], ...] = (
     ("Security.Unauthorized", StoreError, "{address} does not accept {user}: set {username} and {password}"),

@@ -8,6 +8,7 @@ answer.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.address import ServerAddress
 from atlas.bounded import BoundedReader
-from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, StoreError
+from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, QueryError, StoreError
 from atlas.neo4j_connect import WRITE_RETRIES, Connection, environment
 from atlas.neo4j_errors import translated
 from atlas.neo4j_plain import plain
@@ -126,6 +127,9 @@ class Neo4jStore:
         max_bytes: int = 64 << 20,
     ) -> Answer:
         """Rows of a user's statement, run from a process of its own that is ended at its bounds (see atlas.bounded)."""
+        # As the embedded store does. The server names a parameter without a value itself.
+        if unknown := sorted(name for name in parameters if not re.search(rf"\$\s*`?{re.escape(name)}\b", cypher)):
+            raise QueryError(f"the statement has no parameter ${unknown[0]}")
         with self._lock:
             self._opened()
             if self._reader is None:

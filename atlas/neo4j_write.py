@@ -3,6 +3,8 @@
 1. The Atlas node loses its state: from here on readers are told that the graph is being written.
 2. What the graph no longer holds is removed: dictionaries, and pairs whose matches have another key.
 3. Nodes are merged by their ids. A dictionary's features are left alone where their digest says that nothing changed.
+   What says that something is there, a pair's key or a dictionary's digest, goes before the thing and comes after it,
+   so that nothing half done is taken for whole, whichever write comes next.
 4. Each pair's edges are created in chunks. The pair's MATCHED edge counts in the same transaction how many are there:
    a chunk whose acknowledgement was lost is seen to be there, a broken-off pair goes on where it was, and nothing has
    to be looked for before it is created, which takes MERGE half its time.

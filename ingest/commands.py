@@ -81,13 +81,15 @@ def ingest_command(
         progress=Progress(),
         **choice,  # type: ignore[arg-type]
     )
-    if not report.published:
+    if report.restored:
+        click.echo(f"{report.atlas}: rows of {len(report.restored)} dictionaries written again")
+    elif not report.published:
         click.echo(f"{report.atlas}: nothing to do, all of it is there ({report.edges:,} edges)")
-        return
-    click.echo(
-        f"{report.atlas}: {len(report.dictionaries)} dictionaries added, {report.pairs_matched} pairs matched, "
-        f"{report.pairs_kept} kept, {report.edges:,} edges, {report.seconds:.1f} s"
-    )
+    if report.published:
+        click.echo(
+            f"{report.atlas}: {len(report.dictionaries)} dictionaries added, {report.pairs_matched} pairs matched, "
+            f"{report.pairs_kept} kept, {report.edges:,} edges, {report.seconds:.1f} s"
+        )
 
 
 @click.command()

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from atlas.atlas import atlas_path, load_dictionaries
+from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
+from atlas.dictionary import Rows
 from atlas.errors import NotAnAtlas
 from atlas.manifest import Manifest
 from ingest.pairs import plan_pairs
@@ -39,7 +40,8 @@ def plan_rows(
     found = find_sources(sources, layers=layers, sites=sites, width=width, set_name=set_name, model=model)
     kept = load_dictionaries(folder, manifest.dictionaries)
     everything: dict[str, Any] = {source.id: source for source in found} | kept
-    rows = [_row("dictionary", s.id, s.address, s.id in kept, s.bytes, 0.0) for s in found]
+    there = {id_ for id_, record in kept.items() if Rows.there(dictionary_folder(folder, id_), record)}
+    rows = [_row("dictionary", s.id, s.address, s.id in there, s.bytes, 0.0) for s in found]
     known = set(kept)
     rate = _rate()
     matches = k or manifest.k

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,7 @@ _log = logging.getLogger(__name__)
 def fetch_rows(record: Dictionary, folder: Path) -> None:
     """Write the rows that `record` stands for to `folder`, from its recorded source.
 
-    Raises IngestError where the source is not in reach, has changed since (sha256), or gives other rows, as a changed
-    model would for rows of head space.
+    Raises IngestError where the source is not in reach, has changed since (sha256), or gives other rows (`write_rows`).
     """
     source = _source(record)
     if source_sha256(source) != record.sha256:
@@ -29,13 +29,26 @@ def fetch_rows(record: Dictionary, folder: Path) -> None:
         )
     _log.warning("fetching the rows of %s from %s", record.id, record.source)
     with disk_errors(folder):
-        written = write_dictionary(source, folder)
-    if written.rows_sha256 != record.rows_sha256:
-        shutil.rmtree(folder)
+        write_rows(record, source, folder)
+
+
+def write_rows(record: Dictionary, source: Source, folder: Path) -> None:
+    """Write the rows that `record` stands for to `folder` from a source of the same content; what else is there stays.
+
+    Raises IngestError where it gives other rows, as a changed model would for rows of head space.
+    """
+    beside = folder.with_name(f".{folder.name}.rows")
+    if write_dictionary(source, beside).rows_sha256 != record.rows_sha256:
+        shutil.rmtree(beside)
         raise IngestError(
-            f"{record.source} gives other rows than {record.id} has (sha256): was it mapped with other weights of "
+            f"{source.address} gives other rows than {record.id} has (sha256): was it mapped with other weights of "
             f"{record.model_name}? open the atlas folder that holds them, or ingest it anew"
         )
+    record.save(beside)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("vectors.npz", "encoder.npy", "decoder.npy", "dictionary.json"):
+        os.replace(beside / name, folder / name)
+    shutil.rmtree(beside)
 
 
 def _source(record: Dictionary) -> Source:

@@ -20,13 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
-from atlas.dictionary import Dictionary
+from atlas.dictionary import Dictionary, Rows
 from atlas.errors import IngestError, NotAnAtlas
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors, is_own
 from atlas.matches import read_pair
 from atlas.progress import Progress
 from ingest.dictionaries import write_dictionary
+from ingest.fetch import write_rows
 from ingest.graph import run_record
 from ingest.pairs import plan_pairs
 from ingest.publish import publish, store_for_writing
@@ -44,7 +45,8 @@ class IngestReport:
     pairs_kept: int  # pairs that were staged already
     edges: int  # edges between features, in the whole atlas
     seconds: float
-    published: bool  # False: everything was there, nothing was done
+    published: bool  # False: the graph stays as it was
+    restored: tuple[str, ...] = ()  # ids of dictionaries whose rows were missing or damaged, and were written again
 
 
 def ingest(
@@ -91,7 +93,7 @@ def ingest(
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder), store_for_writing(folder, before := _manifest(folder)) as store:
             settings = _settings(before, k, min_res, min_module)
-            added = _write_rows(folder, found, before, progress)
+            added, restored = _write_rows(folder, found, before, progress)
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
             names, matched = _match(folder, records, settings.k, device, progress)
@@ -102,7 +104,7 @@ def ingest(
                 publish(folder, store, _with_run(after, started, edges), progress)
     seconds = time.time() - started
     ids = tuple(d.id for d in added)
-    return IngestReport(folder, ids, matched, len(names) - matched, edges, seconds, changed)
+    return IngestReport(folder, ids, matched, len(names) - matched, edges, seconds, changed, restored=tuple(restored))
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -128,19 +130,27 @@ def _settings(before: Manifest, k: int | None, min_res: float | str | None, min_
     )
 
 
-def _write_rows(folder: Path, found: list[Source], before: Manifest, progress: Progress) -> list[Dictionary]:
-    """Write the dictionaries that the atlas lacks; returns those that its manifest does not name yet."""
-    written = []
+def _write_rows(
+    folder: Path, found: list[Source], before: Manifest, progress: Progress
+) -> tuple[list[Dictionary], list[str]]:
+    """Write the dictionaries that the atlas lacks, and the rows that it lacks of others.
+
+    Returns those that its manifest does not name yet, and the ids of those whose rows were written again.
+    """
+    added, restored = [], []
     with progress.steps("dictionaries", len(found), "dictionary") as step:
         for source in found:
             target = dictionary_folder(folder, source.id)
             record = Dictionary.load(target) if (target / "dictionary.json").exists() else None
             if record is None or not _same_content(record, source, source.id in before.dictionaries):
                 record = write_dictionary(source, target)
+            elif not Rows.there(target, record):  # taken on from a server, or damaged
+                write_rows(record, source, target)
+                restored.append(record.id)
             if record.id not in before.dictionaries:
-                written.append(record)
+                added.append(record)
             step(1)
-    return written
+    return added, restored
 
 
 def _check_widths(records: Iterable[Dictionary]) -> None:

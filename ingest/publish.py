@@ -50,7 +50,7 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
 
 def _check_state(folder: Path, manifest: Manifest, store: Store) -> None:
     """Raise StoreError where a server holds what another folder wrote there, which would be lost."""
-    if manifest.store is None or manifest.state is None:
+    if manifest.store is None:
         return
     there = store.holds()
     if there not in (None, manifest.state, manifest.pending):

@@ -155,6 +155,17 @@ def test_the_tool_writes_an_atlas_to_it_with_the_secret(server: Neo4jServer, dri
     assert driver.execute_query("MATCH ()-[r:FROM_RES]->() RETURN count(r) AS n").records[0]["n"] > 0
 
 
+@pytest.mark.parametrize("secret", ["neo4j", "neo4j/", "", None])
+def test_a_secret_without_a_password_is_named(secret: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "neo4j_auth"
+    if secret is not None:
+        path.write_text(secret)
+    environment = {"NEO4J_AUTH_FILE": str(path), "PATH": os.environ["PATH"]}
+    command = ["sh", str(DOCKER / "entrypoint.sh"), "info"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"{path} is not readable or does not hold USER/PASSWORD" in done.stderr
+
+
 def test_health_check_needs_a_server_that_speaks_bolt(server: Neo4jServer) -> None:
     kind, *command = SERVER["healthcheck"]["test"]
     assert kind == "CMD"

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from saes import planted, unit, write_sae
 
 from atlas import open_atlas
 from atlas.errors import CorruptAtlas, IngestError, LockedAtlas, NewerAtlas, NotAnAtlas
+from atlas.labels import Labels
 from atlas.lock import writing
 from ingest import ingest
 
@@ -154,6 +156,24 @@ def test_a_changed_source_is_refused(sources: Path, tmp_path: Path) -> None:
     write_sae(tmp_path / "s", 0, "mlp", np.eye(64, 48) + 0.01)
     with pytest.raises(IngestError, match=r"other content.*--set"):
         ingest([tmp_path / "s"], tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["decoder.npy", "encoder.npy", "vectors.npz"])
+def test_rows_that_are_missing_or_damaged_are_written_again(sources: Path, tmp_path: Path, name: str) -> None:
+    """Also from where the source lies now; labels stay."""
+    ingest([sources], tmp_path / "a")
+    place = tmp_path / "a" / "dictionaries" / "tiny-1m" / "1-mlp-64"
+    words = pa.array([[f"w{i}"] for i in range(64)])
+    Labels.load(place).updated({"fires_on": words}).save(place)
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    shutil.copytree(sources, tmp_path / "s")
+    for damaged in (None, before[name][:200]):
+        (place / name).unlink() if damaged is None else (place / name).write_bytes(damaged)
+        report = ingest([tmp_path / "s"], tmp_path / "a")
+        assert report.restored == ("tiny-1m/1-mlp-64",) and not report.published and not report.dictionaries
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    assert ingest([tmp_path / "s"], tmp_path / "a").restored == ()
+    assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_second_writer_is_told_who_holds_the_lock(sources: Path, tmp_path: Path) -> None:

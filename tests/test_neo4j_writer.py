@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,7 +252,10 @@ def test_what_another_folder_wrote_is_not_lost(neo4j_lts: Server, tmp_path: Path
     uri = emptied(neo4j_lts)
     sources = write_saes(tmp_path / "saes", range(3))
     bind(tmp_path / "a", ServerAddress.parse(uri))
+    shutil.copytree(tmp_path / "a", tmp_path / "twin")  # before anything was in it
     ingest([sources], tmp_path / "a", layers=[0])
+    with pytest.raises(StoreError, match="written to from another folder"):
+        ingest([sources], tmp_path / "twin", layers=[1])
     bind(tmp_path / "b", ServerAddress.parse(uri))
     ingest([sources], tmp_path / "b", layers=[0, 1])
     with pytest.raises(StoreError, match=r"written to from another folder .* init NEWDIR"):

@@ -357,6 +357,14 @@ def test_bounds(filled: Atlas) -> None:
         filled.store.query("UNWIND range(1, 100000) AS x RETURN x, 'text'", {}, limit=0, timeout=20, max_bytes=1000)
     with pytest.raises(QueryError, match=r"\$?x"):
         filled.query("RETURN $x AS x")
+    with pytest.raises(QueryError, match="no parameter \\$y"):
+        filled.query("RETURN $x AS x", x=1, y=2)
+    for wrong, message in ((1 << 63, "64 bits"), (["\ud800"], "surrogate"), ({"a": float("inf")}, "JSON")):
+        with pytest.raises(QueryError, match=f"parameters are JSON values.*{message}"):
+            filled.query("RETURN $x AS x", x=wrong)
+    with pytest.raises(QueryError, match=r"Unicode|not allowed"):
+        filled.query("RETURN '\ud800' AS x")
+    assert filled.query("RETURN $x AS x, $y AS y", x=-(1 << 63), y="é") == [{"x": -(1 << 63), "y": "é"}]
     with pytest.raises(QueryError):
         filled.query("MATCH (f:Feature RETURN f")
     assert filled.query("RETURN 1 AS x") == [{"x": 1}]
@@ -405,6 +413,8 @@ def test_labels_go_on_after_a_copy(empty: str | None, sources: Path, tmp_path: P
         assert kept.table == Labels.load(place).table and kept.contexts(3) == ["w3", "of"]
     else:
         bind(tmp_path / "second", ServerAddress.parse(empty))
+        restored = ingest([sources], tmp_path / "second", layers=[0]).restored  # a graph has no rows
+        assert restored == ("tiny-1m/0-att-64", "tiny-1m/0-mlp-64", "tiny-1m/0-res-64")
     table = pa.table({"dictionary": ["tiny-1m/0-res-64"] * 2, "index": [1, 2], "frequency": [0.5, float("nan")]})
     pq.write_table(table.append_column("fires_on", pa.array(["new", None])), tmp_path / "labels.parquet")
     label_atlas(tmp_path / "second", imports=[str(tmp_path / "labels.parquet")])
