@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
+from atlas.manifest import replacing
+from atlas.names import is_file_name, is_id, is_sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +60,12 @@ class Dictionary:
     sha256: str  # of the source's weights
     rows_sha256: str  # of decoder.npy: what matching depends on
 
+    def __post_init__(self) -> None:
+        """Raises CorruptAtlas where a name that becomes a path is none that an ingest gives."""
+        digests = (self.sha256, self.rows_sha256)
+        if not (is_id(self.id) and all(map(is_sha256, digests)) and is_file_name(self.architecture)):
+            raise CorruptAtlas(f"the record of {self.id!r} has an id or a digest that no ingest writes")
+
     @classmethod
     def load(cls, folder: Path) -> Dictionary:
         """Read `dictionary.json`; raises CorruptAtlas where it is missing or not of this form."""
@@ -71,8 +79,9 @@ class Dictionary:
             ) from None
 
     def save(self, folder: Path) -> None:
-        """Write `dictionary.json` (last: it marks the folder as finished)."""
-        (folder / "dictionary.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write `dictionary.json`, atomically (last: it marks the folder as finished)."""
+        with replacing(folder / "dictionary.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import fields
 
 from atlas.dictionary import Dictionary
 from atlas.errors import CorruptAtlas, NewerAtlas
 from atlas.manifest import FORMAT, Manifest
 from atlas.schema import ATLAS, DICTIONARY, RUN, properties
-from atlas.store import Row, Store
+from atlas.store import Store
 from atlas.store_graph import PAIRS
-
-# Of what becomes a path: whoever may write to a graph must not write to its readers' disks.
-_ID = re.compile(r"(?!\.)[^/\\\0]+(/(?!\.)[^/\\\0]+)*")
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def _all(label: str) -> str:
@@ -34,6 +29,8 @@ def manifest_of(store: Store) -> Manifest:
     if len(found) != 1:
         raise CorruptAtlas(f"{store.about} holds {len(found)} atlases instead of one; ingest or copy it there again")
     atlas = found[0]
+    if not isinstance(atlas["format"], int):
+        raise CorruptAtlas(f"{store.about} holds an Atlas node that is not of feature-atlas; name another --database")
     if atlas["format"] > FORMAT:
         raise NewerAtlas(
             f"{store.about} holds format {atlas['format']}, newer than this version reads ({FORMAT}); upgrade "
@@ -54,10 +51,5 @@ def manifest_of(store: Store) -> Manifest:
 
 def records_of(store: Store) -> dict[str, Dictionary]:
     """The dictionaries' records by id, in the order of their depth."""
-    return {row["id"]: _record(row) for row in store.read(DICTIONARIES)}
-
-
-def _record(row: Row) -> Dictionary:
-    if not (_ID.fullmatch(row["id"]) and _SHA256.fullmatch(row["rows_sha256"]) and _SHA256.fullmatch(row["sha256"])):
-        raise CorruptAtlas(f"the graph names a dictionary {row['id']!r} or a digest that no ingest writes")
-    return Dictionary(**{field.name: row[field.name] for field in fields(Dictionary)})
+    names = [field.name for field in fields(Dictionary)]
+    return {row["id"]: Dictionary(**{name: row[name] for name in names}) for row in store.read(DICTIONARIES)}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotAnAtlas
+from atlas.names import is_file_name, is_id
 
 FORMAT = 2
 NAME = "feature-atlas.json"
@@ -39,6 +40,12 @@ class Manifest:
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
     pending: str | None = None  # the state that was last begun on a server; it may be there without being named here
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Raises CorruptAtlas where a name that becomes a path is none that an ingest gives."""
+        files = (*self.pairs, *(name for name in (self.state, self.pending) if name is not None))
+        if not (all(map(is_id, self.dictionaries)) and all(map(is_file_name, files))):
+            raise CorruptAtlas("the atlas names a dictionary, matches or a state that no ingest writes")
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:

@@ -14,6 +14,7 @@ from atlas.dictionary import Dictionary
 from atlas.errors import CorruptAtlas
 from atlas.labels import FIGURES, TEXTS, Labels
 from atlas.matches import Pair, write
+from atlas.names import is_file_name
 from atlas.schema import EDGE_OF_SITE, FEATURE, MATCHED
 from atlas.store import Batch, Row
 from atlas.store_graph import StoreGraph
@@ -34,7 +35,7 @@ class Unpacking:
         self._labels = labels
         self._pairs = {pair["key"]: pair for pair in graph.pairs}
         for key in self._pairs:
-            if Path(key).name != key:
+            if not is_file_name(key):
                 raise CorruptAtlas(f"the graph names matches {key!r}, which no ingest writes")
 
     @property

@@ -35,14 +35,17 @@ def fetch_rows(record: Dictionary, folder: Path) -> None:
 def write_rows(record: Dictionary, source: Source, folder: Path) -> None:
     """Write the rows that `record` stands for to `folder` from a source of the same content; what else is there stays.
 
-    Raises IngestError where it gives other rows, as a changed model would for rows of head space.
+    Raises IngestError where it gives other rows, as another architecture would in its configuration, or a changed
+    model for rows of head space.
     """
     beside = folder.with_name(f".{folder.name}.rows")
-    if write_dictionary(source, beside).rows_sha256 != record.rows_sha256:
+    written = write_dictionary(source, beside)
+    if (written.rows_sha256, written.architecture) != (record.rows_sha256, record.architecture):
         shutil.rmtree(beside)
         raise IngestError(
-            f"{source.address} gives other rows than {record.id} has (sha256): was it mapped with other weights of "
-            f"{record.model_name}? open the atlas folder that holds them, or ingest it anew"
+            f"{source.address} gives other rows than {record.id} has (sha256): has its configuration changed, or was "
+            f"it mapped with other weights of {record.model_name}? open the atlas folder that holds them, or ingest it "
+            "anew"
         )
     record.save(beside)
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from atlas.families import hub_name, short_name
 from atlas.features import depth, dictionary_id
 from atlas.features import set_name as default_set
 from atlas.hooks import place_of, site_of, split_hook
+from atlas.names import is_id
 from ingest.configuration import Configuration
 from ingest.local import find_folders
 from ingest.origin import Origin
@@ -110,7 +111,11 @@ def find_sources(
 
 
 def source_sha256(source: Source) -> str:
-    """SHA-256 of its weights file; of the digests of all of them where there are several."""
+    """SHA-256 of its weights file.
+
+    Of the digests of all of them where there are several, and of constants that are folded into the rows but stand
+    elsewhere: equal digests, equal rows.
+    """
     digests = []
     for path in source.origin.files():
         try:
@@ -118,6 +123,9 @@ def source_sha256(source: Source) -> str:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise IngestError(f"{path} cannot be read ({error.strerror})") from None
+    configuration = source.configuration
+    if configuration.norm_factor is not None or configuration.rescale:
+        digests.append(f"{configuration.norm_factor} {configuration.rescale}")
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -152,8 +160,10 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
     if set_ is not None:
         own = f"{site}-{set_}" if with_site else set_
     in_head_space = place_of(configuration.hook_name).attribute == "o_proj"
+    if not is_id(id_ := f"{short}/{label}-{own}"):
+        raise IngestError(f"{origin.address} would be named {id_}, which is no name of a folder; name it with --set")
     return Source(
-        id=f"{short}/{label}-{own}",
+        id=id_,
         model=short,
         model_name=model_name,
         set=own,

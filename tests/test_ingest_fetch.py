@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from neo4j_for_tests import Server, emptied
 from saes import planted, unit, write_sae
 from safetensors.numpy import load_file, save_file
@@ -18,8 +22,7 @@ from atlas import open_atlas
 from atlas.cli import _run
 from atlas.copying import copy_atlas
 from atlas.dictionary import Dictionary, Rows
-from atlas.errors import CorruptAtlas, IngestError
-from atlas.graph_records import _record
+from atlas.errors import CorruptAtlas, FolderError, IngestError
 from atlas.rows_cache import open_rows
 from ingest import ingest
 
@@ -83,12 +86,78 @@ def test_an_encoder_of_its_own_beside_an_equal_decoder(record: Dictionary, tmp_p
     np.testing.assert_array_equal(found[1], 2 * found[0])
 
 
-@pytest.mark.parametrize("wrong", [{"rows_sha256": "../../victim"}, {"id": "../victim"}, {"id": "/victim"}])
-def test_what_a_graph_names_stays_in_its_place(record: Dictionary, wrong: dict[str, str]) -> None:
-    row = asdict(record)
-    assert _record(row) == record
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows_sha256": "/../../victim"},
+        {"sha256": "a/.."},
+        {"id": "../victim"},
+        {"id": "/victim"},
+        {"id": 3},
+        {"architecture": "x/../../victim"},
+    ],
+)
+def test_what_a_record_names_stays_in_its_place(record: Dictionary, tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(CorruptAtlas, match="that no ingest writes"):
-        _record(row | wrong)
+        replace(record, **wrong)
+    place = tmp_path / "atlas" / "dictionaries" / ID / "dictionary.json"
+    place.write_text(json.dumps(asdict(record) | wrong))
+    with open_atlas(tmp_path / "atlas") as atlas, pytest.raises(CorruptAtlas, match="that no ingest writes"):
+        atlas.rows(ID)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pairs": ["../../victim"]}, {"pairs": [".."]}, {"dictionaries": ["a/../../b"]}, {"state": "/../victim"}]
+)
+def test_what_a_manifest_names_stays_in_its_place(record: Dictionary, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    manifest = tmp_path / "atlas" / "feature-atlas.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | wrong))
+    with pytest.raises(CorruptAtlas, match="that no ingest writes"):
+        open_atlas(tmp_path / "atlas")
+
+
+@pytest.mark.parametrize("wrong", [{"rows_sha256": "0" * 64}, {"architecture": "gated"}])
+def test_a_source_that_gives_other_rows_is_refused(record: Dictionary, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """The weights are the same, the model that mapped them or the configuration is not."""
+    with pytest.raises(IngestError, match="gives other rows"):
+        open_rows(None, replace(record, **wrong))
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_a_constant_beside_the_weights_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two dictionaries of the same weights, their inputs scaled by 2 and by 8: their rows differ, and so their keys."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = unit(np.random.default_rng(5).normal(size=(64, 48)))
+    found = []
+    for factor in (2.0, 8.0):
+        folder = write_sae(tmp_path / f"saes-{factor}", 3, "mlp", rows)
+        config = json.loads((folder / "cfg.json").read_text())
+        scaled = config | {"normalize_activations": "expected_average_only_in"}
+        (folder / "cfg.json").write_text(json.dumps(scaled))
+        (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor}))
+        ingest([folder], tmp_path / f"atlas-{factor}")
+        with open_atlas(tmp_path / f"atlas-{factor}") as atlas:
+            found.append(open_rows(None, atlas.dictionaries["tiny-1m/3-mlp-64"]).encoder)
+            np.testing.assert_array_equal(found[-1], atlas.rows("tiny-1m/3-mlp-64").encoder)
+    np.testing.assert_array_equal(found[1], 4 * found[0])
+
+
+def test_one_process_at_a_time_fetches(record: Dictionary, tmp_path: Path) -> None:
+    wanted = np.array(open_rows(None, record).encoder)
+    (decoder,) = (tmp_path / "cache").rglob("decoder.npy")
+    shutil.rmtree(decoder.parent)
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(f"{decoder.parent}.lock"):
+            fetched = pool.submit(open_rows, None, record)
+            time.sleep(0.5)
+            assert not fetched.done() and not decoder.exists()
+        np.testing.assert_array_equal(fetched.result(30).encoder, wanted)
+
+
+def test_a_cache_that_cannot_be_written_is_named(record: Dictionary, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/x")
+    with pytest.raises(FolderError, match="cannot write to /dev/null/x"):
+        open_rows(None, record)
 
 
 @pytest.fixture
