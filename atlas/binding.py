@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,10 @@ from atlas.graph_records import manifest_of, records_of
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors, is_own
 from atlas.neo4j_connect import Connection
-from atlas.neo4j_schema import create_schema
+from atlas.neo4j_schema import check_owner, create_schema
 from atlas.neo4j_store import STATE, Neo4jStore
 from atlas.store_graph import StoreGraph
-from atlas.unpack import unpack
+from atlas.unpack import Unpacking
 
 
 def bind(folder: Path, address: ServerAddress) -> Manifest:
@@ -28,6 +29,7 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
     """
     connection = Connection(address)
     try:
+        check_owner(connection)
         create_schema(connection)
         there = next(iter(connection.read(STATE)), None)
     finally:
@@ -35,7 +37,7 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder):
-            manifest = _known(folder)
+            manifest = _known(folder, address)
             if manifest is None:
                 bound = _adopted(folder, address) if there else Manifest(id=uuid.uuid4().hex)
             elif manifest.store == str(address) and (there is None or there["id"] == manifest.id):
@@ -45,14 +47,16 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
                 bound = replace(manifest, fingerprint=None)
             bound = replace(bound, store=str(address))
             bound.save(folder)
-            for path in (folder / "graph").glob("graph-*"):  # the embedded graph, which nothing names any more
-                path.unlink()
+            if (folder / "graph").exists():  # the embedded graph, which nothing names any more
+                shutil.rmtree(folder / "graph")
     return bound
 
 
-def _known(folder: Path) -> Manifest | None:
+def _known(folder: Path, address: ServerAddress) -> Manifest | None:
+    """What the folder holds; None where that is nothing yet, though it may be bound to another address."""
     try:
-        return Manifest.load(folder)
+        known = Manifest.load(folder)
+        return None if known.state is None and known.store not in (None, str(address)) else known
     except NotAnAtlas:
         if any(path.name == "graph" or not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; name another folder") from None
@@ -64,7 +68,7 @@ def _adopted(folder: Path, address: ServerAddress) -> Manifest:
     try:
         store.open()
         manifest = manifest_of(store)
-        unpack(StoreGraph(store, manifest), records_of(store), folder)
+        Unpacking(StoreGraph(store, manifest), records_of(store), folder).write()
         return manifest
     finally:
         store.close()

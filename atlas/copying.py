@@ -18,7 +18,7 @@ from atlas.manifest import Manifest, disk_errors, is_own, replacing
 from atlas.progress import Progress
 from atlas.store import Store
 from atlas.store_graph import StoreGraph
-from atlas.unpack import Unpacking
+from atlas.unpack import Unpacking, drop_other_rows
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Cop
     store = Neo4jStore(address, source.manifest.id, source.manifest.state)
     try:
         if not store.present():
+            if not source.manifest.follows(store.holds()):
+                raise StoreError(
+                    f"{address} holds a state of this atlas that {source.address} did not come from and that would be "
+                    f"lost; take it on with: feature-atlas init NEWDIR --store {address}; or empty the database, or "
+                    "name another, to copy this one"
+                )
             with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
                 store.publish(graph, progress=advance)
         return Copied(str(address), _compared(source.store, store, len(graph.pairs), progress))
@@ -69,10 +75,12 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
             if fingerprint is None:
                 with progress.steps("graph", graph.size, "rows") as advance:
                     fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
+            elif source.path is None:
+                unpacking.write()
             store = LadybugStore(folder / "graph", graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.pairs), progress)
-                replace(source.manifest, store=None, fingerprint=fingerprint).save(folder)
+                replace(source.manifest, store=None, fingerprint=fingerprint, pending=None).save(folder)
                 store.retire(graph.state)
             finally:
                 store.close()
@@ -97,8 +105,16 @@ def _check_target(source: Atlas, folder: Path) -> None:
     if source.path is not None and folder.resolve() == source.path.resolve():
         raise FolderError(f"{folder} is the atlas itself; copy it to another folder or to a server")
     try:
-        if Manifest.load(folder).id != source.manifest.id:
+        there = Manifest.load(folder)
+        if there.id != source.manifest.id:
             raise FolderError(f"{folder} holds another atlas; copy to another folder")
+        if there.store is not None:
+            raise FolderError(f"{folder} is bound to {there.store}; copy to another folder")
+        if not source.manifest.follows(there.state):
+            raise FolderError(
+                f"{folder} holds a state of this atlas that {source.address} did not come from and that would be lost; "
+                "copy to another folder"
+            )
     except NotAnAtlas:
         if folder.is_dir() and any(not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
@@ -107,8 +123,9 @@ def _check_target(source: Atlas, folder: Path) -> None:
 def _copy_files(source: Atlas, folder: Path) -> None:
     """Rows, labels and staged matches that the target lacks."""
     assert source.path is not None
-    for id_ in source.manifest.dictionaries:
+    for id_, record in source.dictionaries.items():
         there, here = source.path / "dictionaries" / id_, folder / "dictionaries" / id_
+        drop_other_rows(here, record)
         here.mkdir(parents=True, exist_ok=True)
         # The record goes last: it marks the folder as finished.
         for path in sorted(there.iterdir(), key=lambda path: path.name == "dictionary.json"):
@@ -118,8 +135,9 @@ def _copy_files(source: Atlas, folder: Path) -> None:
 
 
 def _copy_file(path: Path, target: Path) -> None:
-    # Labels change under one name; rows and matches never do.
-    if path.exists() and (path.name == LABELS or not target.exists()):
+    # Labels change under one name; rows and matches never do, but may be damaged.
+    there = target.stat().st_size if target.exists() else None
+    if path.exists() and (path.name == LABELS or there != path.stat().st_size):
         with replacing(target) as temporary:
             shutil.copyfile(path, temporary)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from atlas.dictionary import Dictionary
 from atlas.errors import CorruptAtlas, NewerAtlas
@@ -11,6 +12,9 @@ from atlas.manifest import FORMAT, Manifest
 from atlas.schema import ATLAS, DICTIONARY, RUN, properties
 from atlas.store import Store
 from atlas.store_graph import PAIRS
+
+if TYPE_CHECKING:
+    from atlas.neo4j_store import Neo4jStore
 
 
 def _all(label: str) -> str:
@@ -23,8 +27,8 @@ RUNS = f"{_all(RUN)} ORDER BY started, id"
 DICTIONARIES = f"{_all(DICTIONARY)} ORDER BY n.model, n.depth, n.id"
 
 
-def manifest_of(store: Store) -> Manifest:
-    """The manifest of the state that the store holds; raises CorruptAtlas, or NewerAtlas for one of a later format."""
+def manifest_of(store: Neo4jStore) -> Manifest:
+    """The manifest of the state that a server holds; raises CorruptAtlas, or NewerAtlas for one of a later format."""
     found = store.read(ATLASES)
     if len(found) != 1:
         raise CorruptAtlas(f"{store.about} holds {len(found)} atlases instead of one; ingest or copy it there again")
@@ -46,6 +50,7 @@ def manifest_of(store: Store) -> Manifest:
         min_module=thresholds["module"],
         runs=tuple(store.read(RUNS)),
         state=atlas["state"],
+        previous=store.history(),
     )
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = "labels.parquet"
-TEXTS = ("label", "promotes", "fires_on")
+WORDS = ("promotes", "fires_on")
+TEXTS = ("label", *WORDS)
 FIGURES = ("frequency", "max_activation")
 
 
@@ -87,12 +88,52 @@ class Labels:
             old[name] = pc.coalesce(column, _as(old[name], column.type)) if name in old else column
         return Labels(pa.table(old))
 
+    def following(self, graph: pa.Table) -> Labels:
+        """These labels brought to what a graph says of the same features; themselves where that is the same.
+
+        Words come back as lists. A label that is only made of them stays unnamed, so that other words can name it anew.
+        """
+        import pyarrow as pa
+
+        size = len(graph)
+        differing = [name for name in (*TEXTS, *FIGURES) if not _equal(self.column(name, size), graph[name])]
+        if not differing:
+            return self
+        new = {} if self.table is None else {name: self.table[name] for name in self.table.column_names}
+        for name in differing:
+            new[name] = _listed(graph[name]) if name in WORDS else graph[name]
+        if not {*FIGURES}.issuperset(differing):
+            made = Labels(pa.table({name: new[name] for name in WORDS if name in new} or {"label": pa.nulls(size)}))
+            new["label"] = _unless(graph["label"], made.column("label", size))
+        return Labels(pa.table(new))
+
     def save(self, folder: Path) -> None:
         """Write the table, atomically."""
         import pyarrow.parquet as pq
 
         with replacing(folder / FILE) as temporary:
             pq.write_table(self.table, temporary, compression="zstd")
+
+
+def _equal(one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+
+    whole = [pa.chunked_array(c.chunks if isinstance(c, pa.ChunkedArray) else [c], c.type) for c in (one, other)]
+    return bool(whole[0].equals(whole[1]))
+
+
+def _listed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Words that were joined by commas."""
+    import pyarrow.compute as pc
+
+    return pc.split_pattern(column, ", ")
+
+
+def _unless(column: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column, null where the other one says the same."""
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.fill_null(pc.equal(column, other), False), None, column)
 
 
 def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotA
 from atlas.names import is_file_name, is_id
 
 FORMAT = 2
+HISTORY = 50  # states that are remembered
 NAME = "feature-atlas.json"
 
 
@@ -39,6 +40,7 @@ class Manifest:
     state: str | None = None  # names the graph's state; None: nothing published yet
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
     pending: str | None = None  # the state that was last begun on a server; it may be there without being named here
+    previous: tuple[str, ...] = ()  # the states that this one came from, latest last
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Manifest:
         try:
             values = json.loads(text)
             number = int(values["format"])
-            values.setdefault("pending", None)  # which came later
+            values = {"pending": None, "previous": []} | values  # which came later
             if number == FORMAT:
                 return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
             if number < FORMAT:  # its rows and matches are still good: only the graph must be built anew
@@ -76,6 +78,15 @@ class Manifest:
         raise NewerAtlas(
             f"{folder} has format {number}, newer than this version reads ({FORMAT}); upgrade feature-atlas"
         )
+
+    def follows(self, state: str | None) -> bool:
+        """Whether an atlas in that state may become this one: it is nothing yet, is this one, or what it came from."""
+        return state in (None, self.state, self.pending, *self.previous)
+
+    def followed_by(self, state: str, fingerprint: dict[str, Any] | None) -> Manifest:
+        """The same in a new state."""
+        previous = (*self.previous, *(() if self.state is None else (self.state,)))[-HISTORY:]
+        return replace(self, state=state, fingerprint=fingerprint, pending=None, previous=previous)
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest atomically and durably."""

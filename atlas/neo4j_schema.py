@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atlas.errors import StoreError
 from atlas.neo4j_connect import Connection
 from atlas.schema import ATLAS, FEATURE, NODES
 
@@ -37,6 +38,26 @@ def statements() -> list[str]:
     texts = ", ".join(f"{WORDS}.{name}" for name in _FULL_TEXT)
     words = f"CREATE FULLTEXT INDEX {WORDS} IF NOT EXISTS FOR ({WORDS}:{FEATURE}) ON EACH [{texts}]"
     return [*unique, *indexes, words]
+
+
+def check_owner(connection: Connection, atlas: str | None = None) -> None:
+    """Look before anything is written, constraints too: they would bind other programs.
+
+    Raises StoreError where the database holds nodes of another program, or another atlas than the one of that id.
+    """
+    found = [row["id"] for row in connection.read(f"MATCH (a:{ATLAS}) RETURN a.id AS id")]
+    others = [other for other in found if other != atlas]
+    if atlas is not None and others:
+        raise StoreError(
+            f"{connection.address} holds another atlas (id {others[0]}), which would be lost; name another --database "
+            f"or server, or read that one with -a {connection.address}"
+        )
+    labels = [table.label for table in NODES if table.label != ATLAS]
+    if not found and connection.read(f"MATCH (n:{'|'.join(labels)}) RETURN count(n) AS n")[0]["n"]:
+        raise StoreError(
+            f"{connection.address} holds nodes of labels that an atlas uses ({', '.join(labels)}) and no atlas; name "
+            "another --database or server"
+        )
 
 
 def create_schema(connection: Connection) -> None:

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 # Neo4j looks at a transaction's timeout between rows, not within an expression.
 OUTLIVED = ", and the server has not ended it yet (a loop within one expression it cannot break off)"
+HISTORY = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, coalesce(a.previous, []) AS previous"
 STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
 
 
@@ -84,16 +85,29 @@ class Neo4jStore:
     def retire(self, keep: str) -> None:
         """Nothing: a database has one state."""
 
+    def history(self) -> tuple[str, ...]:
+        """The states that the one there came from on this server, latest last."""
+        return tuple(self._state()["previous"])
+
     def holds(self) -> str | None:
-        """The state that the Atlas node names; raises StoreError where the database holds another atlas."""
-        found = self._connection.read(STATE)
-        if found and self.atlas not in (None, found[0]["id"]):
-            self._refuse(found[0])
-        return found[0]["state"] if found else None
+        """The state that is there, or that was there before a write which is broken off; None where there is none.
+
+        Raises StoreError where the database holds another atlas.
+        """
+        found = self._state()
+        return found["state"] or next(reversed(found["previous"]), None)
 
     def present(self) -> bool:
         """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
-        return self.state is not None and self.holds() == self.state
+        return self.state is not None and self._state()["state"] == self.state
+
+    def _state(self) -> dict[str, Any]:
+        """What the Atlas node says; raises StoreError where it is another atlas's."""
+        for found in self._connection.read(HISTORY):
+            if self.atlas not in (None, found["id"]):
+                self._refuse(found)
+            return found
+        return {"state": None, "previous": []}
 
     def open(self) -> None:
         """Check that the state is there; done by the first question, if not before.

@@ -1,6 +1,7 @@
 """A graph written to a Neo4j database, so that any step may be repeated or broken off.
 
-1. The Atlas node loses its state: from here on readers are told that the graph is being written.
+1. The Atlas node loses its state, which joins its `previous` ones: from here on readers are told that the graph is
+   being written.
 2. What the graph no longer holds is removed: dictionaries, and pairs whose matches have another key.
 3. Nodes are merged by their ids. A dictionary's features are left alone where their digest says that nothing changed.
    What says that something is there, a pair's key or a dictionary's digest, goes before the thing and comes after it,
@@ -25,8 +26,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import StoreError
+from atlas.manifest import HISTORY
 from atlas.neo4j_lock import Claim
-from atlas.neo4j_schema import create_schema
+from atlas.neo4j_schema import check_owner, create_schema
 from atlas.schema import ATLAS, DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, MODEL, RUN, properties
 from atlas.store import Batch, Graph
 from atlas.tables import END_COLUMNS, conform, row_indices
@@ -44,10 +46,11 @@ AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
 _TYPES = (*EDGE_OF_SITE.values(), "RESEMBLES")
 _ANY = "|".join(_TYPES)
 
-_LABELS = (MODEL, DICTIONARY, FEATURE, RUN)
-FOREIGN = f"MATCH (n:{'|'.join(_LABELS)}) RETURN count(n) AS n"
-OWNER = f"MATCH (a:{ATLAS}) RETURN a.id AS id"
-BEGIN = f"MERGE (a:{ATLAS} {{id: $id}}) SET a.state = null"
+BEGIN = f"""
+MERGE (a:{ATLAS} {{id: $id}})
+WITH a, [state IN [a.state] WHERE state IS NOT NULL] AS last
+SET a.state = null, a.previous = (coalesce(a.previous, []) + last)[-{HISTORY}..]
+"""
 FINISH = f"MATCH (a:{ATLAS} {{id: $row.id}}) SET a += $row, a.indexed = true"
 THERE = f"""
 MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY})
@@ -60,6 +63,11 @@ WITH r LIMIT $limit DELETE r RETURN count(*) AS n
 DISOWN = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) SET m.key = ''"
 UNMATCH = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) DELETE m"
 CLEAR = f"MATCH (f:{FEATURE} {{dictionary: $id}}) WITH f LIMIT $limit DETACH DELETE f RETURN count(*) AS n"
+# A wider dictionary of the same id, whose write was broken off.
+BEYOND = f"""
+MATCH (f:{FEATURE} {{dictionary: $id}}) WHERE f.`index` >= $size
+WITH f LIMIT $limit DETACH DELETE f RETURN count(*) AS n
+"""
 MATCH_PAIRS = f"""
 UNWIND $rows AS row
 MATCH (b:{DICTIONARY} {{id: row.later}}) MATCH (a:{DICTIONARY} {{id: row.earlier}})
@@ -101,9 +109,10 @@ def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | Non
     Raises StoreError where it holds another atlas or the server cannot do it, LockedAtlas where the claim was lost,
     IngestError where the graph's tables are not of the schema.
     """
-    create_schema(claim.connection)
     writer = _Writer(claim, progress)
     (atlas,) = _rows(ATLAS, graph.nodes(ATLAS))
+    check_owner(claim.connection, atlas["id"])
+    create_schema(claim.connection)
     writer.begin(atlas["id"])
     pairs = _pairs(graph)
     dictionaries = _rows(DICTIONARY, graph.nodes(DICTIONARY))
@@ -142,18 +151,6 @@ class _Writer:
 
     def begin(self, id_: str) -> None:
         """Take the state away, so that no reader takes the graph for complete."""
-        found = [row["id"] for row in self.run(OWNER)]
-        others = [other for other in found if other != id_]
-        if others:
-            raise StoreError(
-                f"{self.connection.address} holds another atlas (id {others[0]}), which would be lost; name another "
-                f"--database or server, or read that one with -a {self.connection.address}"
-            )
-        if not found and self.run(FOREIGN)[0]["n"]:
-            raise StoreError(
-                f"{self.connection.address} holds nodes of labels that an atlas uses ({', '.join(_LABELS)}) and no "
-                "atlas; name another --database or server"
-            )
         self.run(BEGIN, id=id_)
 
     def finish(self, atlas: dict[str, Any]) -> None:
@@ -196,6 +193,7 @@ class _Writer:
                 chunks = [table.slice(at, NODES_CHUNK) for at in range(0, len(table), NODES_CHUNK)]
                 for _ in pool.map(self._merge, chunks):
                     pass
+                self.until_none(BEYOND, id=id_, size=len(table))
                 self.run(DIGEST, id=id_, digest=digest)
 
     def _merge(self, chunk: pa.Table) -> None:

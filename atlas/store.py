@@ -79,7 +79,7 @@ class Store(Protocol):
         ...
 
     def holds(self) -> str | None:
-        """The state that is there, whole; None where there is none, or it is being written or was broken off."""
+        """The state that is there, or that was there before a write which is broken off; None where there is none."""
         ...
 
     def present(self) -> bool:

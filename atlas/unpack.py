@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from atlas.dictionary import Dictionary
 from atlas.errors import CorruptAtlas
-from atlas.labels import FIGURES, TEXTS, Labels
+from atlas.labels import Labels
 from atlas.matches import Pair, write
 from atlas.names import is_file_name
 from atlas.schema import EDGE_OF_SITE, FEATURE, MATCHED
@@ -28,7 +28,7 @@ class Unpacking:
     """A graph (atlas.store.Graph) that leaves the files which `folder` lacks of its atlas there as it is read."""
 
     def __init__(self, graph: StoreGraph, records: dict[str, Dictionary], folder: Path, *, labels: bool = True) -> None:
-        """labels: write these too, in the graph's short form."""
+        """labels: write these too, as far as the graph knows them."""
         self.graph = graph
         self.records = records
         self.folder = folder
@@ -50,12 +50,10 @@ class Unpacking:
             return
         for record, table in zip(self.records.values(), self.graph.nodes(FEATURE), strict=True):
             place = self.folder / "dictionaries" / record.id
-            if (place / "dictionary.json").exists() and Dictionary.load(place).rows_sha256 != record.rows_sha256:
-                shutil.rmtree(place)  # left by an ingest of other content that was broken off
+            drop_other_rows(place, record)
             place.mkdir(parents=True, exist_ok=True)
-            labels = Labels(table.select([*TEXTS, *FIGURES]))
-            if self._labels and any(column.null_count < len(table) for column in labels.table.columns):  # type: ignore[union-attr]
-                labels.save(place)
+            if self._labels:
+                _write_labels(place, table)
             if not (place / "dictionary.json").exists():
                 record.save(place)
             yield table
@@ -68,13 +66,33 @@ class Unpacking:
                 write(path, _pair(self._pairs[batch.key], type_), _staged(batch))
             yield batch
 
+    def write(self) -> None:
+        """Read the graph for the files alone."""
+        for parts in (self.nodes(FEATURE), *map(self.edges, EDGE_OF_SITE.values())):
+            for _ in parts:
+                pass
 
-def unpack(graph: StoreGraph, records: dict[str, Dictionary], folder: Path) -> None:
-    """Write the files that `folder` lacks of an atlas with this graph and these records."""
-    unpacking = Unpacking(graph, records, folder)
-    for parts in (unpacking.nodes(FEATURE), *map(unpacking.edges, EDGE_OF_SITE.values())):
-        for _ in parts:
-            pass
+
+def drop_other_rows(place: Path, record: Dictionary) -> None:
+    """Remove a dictionary's folder that is unfinished or holds other content: a write that was broken off left it."""
+    try:
+        there = Dictionary.load(place)
+        same = (there.sha256, there.rows_sha256) == (record.sha256, record.rows_sha256)
+    except CorruptAtlas:
+        same = False
+    if not same:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _write_labels(place: Path, table: pa.Table) -> None:
+    """Bring a folder's labels to what the graph says; a graph has no contexts, and those that are there stay."""
+    try:
+        there = Labels.load(place)
+    except CorruptAtlas:
+        there = Labels(None)
+    labels = there.following(table)
+    if labels is not there:
+        labels.save(place)
 
 
 def _pair(row: Row, type_: str) -> Pair:

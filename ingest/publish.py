@@ -41,7 +41,7 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
         replace(Manifest.load(folder), pending=graph.state).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
-    saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=None)
+    saved = after.followed_by(graph.state, fingerprint)
     saved.save(folder)
     store.retire(graph.state)
     _tidy(folder, saved)
@@ -52,8 +52,7 @@ def _check_state(folder: Path, manifest: Manifest, store: Store) -> None:
     """Raise StoreError where a server holds what another folder wrote there, which would be lost."""
     if manifest.store is None:
         return
-    there = store.holds()
-    if there not in (None, manifest.state, manifest.pending):
+    if not manifest.follows(store.holds()):
         raise StoreError(
             f"{manifest.store} was written to from another folder since {folder} last was; take that atlas on with: "
             f"feature-atlas init NEWDIR --store {manifest.store}, then repeat the command with -a NEWDIR"
