@@ -7,8 +7,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from neo4j_for_tests import PASSWORD, Server, server_for_tests
+from neo4j_for_tests import PASSWORD, Server, emptied, server_for_tests
 from neo4j_server import CURRENT, Neo4jServer
+
+STORES = ("embedded", "neo4j_lts", "neo4j_current")
 
 # Set before torch, faiss and tokenizers are imported: tests run beside each other on few cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -39,3 +41,18 @@ def neo4j_current() -> Iterator[Neo4jServer]:
     with Neo4jServer(CURRENT, password=PASSWORD) as server:
         yield server
         server.kill()
+
+
+@pytest.fixture(params=STORES, scope="module")
+def address(request: pytest.FixtureRequest) -> str | None:
+    """The server's address; None for the embedded store."""
+    return None if request.param == "embedded" else request.getfixturevalue(request.param).uri
+
+
+@pytest.fixture
+def empty(address: str | None, request: pytest.FixtureRequest) -> str | None:
+    """The same, its database emptied."""
+    if address is None:
+        return None
+    name = next(name for name in STORES if name in request.fixturenames or name in str(request.node.name))
+    return emptied(request.getfixturevalue(name))

@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import STORES
 from neo4j_for_tests import emptied
 from planted import Planted
 from planted_graph import PlantedGraph, Rematched
 from saes import planted as write_saes
 
-import atlas.store_graph
 from atlas import open_atlas, schema
 from atlas.address import ServerAddress
 from atlas.atlas import Atlas
 from atlas.binding import bind
 from atlas.copying import copy_atlas
 from atlas.digest import digest
-from atlas.errors import AtlasError, FolderError, NotAnAtlas, QueryError, QueryRefused, QueryTooLarge, StoreError
+from atlas.errors import AtlasError, NotAnAtlas, QueryError, QueryRefused, QueryTooLarge
 from atlas.info import dictionary_rows, pair_rows, run_rows
-from atlas.labels import Labels
 from atlas.ladybug import LadybugStore
-from atlas.manifest import Manifest
 from atlas.neo4j_store import Neo4jStore
 from atlas.store import Store
 from ingest import ingest
@@ -41,28 +38,12 @@ from queries.portrait import portrait
 from queries.questions import QUESTIONS, ask
 from queries.search import search
 
-STORES = ("embedded", "neo4j_lts", "neo4j_current")
 EDGES = (
     "MATCH (b:Feature)-[e:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) RETURN b.id AS later, a.id AS earlier, type(e) AS "
     "type, e.similarity AS similarity, e.rank AS rank, e.forward_rank AS forward_rank, e.gap AS gap "
     "ORDER BY later, earlier"
 )
 Opened = Callable[[str | None], Store]
-
-
-@pytest.fixture(params=STORES, scope="module")
-def address(request: pytest.FixtureRequest) -> str | None:
-    """The server's address; None for the embedded store."""
-    return None if request.param == "embedded" else request.getfixturevalue(request.param).uri
-
-
-@pytest.fixture
-def empty(address: str | None, request: pytest.FixtureRequest) -> str | None:
-    """The same, its database emptied."""
-    if address is None:
-        return None
-    name = next(name for name in STORES if name in request.fixturenames or name in str(request.node.name))
-    return emptied(request.getfixturevalue(name))
 
 
 @pytest.fixture
@@ -373,87 +354,3 @@ def test_bounds(filled: Atlas) -> None:
 def test_refusal_is_told_from_a_mistake(filled: Atlas) -> None:
     with pytest.raises(QueryRefused):
         filled.query("MATCH (n) DETACH DELETE n")
-
-
-# --- moving -------------------------------------------------------------------------------------------------------
-
-
-def test_there_and_back(empty: str | None, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atlas.store_graph, "SLICE", 20)  # a pair's 64 features in four parts
-    ingest([sources], tmp_path / "first", layers=[0, 1])
-    there = empty or str(tmp_path / "second")
-    with open_atlas(tmp_path / "first") as first:
-        copied = copy_atlas(first, there)
-        assert copied.digest == digest(first.store)
-        assert copy_atlas(first, there).digest == copied.digest  # once more: nothing to do
-        rows = first.directions(["tiny-1m/1-res-64/5", "tiny-1m/0-att-64/1"])
-    with open_atlas(there) as second:
-        assert copy_atlas(second, str(tmp_path / "third")).digest == copied.digest
-    with open_atlas(tmp_path / "third") as third:
-        assert third.manifest.state == Manifest.load(tmp_path / "first").state
-        assert (third.directions(["tiny-1m/1-res-64/5", "tiny-1m/0-att-64/1"]) == rows).all()
-    ingest([sources], tmp_path / "third")
-    ingest([sources], tmp_path / "first")
-    with open_atlas(tmp_path / "third") as third, open_atlas(tmp_path / "first") as first:
-        assert digest(third.store).sha256 == digest(first.store).sha256
-
-
-def test_labels_go_on_after_a_copy(empty: str | None, sources: Path, tmp_path: Path) -> None:
-    """From folder to folder they stay what they were; from a server they come as text, and can be measured anew."""
-    ingest([sources], tmp_path / "first", layers=[0])
-    place = tmp_path / "first" / "dictionaries" / "tiny-1m" / "0-res-64"
-    words = pa.array([[f"w{i}", "of"] for i in range(64)])
-    Labels.load(place).updated({"fires_on": words, "contexts": words}).save(place)
-    ingest([], tmp_path / "first", k=4)  # builds the graph anew, with them
-    there = empty or str(tmp_path / "second")
-    with open_atlas(tmp_path / "first") as first:
-        copy_atlas(first, there)
-    if empty is None:
-        kept = Labels.load(Path(there) / "dictionaries" / "tiny-1m" / "0-res-64")
-        assert kept.table == Labels.load(place).table and kept.contexts(3) == ["w3", "of"]
-    else:
-        bind(tmp_path / "second", ServerAddress.parse(empty))
-        restored = ingest([sources], tmp_path / "second", layers=[0]).restored  # a graph has no rows
-        assert restored == ("tiny-1m/0-att-64", "tiny-1m/0-mlp-64", "tiny-1m/0-res-64")
-    table = pa.table({"dictionary": ["tiny-1m/0-res-64"] * 2, "index": [1, 2], "frequency": [0.5, float("nan")]})
-    pq.write_table(table.append_column("fires_on", pa.array(["new", None])), tmp_path / "labels.parquet")
-    label_atlas(tmp_path / "second", imports=[str(tmp_path / "labels.parquet")])
-    with open_atlas(tmp_path / "second") as second:
-        cypher = """
-        MATCH (f:Feature {dictionary: 'tiny-1m/0-res-64'}) WHERE f.`index` < 3
-        RETURN f.fires_on AS w, f.frequency AS n ORDER BY f.`index`
-        """
-        assert second.read(cypher) == [
-            {"w": "w0, of", "n": None},
-            {"w": "new", "n": 0.5},
-            {"w": "w2, of", "n": None},
-        ]
-    place = tmp_path / "second" / "dictionaries" / "tiny-1m" / "0-res-64"
-    Labels.load(place).updated({"fires_on": words}).save(place)  # lists again, as a text gives them
-    assert Labels.load(place).column("fires_on", 64).to_pylist()[:2] == ["w0, of", "w1, of"]
-
-
-def test_a_copy_that_is_there_is_left_as_it_is(sources: Path, tmp_path: Path) -> None:
-    ingest([sources], tmp_path / "first", layers=[0])
-    with open_atlas(tmp_path / "first") as first:
-        copy_atlas(first, str(tmp_path / "second"))
-        (graph,) = (tmp_path / "second" / "graph").glob("graph-*")
-        before = graph.stat()
-        copy_atlas(first, str(tmp_path / "second"))
-        assert (graph.stat().st_mtime_ns, graph.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
-        graph.write_bytes(b"damaged")
-        copied = copy_atlas(first, str(tmp_path / "second"))
-    with open_atlas(tmp_path / "second") as second:
-        assert digest(second.store) == copied.digest
-
-
-def test_another_atlas_is_never_overwritten(empty: str | None, tmp_path: Path) -> None:
-    there = empty or str(tmp_path / "there")
-    with open_atlas(Planted(range(2)).at(tmp_path / "one")) as one:
-        copy_atlas(one, there)
-    other = Planted(range(2), seed=5).at(tmp_path / "two")
-    replace(Manifest.load(other), id="other").save(other)
-    with open_atlas(other) as two, pytest.raises((StoreError, FolderError), match="another atlas"):
-        copy_atlas(two, there)
-    with open_atlas(there) as atlas:
-        assert atlas.manifest.id == "planted"
