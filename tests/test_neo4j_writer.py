@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +27,7 @@ from atlas.address import ServerAddress
 from atlas.atlas import open_atlas
 from atlas.binding import bind
 from atlas.digest import Digest, digest
-from atlas.errors import LockedAtlas, StoreError
-from atlas.manifest import Manifest
+from atlas.errors import LockedAtlas
 from atlas.neo4j_connect import Connection
 from atlas.neo4j_lock import Claim, claimed
 from ingest import ingest
@@ -233,60 +231,50 @@ def test_a_writer_that_stood_still_is_rolled_back(neo4j_lts: Server, monkeypatch
     writer.join(120)
     assert len(failed) == 1 and isinstance(failed[0], LockedAtlas) and "taken over" in str(failed[0])
     with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
+        assert driver.execute_query("MATCH (:Feature)-[r]->() RETURN count(r) AS n").records[0]["n"] == 0
         driver.execute_query("MATCH (w:Writer) DELETE w")
     monkeypatch.undo()
     publish(uri, PlantedGraph())
     assert numbers(uri) == wanted
 
 
-def test_nodes_of_another_program_are_left_alone(neo4j_lts: Server) -> None:
+def test_no_statement_of_a_writer_without_the_claim_stays(neo4j_lts: Server) -> None:
+    emptied(neo4j_lts)
+    connection = Connection(ServerAddress.parse(neo4j_lts.uri))
+    with claimed(connection) as claim:
+        writer = atlas.neo4j_write._Writer(claim, None)
+        writer.run("CREATE (:Model {id: 'one'})")
+        connection.run("MATCH (w:Writer) SET w.token = 'of another'")
+        with pytest.raises(LockedAtlas, match="taken over"):
+            writer.run("CREATE (:Model {id: 'two'})")
+    assert connection.read("MATCH (m:Model) RETURN m.id AS id") == [{"id": "one"}]
+    connection.run("MATCH (w:Writer) DELETE w")
+    connection.close()
+
+
+def test_a_narrower_dictionary_after_a_write_broken_off(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features beyond those that it has are gone, in more than one piece."""
     uri = emptied(neo4j_lts)
-    with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
-        driver.execute_query("CREATE (:Model {id: 'theirs'})")
-        with pytest.raises(StoreError, match=r"labels that an atlas uses .* name another --database"):
-            publish(uri, PlantedGraph())
-        assert driver.execute_query("MATCH (m:Model) RETURN m.id AS id").records[0]["id"] == "theirs"
-
-
-def test_what_another_folder_wrote_is_not_lost(neo4j_lts: Server, tmp_path: Path) -> None:
-    uri = emptied(neo4j_lts)
-    sources = write_saes(tmp_path / "saes", range(3))
-    bind(tmp_path / "a", ServerAddress.parse(uri))
-    shutil.copytree(tmp_path / "a", tmp_path / "twin")  # before anything was in it
-    ingest([sources], tmp_path / "a", layers=[0])
-    with pytest.raises(StoreError, match="written to from another folder"):
-        ingest([sources], tmp_path / "twin", layers=[1])
-    bind(tmp_path / "b", ServerAddress.parse(uri))
-    ingest([sources], tmp_path / "b", layers=[0, 1])
-    with pytest.raises(StoreError, match=r"written to from another folder .* init NEWDIR"):
-        ingest([sources], tmp_path / "a", layers=[0, 2])
-    with open_atlas(uri) as there:
-        assert sorted({d.layer for d in there.dictionaries.values()}) == [0, 1]
-    bind(tmp_path / "c", ServerAddress.parse(uri))
-    ingest([sources], tmp_path / "c")
-    ingest([sources], tmp_path / "reference")
-    with open_atlas(uri) as there, open_atlas(tmp_path / "reference") as reference:
-        assert digest(there.store).sha256 == digest(reference.store).sha256
-
-
-def test_a_folder_that_was_killed_before_it_named_its_state(
-    neo4j_lts: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri = emptied(neo4j_lts)
-    sources = write_saes(tmp_path / "saes", range(2))
-    bind(tmp_path / "a", ServerAddress.parse(uri))
-    ingest([sources], tmp_path / "a", layers=[0])
-    save = Manifest.save
-
-    def dying(self: Manifest, folder: Path) -> None:
-        if self.pending is None:
-            raise Killed
-        save(self, folder)
-
+    monkeypatch.setattr(atlas.neo4j_write, "DELETE_CHUNK", 7)
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(Manifest, "save", dying)
-        ingest([sources], tmp_path / "a")
-    ingest([sources], tmp_path / "a")
-    ingest([sources], tmp_path / "reference")
-    with open_atlas(tmp_path / "a") as there, open_atlas(tmp_path / "reference") as reference:
-        assert digest(there.store).sha256 == digest(reference.store).sha256
+        patch.setattr(atlas.neo4j_write._Writer, "edges", _killed)
+        publish(uri, PlantedGraph(width=40))
+    # The same ids, as `--set` gives them whatever the width is.
+    monkeypatch.setattr(PlantedGraph, "dictionary", lambda self, layer: f"tiny/{layer}-res-40")
+    publish(uri, PlantedGraph())
+    wanted = numbers(uri)
+    found = features(uri)
+    publish(emptied(neo4j_lts), PlantedGraph())
+    assert numbers(uri) == wanted and features(uri) == found and len(found) == 40
+
+
+def test_what_is_removed_in_many_pieces(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    uri = emptied(neo4j_lts)
+    monkeypatch.setattr(atlas.neo4j_write, "DELETE_CHUNK", 7)
+    for graph in (PlantedGraph(), Rematched(), PlantedGraph(layers=2)):
+        publish(uri, graph)
+    assert numbers(uri) == undisturbed(tmp_path, PlantedGraph(layers=2))
+
+
+def _killed(self: Any, *rest: Any) -> None:
+    raise Killed
