@@ -125,7 +125,7 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
             address.uri,
             auth=(user(), password) if password else None,
             connection_timeout=_CONNECT,
-            connection_acquisition_timeout=6 * _CONNECT,
+            connection_acquisition_timeout=2 * _CONNECT,  # which includes the server's first words
             max_transaction_retry_time=min(retries, READ_RETRIES),
             # Hints of the planner are for who writes the statement, not for who runs a command.
             notifications_min_severity="OFF",

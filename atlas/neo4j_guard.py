@@ -17,32 +17,35 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from atlas.errors import QueryRefused
+from atlas.errors import QueryError, QueryRefused
+from atlas.plain import first_line
 
 if TYPE_CHECKING:
-    from neo4j import Transaction
+    from neo4j import ResultSummary, Transaction
 
 PROCEDURES = frozenset(
     (
         "db.labels",
-        "db.relationshiptypes",
-        "db.propertykeys",
-        "db.schema.nodetypeproperties",
-        "db.schema.reltypeproperties",
-        "db.schema.visualization",
-        "db.index.fulltext.querynodes",
-        "db.index.fulltext.queryrelationships",
-        "db.index.vector.querynodes",
+        "db.relationshipTypes",
+        "db.propertyKeys",
+        "db.schema.nodeTypeProperties",
+        "db.schema.relTypeProperties",
+        "db.index.fulltext.queryNodes",
+        "db.index.fulltext.queryRelationships",
+        "db.index.vector.queryNodes",
     )
 )
 # Parts of the names of operators that read the graph or compute.
 OPERATORS = re.compile(
     "ProduceResults|Projection|Filter|Argument|Apply|Aggregation|Distinct|Sort|Top|Limit|Skip|Unwind|Union|Join|Scan|"
-    "Seek|Expand|Eager|Optional|Product|Path|Trail|Repeat|RollUp|Select|Let|Semi|Assert|Triadic|Cache|Nullify|Count|"
+    "Seek|Lookup|Expand|Eager|Optional|Product|Path|Trail|Repeat|RollUp|Select|Let|Semi|Assert|Triadic|Cache|Nullify|Count|"
     "Empty|Partition|Conditional"
 )
 FORBIDDEN = re.compile("Load|Show|Terminate|Transaction|Procedure|Create|Delete|Merge|Set|Remove|Foreach|Admin")
 _FUNCTIONS = "SHOW USER DEFINED FUNCTIONS YIELD name RETURN collect(DISTINCT split(name, '.')[0]) AS names"
+_EXPLAIN = "EXPLAIN\n"
+_PLANNING = re.compile(r"\s*(EXPLAIN|PROFILE)\b", re.IGNORECASE)
+_PLACE = re.compile(r"\(line (\d+), column (\d+) \(offset: (\d+)\)\)")
 _READING = "only reading the graph is allowed"
 
 
@@ -50,12 +53,28 @@ def check_statement(tx: Transaction, cypher: str) -> None:
     """Plan the statement and look at the plan; raises QueryRefused where it could do more than read."""
     if not cypher.strip():
         raise QueryRefused("the statement is empty; one looks like: MATCH (f:Feature) RETURN f.id LIMIT 10")
-    summary = tx.run(f"EXPLAIN\n{cypher}").consume()
+    if _PLANNING.match(cypher):
+        raise QueryRefused("EXPLAIN and PROFILE give a plan and no rows; ask for it in Neo4j Browser or cypher-shell")
+    summary = _planned(tx, cypher)
     if summary.query_type != "r" or summary.plan is None:
         raise QueryRefused(f"the server takes this for a statement that does more than read; {_READING}")
     for operator in _operators(summary.plan):
         _check_operator(operator["operatorType"].partition("@")[0], operator.get("args", {}))
     _check_functions(tx, cypher)
+
+
+def _planned(tx: Transaction, cypher: str) -> ResultSummary:
+    from neo4j.exceptions import CypherSyntaxError
+
+    try:
+        return tx.run(f"{_EXPLAIN}{cypher}").consume()
+    except CypherSyntaxError as error:
+        # Where the mistake is, in the statement as it was written.
+        message = _PLACE.sub(
+            lambda m: f"(line {int(m[1]) - 1}, column {m[2]} (offset: {int(m[3]) - len(_EXPLAIN)}))",
+            first_line(error.message),
+        )
+        raise QueryError(f"the graph cannot answer this: {message}") from None
 
 
 def _operators(plan: Any) -> Iterator[Any]:
@@ -67,7 +86,7 @@ def _operators(plan: Any) -> Iterator[Any]:
 def _check_operator(name: str, arguments: dict[str, Any]) -> None:
     if name == "ProcedureCall":
         procedure = str(arguments.get("Details", "")).partition("(")[0].strip()
-        if procedure.lower() not in PROCEDURES:
+        if procedure not in PROCEDURES:
             raise QueryRefused(f"the procedure {procedure} is not allowed; allowed are {', '.join(sorted(PROCEDURES))}")
     elif FORBIDDEN.search(name) or not OPERATORS.search(name):
         raise QueryRefused(f"{name} is not allowed; {_READING}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def plain(value: Any) -> Any:
-    """A value as plain Python: numbers, text, lists, dicts; not-a-number is None, dates and the like are text.
+    """A value as plain Python: numbers, text, lists, dicts; what is not finite is None, dates and the like are text.
 
     A node is the dict of its label's properties; a relationship that of its properties and its `type`; a path
     `{"nodes": [...], "relationships": [...]}`.
@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return None if math.isnan(value) else value
+        return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, dict):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # Neo4j looks at a transaction's timeout between rows, not within an expression.
-OUTLIVED = ", and the server has not ended it yet (a loop within one expression it cannot break off)"
+OUTLIVED = ", and the server has not ended it yet (it looks at the time between rows, not within one expression)"
 HISTORY = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, coalesce(a.previous, []) AS previous"
 STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
 

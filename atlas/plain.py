@@ -37,13 +37,13 @@ def plain_row(row: list[Any], converters: list[Converter]) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as plain Python: numbers, text, lists, dicts; not-a-number is None.
+    """A value as plain Python: numbers, text, lists, dicts; what is not finite is None.
 
     A node is the dict of its label's properties; a relationship that of its properties and its `type`; a path
     `{"nodes": [...], "relationships": [...]}`.
     """
     if isinstance(value, float):
-        return None if math.isnan(value) else value
+        return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, dict):

@@ -111,9 +111,9 @@ ROWS = [
         [{"m": 4.5, "a": 4.5}],
     ),
     (
-        "RETURN {set: 1, x: [null, true]} AS m, 0.0 / 0.0 AS nan",
+        "RETURN {set: 1, x: [null, true]} AS m, 0.0 / 0.0 AS nan, 1.0 / 0.0 AS inf",
         {},
-        [{"m": {"set": 1, "x": [None, True]}, "nan": None}],
+        [{"m": {"set": 1, "x": [None, True]}, "nan": None, "inf": None}],
     ),
     (
         "MATCH (m:Model)-[r]->() RETURN m UNION ALL MATCH (m:Model) RETURN m",

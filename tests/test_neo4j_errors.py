@@ -57,6 +57,15 @@ def test_nobody_answers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert time.monotonic() - start < 60
 
 
+def test_what_is_silent_is_given_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server that was stopped (SIGSTOP), or whose machine is gone behind a firewall."""
+    monkeypatch.setattr(atlas.neo4j_connect, "_CONNECT", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        start = time.monotonic()
+        assert "no Neo4j server answers" in said(capsys, "info", "-a", f"bolt://127.0.0.1:{listener.getsockname()[1]}")
+        assert time.monotonic() - start < 5
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\x00\x00\x00", b""])
 def test_what_answers_is_no_server_that_is_known(capsys: pytest.CaptureFixture[str], answer: bytes) -> None:
     """Another protocol; a server whose versions of Bolt this driver does not know; one that hangs up."""

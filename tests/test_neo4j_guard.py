@@ -154,7 +154,8 @@ ALLOWED = {
     "labels": ("CALL db.labels() YIELD label WITH label WHERE label = 'Feature' RETURN label", [{"label": "Feature"}]),
     "union": ("RETURN 1 AS x UNION ALL RETURN 2 AS x", [{"x": 1}, {"x": 2}]),
     "dates": ("RETURN date('2026-01-31') + duration('P1D') AS day", [{"day": "2026-02-01"}]),
-    "not a number": ("RETURN 0.0 / 0.0 AS x", [{"x": None}]),
+    "not finite": ("RETURN 0.0 / 0.0 AS x, -1.0 / 0.0 AS y", [{"x": None, "y": None}]),
+    "dynamic label": ("MATCH (m:$('Model')) RETURN count(m) AS n", [{"n": 1}]),
     "words": (
         "CALL db.index.fulltext.queryNodes('feature_words', 'war') YIELD node RETURN count(node) > 10 AS many",
         [{"many": True}],
@@ -223,6 +224,21 @@ def test_refused_says_what_is_refused(store: Neo4jStore) -> None:
     for cypher, part in (("LOAD CSV FROM 'file:///x' AS l RETURN l", "LoadCSV"), ("CALL db.ping()", "db.ping")):
         with pytest.raises(QueryRefused, match=part):
             store.query(cypher, {})
+    with pytest.raises(QueryRefused, match=r"allowed are .*db\.index\.fulltext\.queryNodes"):
+        store.query("CALL db.ping()", {})
+
+
+@pytest.mark.parametrize("cypher", ["EXPLAIN MATCH (n) RETURN n", " profile\nMATCH (n) RETURN n"])
+def test_a_plan_is_no_answer(store: Neo4jStore, cypher: str) -> None:
+    with pytest.raises(QueryRefused, match="EXPLAIN and PROFILE give a plan and no rows"):
+        store.query(cypher, {})
+
+
+def test_mistakes_are_shown_where_they_are(store: Neo4jStore) -> None:
+    with pytest.raises(QueryError, match=r"line 1, column 8 \(offset: 7\)"):
+        store.query("RETURN ]", {})
+    with pytest.raises(QueryError, match=r"line 2, column 8 \(offset: 19\)"):
+        store.query("WITH 1 AS x\nRETURN y", {})
 
 
 def _operators(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
