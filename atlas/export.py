@@ -108,7 +108,7 @@ class _Files:
         """Write the edges of a type; returns their number."""
         header = [f":START_ID({of.label})", f":END_ID({of.label})"]
         header += [f"{name}{_TYPES[type_]}" for name, type_ in of.properties.items()]
-        if of.type == MATCHED:  # as many edges as there are have been written (atlas.neo4j_write)
+        if of.type == MATCHED:  # as many edges as there are have been written (atlas.neo4j_edges)
             header.append("written:long")
         return _write(self.folder / _EDGES / of.type, header, self._between(graph, of), self.progress)
 

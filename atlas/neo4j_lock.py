@@ -12,10 +12,10 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas.errors import AtlasError, LockedAtlas
 from atlas.neo4j_connect import Connection
@@ -24,8 +24,11 @@ from atlas.neo4j_schema import WRITER
 if TYPE_CHECKING:
     from neo4j import ManagedTransaction
 
+    T = TypeVar("T")
+
 LEASE = 60.0  # seconds
 RENEW = 10.0
+MANY = 20_000  # things that one transaction removes
 _RETRIES = 2.0  # seconds: what fails now is tried again at the next renewal
 
 CONSTRAINT = f"CREATE CONSTRAINT {WRITER.lower()}_id IF NOT EXISTS FOR (n:{WRITER}) REQUIRE n.id IS UNIQUE"
@@ -59,6 +62,25 @@ class Claim:
     def __init__(self, connection: Connection, token: str) -> None:
         self.connection = connection
         self.token = token
+
+    def write(self, work: Callable[[ManagedTransaction], T]) -> T:
+        """Do `work` in a managed transaction, which may be repeated as a whole and is rolled back without the right."""
+
+        def checked(tx: ManagedTransaction) -> T:
+            result = work(tx)
+            self.check(tx)
+            return result
+
+        return self.connection.write(checked)
+
+    def run(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of one statement in a transaction of its own."""
+        return self.write(lambda tx: tx.run(cypher, parameters).data())
+
+    def until_none(self, cypher: str, **parameters: Any) -> None:
+        """A statement that handles `limit` things and returns their number `n`, until there are none."""
+        while self.run(cypher, limit=MANY, **parameters)[0]["n"]:
+            pass
 
     def check(self, tx: ManagedTransaction) -> None:
         """End a transaction that writes; raises LockedAtlas, and so rolls it back, where the right was lost."""

@@ -45,7 +45,7 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
 
     Raises StoreError where the database holds nodes of another program, or another atlas than the one of that id.
     """
-    found = [row["id"] for row in connection.read(f"MATCH (a:{ATLAS}) RETURN a.id AS id")]
+    found = [row["id"] for row in connection.run(f"MATCH (a:{ATLAS}) RETURN a.id AS id")]
     others = [other for other in found if other != atlas]
     if atlas is not None and others:
         raise StoreError(
@@ -53,7 +53,7 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
             f"or server, or read that one with -a {connection.address}"
         )
     labels = [table.label for table in NODES if table.label != ATLAS]
-    if not found and connection.read(f"MATCH (n:{'|'.join(labels)}) RETURN count(n) AS n")[0]["n"]:
+    if not found and connection.run(f"MATCH (n:{'|'.join(labels)}) RETURN count(n) AS n")[0]["n"]:
         raise StoreError(
             f"{connection.address} holds nodes of labels that an atlas uses ({', '.join(labels)}) and no atlas; name "
             "another --database or server"

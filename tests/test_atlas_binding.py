@@ -104,11 +104,11 @@ def test_what_another_folder_wrote_before_it_was_broken_off_is_not_lost(
     bind(tmp_path / "b", address)
     ingest([sources], tmp_path / "b", layers=[0, 1])
 
-    def dying(self: Any, *rest: Any) -> None:
+    def dying(*_: Any) -> None:
         raise Killed
 
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(atlas.neo4j_write._Writer, "finish", dying)
+        patch.setattr(atlas.neo4j_write, "write_edges", dying)
         ingest([], tmp_path / "b", k=4)
     with pytest.raises(StoreError, match="written to from another folder"):
         ingest([], tmp_path / "a", k=3)

@@ -16,7 +16,8 @@ from neo4j_server import Neo4jServer
 from published import LARGE, SMALL, numbers, publish, undisturbed
 
 import atlas.neo4j_connect
-import atlas.neo4j_write
+import atlas.neo4j_edges
+import atlas.neo4j_features
 from atlas.digest import Digest
 from atlas.errors import StoreError
 from atlas.neo4j_connect import Connection
@@ -33,8 +34,8 @@ def server() -> Iterator[Neo4jServer]:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many transactions for few edges, so that there is much to break off."""
-    monkeypatch.setattr(atlas.neo4j_write, "NODES_CHUNK", 300)
-    monkeypatch.setattr(atlas.neo4j_write, "EDGES_CHUNK", 500)
+    monkeypatch.setattr(atlas.neo4j_features, "CHUNK", 300)
+    monkeypatch.setattr(atlas.neo4j_edges, "CHUNK", 500)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_too_little_memory_for_a_transaction(
     with restarted(server, "db.memory.transaction.max", "4m"):
         with monkeypatch.context() as patch, pytest.raises(StoreError, match=r"too little memory .* raise") as caught:
             patch.setattr(atlas.neo4j_connect, "READ_RETRIES", 3.0)
-            patch.setattr(atlas.neo4j_write, "EDGES_CHUNK", 20_000)
+            patch.setattr(atlas.neo4j_edges, "CHUNK", 20_000)
             start = time.monotonic()
             publish(server.uri, LARGE())
         assert "\n" not in str(caught.value) and time.monotonic() - start < 40

@@ -20,6 +20,8 @@ from planted_graph import PlantedGraph, Rematched
 from published import LARGE, SMALL, numbers, publish, store_at, undisturbed
 from saes import planted as write_saes
 
+import atlas.neo4j_edges
+import atlas.neo4j_features
 import atlas.neo4j_lock
 import atlas.neo4j_write
 from atlas import schema
@@ -41,8 +43,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Digest:
 WRITE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import atlas.neo4j_write
-atlas.neo4j_write.EDGES_CHUNK = atlas.neo4j_write.NODES_CHUNK = 300
+import atlas.neo4j_edges, atlas.neo4j_features
+atlas.neo4j_edges.CHUNK = atlas.neo4j_features.CHUNK = 300
 from published import LARGE, publish
 publish(sys.argv[2], LARGE(), lambda n: print(n, flush=True))
 """
@@ -181,7 +183,8 @@ def test_a_write_broken_off_and_then_another(
     uri = emptied(neo4j_lts)
     publish(uri, PlantedGraph())
     wanted, rows = numbers(uri), features(uri)
-    run, deadly = atlas.neo4j_write._Writer.run, getattr(atlas.neo4j_write, statement)
+    module = atlas.neo4j_features if hasattr(atlas.neo4j_features, statement) else atlas.neo4j_edges
+    run, deadly = Claim.run, getattr(module, statement)
 
     def dying(self: Any, cypher: str, **parameters: Any) -> Any:
         if cypher == deadly and before:
@@ -192,7 +195,7 @@ def test_a_write_broken_off_and_then_another(
         return found
 
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(atlas.neo4j_write._Writer, "run", dying)
+        patch.setattr(Claim, "run", dying)
         publish(uri, other)
     publish(uri, PlantedGraph())
     assert numbers(uri) == wanted and features(uri) == rows
@@ -213,7 +216,7 @@ def test_a_writer_that_stood_still_is_rolled_back(neo4j_lts: Server, monkeypatch
         chunk(self, tx)
 
     monkeypatch.setattr(Claim, "check", slow)
-    monkeypatch.setattr(atlas.neo4j_write, "WORKERS", 1)
+    monkeypatch.setattr(atlas.neo4j_edges, "WORKERS", 1)
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -242,11 +245,10 @@ def test_no_statement_of_a_writer_without_the_claim_stays(neo4j_lts: Server) -> 
     emptied(neo4j_lts)
     connection = Connection(ServerAddress.parse(neo4j_lts.uri))
     with claimed(connection) as claim:
-        writer = atlas.neo4j_write._Writer(claim, None)
-        writer.run("CREATE (:Model {id: 'one'})")
+        claim.run("CREATE (:Model {id: 'one'})")
         connection.run("MATCH (w:Writer) SET w.token = 'of another'")
         with pytest.raises(LockedAtlas, match="taken over"):
-            writer.run("CREATE (:Model {id: 'two'})")
+            claim.run("CREATE (:Model {id: 'two'})")
     assert connection.read("MATCH (m:Model) RETURN m.id AS id") == [{"id": "one"}]
     connection.run("MATCH (w:Writer) DELETE w")
     connection.close()
@@ -255,9 +257,9 @@ def test_no_statement_of_a_writer_without_the_claim_stays(neo4j_lts: Server) -> 
 def test_a_narrower_dictionary_after_a_write_broken_off(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features beyond those that it has are gone, in more than one piece."""
     uri = emptied(neo4j_lts)
-    monkeypatch.setattr(atlas.neo4j_write, "DELETE_CHUNK", 7)
+    monkeypatch.setattr(atlas.neo4j_lock, "MANY", 7)
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(atlas.neo4j_write._Writer, "edges", _killed)
+        patch.setattr(atlas.neo4j_write, "write_edges", _killed)
         publish(uri, PlantedGraph(width=40))
     # The same ids, as `--set` gives them whatever the width is.
     monkeypatch.setattr(PlantedGraph, "dictionary", lambda self, layer: f"tiny/{layer}-res-40")
@@ -270,11 +272,11 @@ def test_a_narrower_dictionary_after_a_write_broken_off(neo4j_lts: Server, monke
 
 def test_what_is_removed_in_many_pieces(neo4j_lts: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     uri = emptied(neo4j_lts)
-    monkeypatch.setattr(atlas.neo4j_write, "DELETE_CHUNK", 7)
+    monkeypatch.setattr(atlas.neo4j_lock, "MANY", 7)
     for graph in (PlantedGraph(), Rematched(), PlantedGraph(layers=2)):
         publish(uri, graph)
     assert numbers(uri) == undisturbed(tmp_path, PlantedGraph(layers=2))
 
 
-def _killed(self: Any, *rest: Any) -> None:
+def _killed(*_: Any) -> None:
     raise Killed
