@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from tiny_models import VOCABULARY
 
 from atlas.dictionary import Dictionary, Rows
 from atlas.features import depth
 from atlas.hooks import site_of
 from queries.intervention import Intervention
+from queries.plan import SteeringPlan
 from queries.schedule import Strength
 
 FEATURES = 24
@@ -77,4 +80,19 @@ def intervention(
     value = None if strength is None else Strength.of(strength)
     return Intervention(
         f"{record.id}/{index}", record, index, mode, value, positions, None, np.array(rows.decoder[index]), rows
+    )
+
+
+def plan_of(*interventions: Intervention) -> SteeringPlan:
+    return SteeringPlan(interventions)
+
+
+def tokens(batch: int = 1, length: int = 7, seed: int = 0) -> torch.Tensor:
+    return torch.randint(3, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def hooks_left(model: Any) -> int:
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._forward_hooks_always_called)
+        for module in model.modules()
     )
