@@ -21,7 +21,7 @@ from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotA
 from atlas.names import is_file_name, is_id
 
 FORMAT = 2
-HISTORY = 50  # states that are remembered
+HISTORY = 500  # states that are remembered
 NAME = "feature-atlas.json"
 
 
