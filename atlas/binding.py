@@ -37,7 +37,7 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder):
-            manifest = _known(folder, address)
+            manifest = _known(folder, address, there)
             if manifest is None:
                 bound = _adopted(folder, address) if there else Manifest(id=uuid.uuid4().hex)
             elif manifest.store == str(address) and (there is None or there["id"] == manifest.id):
@@ -52,11 +52,12 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
     return bound
 
 
-def _known(folder: Path, address: ServerAddress) -> Manifest | None:
-    """What the folder holds; None where that is nothing yet, though it may be bound to another address."""
+def _known(folder: Path, address: ServerAddress, there: dict[str, str] | None) -> Manifest | None:
+    """What the folder holds; None where that is nothing yet, bound as it may be to what others filled meanwhile."""
     try:
         known = Manifest.load(folder)
-        return None if known.state is None and known.store not in (None, str(address)) else known
+        elsewhere = known.store != str(address) or (there is not None and there["id"] != known.id)
+        return None if known.state is None and known.store is not None and elsewhere else known
     except NotAnAtlas:
         if any(path.name == "graph" or not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; name another folder") from None

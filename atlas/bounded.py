@@ -82,7 +82,7 @@ class BoundedReader:
         try:
             request = {"text": text, "parameters": _sendable(dict(parameters)), **bounds}
             line = json.dumps(request, allow_nan=False).encode() + b"\n"
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise QueryError(f"parameters are JSON values: text, numbers, lists, maps ({error})") from None
         with self._lock:
             process = self._started()

@@ -12,6 +12,7 @@ from atlas.atlas import Atlas
 from atlas.digest import Digest, digest
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, StoreError
 from atlas.labels import FILE as LABELS
+from atlas.labels import Labels
 from atlas.ladybug import LadybugStore
 from atlas.lock import writing
 from atlas.manifest import Manifest, disk_errors, is_own, replacing
@@ -49,13 +50,8 @@ def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Cop
     store = Neo4jStore(address, source.manifest.id, source.manifest.state)
     try:
         if not store.present():
-            if not source.manifest.follows(store.holds()):
-                raise StoreError(
-                    f"{address} holds a state of this atlas that {source.address} did not come from and that would be "
-                    f"lost; take it on with: feature-atlas init NEWDIR --store {address}; or empty the database, or "
-                    "name another, to copy this one"
-                )
             with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
+                store.check_follows(source.manifest)
                 store.publish(graph, progress=advance)
         return Copied(str(address), _compared(source.store, store, len(graph.pairs), progress))
     finally:
@@ -68,6 +64,7 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder):
+            previous = _check_target(source, folder)  # which another process may have changed meanwhile
             if source.path is not None:
                 _copy_files(source, folder)
             unpacking = Unpacking(graph, source.dictionaries, folder, labels=source.path is None)
@@ -80,7 +77,9 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
             store = LadybugStore(folder / "graph", graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.pairs), progress)
-                replace(source.manifest, store=None, fingerprint=fingerprint, pending=None).save(folder)
+                known = tuple(dict.fromkeys((*previous, *source.manifest.previous)))
+                saved = replace(source.manifest, store=None, fingerprint=fingerprint, pending=None, previous=known)
+                saved.save(folder)
                 store.retire(graph.state)
             finally:
                 store.close()
@@ -100,8 +99,8 @@ def _there(folder: Path, state: str) -> dict[str, Any] | None:
         return None
 
 
-def _check_target(source: Atlas, folder: Path) -> None:
-    """Raise FolderError unless the folder is new, or holds an earlier copy of the same atlas."""
+def _check_target(source: Atlas, folder: Path) -> tuple[str, ...]:
+    """Raise FolderError unless the folder is new, or holds an earlier state of the same atlas; returns its states."""
     if source.path is not None and folder.resolve() == source.path.resolve():
         raise FolderError(f"{folder} is the atlas itself; copy it to another folder or to a server")
     try:
@@ -115,9 +114,11 @@ def _check_target(source: Atlas, folder: Path) -> None:
                 f"{folder} holds a state of this atlas that {source.address} did not come from and that would be lost; "
                 "copy to another folder"
             )
+        return tuple(state for state in there.ancestors if state != source.manifest.state)
     except NotAnAtlas:
         if folder.is_dir() and any(not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
+        return ()
 
 
 def _copy_files(source: Atlas, folder: Path) -> None:
@@ -129,17 +130,34 @@ def _copy_files(source: Atlas, folder: Path) -> None:
         here.mkdir(parents=True, exist_ok=True)
         # The record goes last: it marks the folder as finished.
         for path in sorted(there.iterdir(), key=lambda path: path.name == "dictionary.json"):
-            _copy_file(path, here / path.name)
+            if path.name == LABELS:
+                _copy_labels(there, here)
+            else:
+                _copy_file(path, here / path.name)
     for name in source.manifest.pairs:
         _copy_file(source.path / "matches" / name, folder / "matches" / name)
 
 
 def _copy_file(path: Path, target: Path) -> None:
-    # Labels change under one name; rows and matches never do, but may be damaged.
+    # One name, one content; but it may be damaged.
     there = target.stat().st_size if target.exists() else None
-    if path.exists() and (path.name == LABELS or there != path.stat().st_size):
+    if path.exists() and there != path.stat().st_size:
         with replacing(target) as temporary:
             shutil.copyfile(path, temporary)
+
+
+def _copy_labels(there: Path, here: Path) -> None:
+    """Labels change under one name. A folder that took its atlas on from a server has no contexts: those here stay."""
+    labels = Labels.load(there)
+    try:
+        kept = labels.with_contexts_of(Labels.load(here))
+    except CorruptAtlas:
+        kept = labels
+    if kept is not labels:
+        kept.save(here)
+        return
+    with replacing(here / LABELS) as temporary:
+        shutil.copyfile(there / LABELS, temporary)
 
 
 def _compared(source: Store, target: Store, pairs: int, progress: Progress) -> Digest:

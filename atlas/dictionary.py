@@ -110,6 +110,7 @@ class Rows:
     @classmethod
     def open(cls, folder: Path, record: Dictionary) -> Rows:
         """Map the rows; raises CorruptAtlas where a file is missing, damaged or of another shape."""
+        from tokenize import TokenError
         from zipfile import BadZipFile
 
         import numpy as np
@@ -119,7 +120,7 @@ class Rows:
             encoder = np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False)
             with np.load(folder / "vectors.npz", allow_pickle=False) as archive:
                 vectors = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, SyntaxError, TokenError) as error:
             raise CorruptAtlas(
                 f"the rows of {record.id} are missing or damaged ({error}); ingest its source again"
             ) from None

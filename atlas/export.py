@@ -22,6 +22,7 @@ from atlas.features import split_feature_id
 from atlas.manifest import disk_errors
 from atlas.neo4j_schema import statements
 from atlas.schema import (
+    ATLAS,
     BOOLEAN,
     DICTIONARY,
     EDGES,
@@ -101,6 +102,8 @@ class _Files:
     def nodes(self, graph: Graph, of: NodeTable) -> int:
         """Write the nodes of a label; returns their number."""
         header = [f":ID({of.label})", *(f"{name}{_TYPES[type_]}" for name, type_ in of.properties.items())]
+        if of.label == ATLAS:  # what copies are compared by (atlas.neo4j_write)
+            header.append("previous:string[]")
         progress = self.progress if of.label == FEATURE else None
         return _write(self.folder / _NODES / of.label, header, self._numbered(graph, of), progress)
 
@@ -128,6 +131,9 @@ class _Files:
             for field in table.schema:
                 if not self._line_feeds and pa.types.is_string(field.type):
                     self._line_feeds = bool(pc.any(pc.match_substring_regex(table[field.name], "[\r\n]")).as_py())
+            if of.label == ATLAS:
+                previous = ";".join(graph.previous) or None
+                table = table.append_column("previous", pa.array([previous] * len(table), pa.string()))
             yield table.add_column(0, "number", pa.array(numbers, pa.int64()))
             start += len(table)
 

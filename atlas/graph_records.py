@@ -33,21 +33,25 @@ def manifest_of(store: Neo4jStore) -> Manifest:
     if len(found) != 1:
         raise CorruptAtlas(f"{store.about} holds {len(found)} atlases instead of one; ingest or copy it there again")
     atlas = found[0]
-    if not isinstance(atlas["format"], int):
-        raise CorruptAtlas(f"{store.about} holds an Atlas node that is not of feature-atlas; name another --database")
-    if atlas["format"] > FORMAT:
+    try:
+        newer, thresholds = atlas["format"] > FORMAT, json.loads(atlas["thresholds"])
+        min_res, min_module = thresholds["res"], thresholds["module"]
+    except (TypeError, ValueError, KeyError):
+        raise CorruptAtlas(
+            f"{store.about} holds a node {ATLAS} that is not of feature-atlas; name another --database"
+        ) from None
+    if newer:
         raise NewerAtlas(
             f"{store.about} holds format {atlas['format']}, newer than this version reads ({FORMAT}); upgrade "
             "feature-atlas"
         )
-    thresholds = json.loads(atlas["thresholds"])
     return Manifest(
         id=atlas["id"],
         dictionaries=tuple(row["id"] for row in store.read(DICTIONARIES)),
         pairs=tuple(row["key"] for row in store.read(PAIRS)),
         k=atlas["k"],
-        min_res=thresholds["res"],
-        min_module=thresholds["module"],
+        min_res=min_res,
+        min_module=min_module,
         runs=tuple(store.read(RUNS)),
         state=atlas["state"],
         previous=store.history(),

@@ -88,6 +88,13 @@ class Labels:
             old[name] = pc.coalesce(column, _as(old[name], column.type)) if name in old else column
         return Labels(pa.table(old))
 
+    def with_contexts_of(self, other: Labels) -> Labels:
+        """These labels with the other's contexts where they have none; themselves where neither has."""
+        mine, theirs = ({} if labels.table is None else labels.table.column_names for labels in (self, other))
+        if "contexts" in mine or "contexts" not in theirs:
+            return self
+        return self.updated({"contexts": other.table["contexts"]})  # type: ignore[index]
+
     def following(self, graph: pa.Table) -> Labels:
         """These labels brought to what a graph says of the same features; themselves where that is the same.
 

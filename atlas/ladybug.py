@@ -28,6 +28,8 @@ from atlas.store import Answer, Graph, Row
 if TYPE_CHECKING:
     import ladybug
 
+    from atlas.manifest import Manifest
+
 BUFFER = 1 << 30  # bytes of the engine's page cache, while reading and while loading
 
 
@@ -83,13 +85,12 @@ class LadybugStore:
         except OSError as error:
             raise FolderError(f"old states in {self.folder} could not be removed ({error})") from None
 
-    def holds(self) -> str | None:
-        """The state, where its file is there."""
-        return self.state if self.state and state_path(self.folder, self.state).exists() else None
+    def check_follows(self, manifest: Manifest) -> None:
+        """Nothing: the folder's lock and manifest are one with its graph."""
 
     def present(self) -> bool:
         """Whether the state's file is there; raises CorruptAtlas where it is damaged."""
-        if self.holds() is None:
+        if not (self.state and state_path(self.folder, self.state).exists()):
             return False
         self.open()
         return True

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,11 @@ class Manifest:
         """Whether an atlas in that state may become this one: it is nothing yet, is this one, or what it came from."""
         return state in (None, self.state, self.pending, *self.previous)
 
-    def followed_by(self, state: str, fingerprint: dict[str, Any] | None) -> Manifest:
-        """The same in a new state."""
-        previous = (*self.previous, *(() if self.state is None else (self.state,)))[-HISTORY:]
-        return replace(self, state=state, fingerprint=fingerprint, pending=None, previous=previous)
+    @property
+    def ancestors(self) -> tuple[str, ...]:
+        """What a new state will have come from: the present one, what that came from, and what was begun after it."""
+        known = (*self.previous, self.pending, self.state)
+        return tuple(dict.fromkeys(state for state in known if state is not None))[-HISTORY:]
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest atomically and durably."""

@@ -43,6 +43,7 @@ OPERATORS = re.compile(
 )
 FORBIDDEN = re.compile("Load|Show|Terminate|Transaction|Procedure|Create|Delete|Merge|Set|Remove|Foreach|Admin")
 _FUNCTIONS = "SHOW USER DEFINED FUNCTIONS YIELD name RETURN collect(DISTINCT split(name, '.')[0]) AS names"
+PLANS = "EXPLAIN and PROFILE give a plan and no rows; ask for it in Neo4j Browser or cypher-shell"
 _EXPLAIN = "EXPLAIN\n"
 _PLANNING = re.compile(r"\s*(EXPLAIN|PROFILE)\b", re.IGNORECASE)
 _PLACE = re.compile(r"\(line (\d+), column (\d+) \(offset: (\d+)\)\)")
@@ -54,7 +55,7 @@ def check_statement(tx: Transaction, cypher: str) -> None:
     if not cypher.strip():
         raise QueryRefused("the statement is empty; one looks like: MATCH (f:Feature) RETURN f.id LIMIT 10")
     if _PLANNING.match(cypher):
-        raise QueryRefused("EXPLAIN and PROFILE give a plan and no rows; ask for it in Neo4j Browser or cypher-shell")
+        raise QueryRefused(PLANS)
     summary = _planned(tx, cypher)
     if summary.query_type != "r" or summary.plan is None:
         raise QueryRefused(f"the server takes this for a statement that does more than read; {_READING}")

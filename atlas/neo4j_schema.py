@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from atlas.errors import StoreError
 from atlas.neo4j_connect import Connection
 from atlas.schema import ATLAS, FEATURE, NODES
@@ -45,8 +47,14 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
 
     Raises StoreError where the database holds nodes of another program, or another atlas than the one of that id.
     """
-    found = [row["id"] for row in connection.run(f"MATCH (a:{ATLAS}) RETURN a.id AS id")]
-    others = [other for other in found if other != atlas]
+    found = connection.run(
+        f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.format AS format, a.state AS state, keys(a) AS keys"
+    )
+    if not all(map(_is_own, found)):
+        raise StoreError(
+            f"{connection.address} holds a node {ATLAS} that is not of feature-atlas; name another --database or server"
+        )
+    others = [row["id"] for row in found if row["id"] != atlas]
     if atlas is not None and others:
         raise StoreError(
             f"{connection.address} holds another atlas (id {others[0]}), which would be lost; name another --database "
@@ -58,6 +66,12 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
             f"{connection.address} holds nodes of labels that an atlas uses ({', '.join(labels)}) and no atlas; name "
             "another --database or server"
         )
+
+
+def _is_own(found: dict[str, Any]) -> bool:
+    """Whether an Atlas node is this project's: whole, or of a first write that was broken off."""
+    begun = found["state"] is None and {"id", "previous", "indexed"}.issuperset(found["keys"])
+    return begun or isinstance(found["format"], int)
 
 
 def create_schema(connection: Connection) -> None:

@@ -26,6 +26,7 @@ from atlas.store import Answer, Graph, Row
 if TYPE_CHECKING:
     from neo4j import ManagedTransaction, Session
 
+    from atlas.manifest import Manifest
     from atlas.neo4j_lock import Claim
 
 _log = logging.getLogger(__name__)
@@ -89,13 +90,24 @@ class Neo4jStore:
         """The states that the one there came from on this server, latest last."""
         return tuple(self._state()["previous"])
 
-    def holds(self) -> str | None:
-        """The state that is there, or that was there before a write which is broken off; None where there is none.
+    def check_follows(self, manifest: Manifest) -> None:
+        """Raise StoreError where the database holds what this manifest's state did not come from.
 
-        Raises StoreError where the database holds another atlas.
+        What counts is the state that is there, or that was there before a write which is broken off.
         """
         found = self._state()
-        return found["state"] or next(reversed(found["previous"]), None)
+        if manifest.follows(found["state"] or next(reversed(found["previous"]), None)):
+            return
+        if found["state"] is None:
+            raise StoreError(
+                f"a write to {self.address} from another folder was broken off; repeat its command there; where that "
+                "folder is gone, empty the database, then repeat this command"
+            )
+        raise StoreError(
+            f"{self.address} was written to from another folder: it holds a state that this atlas did not come from "
+            f"and that would be lost; take it on with: feature-atlas init NEWDIR --store {self.address}, and repeat "
+            "the command with -a NEWDIR; or empty the database"
+        )
 
     def present(self) -> bool:
         """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
@@ -142,7 +154,8 @@ class Neo4jStore:
     ) -> Answer:
         """Rows of a user's statement, run from a process of its own that is ended at its bounds (see atlas.bounded)."""
         # As the embedded store does. The server names a parameter without a value itself.
-        if unknown := sorted(name for name in parameters if not re.search(rf"\$\s*`?{re.escape(name)}\b", cypher)):
+        unknown = sorted(name for name in parameters if not _has_parameter(cypher, name))
+        if unknown:
             raise QueryError(f"the statement has no parameter ${unknown[0]}")
         with self._lock:
             self._opened()
@@ -188,9 +201,10 @@ class Neo4jStore:
 
     def _index(self) -> None:
         """Make the indexes of a database that was imported in bulk; who may only read goes without."""
-        from atlas.neo4j_schema import create_schema
+        from atlas.neo4j_schema import check_owner, create_schema
 
         try:
+            check_owner(self._connection)
             create_schema(self._connection)
         except AtlasError as error:
             _log.warning("%s has no indexes, and they could not be made: answers are slow (%s)", self.address, error)
@@ -211,8 +225,15 @@ class Neo4jStore:
         if who := holder(self._connection):
             return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done")
         return LockedAtlas(
-            f"the last write to {self.address} was broken off; repeat its command: what is there is kept"
+            f"the last write to {self.address} was broken off; repeat its command: what is there is kept (where its "
+            "folder is gone, empty the database and write the atlas there anew)"
         )
+
+
+def _has_parameter(cypher: str, name: str) -> bool:
+    """Whether it may have a parameter of that name; with escapes it may have any."""
+    written = f"(?:{re.escape(name)}(?!\\w)|`{re.escape(name.replace('`', '``'))}`)"
+    return "\\u" in cypher or re.search(rf"\$(?:\s|/\*.*?\*/)*{written}", cypher, re.DOTALL) is not None
 
 
 def changed(address: ServerAddress) -> LockedAtlas:

@@ -5,7 +5,7 @@
 2. What the graph no longer holds is removed: dictionaries, and pairs whose matches have another key.
 3. Nodes are merged by their ids, features where they have changed (atlas.neo4j_features).
 4. Edges are created in chunks that count themselves (atlas.neo4j_edges).
-5. The Atlas node gets the new state.
+5. The Atlas node gets the new state, and what that came from.
 
 What says that something is there, a pair's key or a dictionary's digest, goes before the thing and comes after it, so
 that nothing half done is taken for whole, whichever write comes next.
@@ -34,7 +34,11 @@ MERGE (a:{ATLAS} {{id: $id}})
 WITH a, [state IN [a.state] WHERE state IS NOT NULL] AS last
 SET a.state = null, a.previous = (coalesce(a.previous, []) + last)[-{HISTORY}..]
 """
-FINISH = f"MATCH (a:{ATLAS} {{id: $row.id}}) SET a += $row, a.indexed = true"
+FINISH = f"""
+MATCH (a:{ATLAS} {{id: $row.id}})
+SET a += $row, a.indexed = true,
+    a.previous = ($previous + [state IN a.previous WHERE NOT state IN $previous])[-{HISTORY}..]
+"""
 
 
 def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | None) -> None:
@@ -58,7 +62,7 @@ def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | Non
     _replace(claim, DICTIONARY, dictionaries)
     write_features(claim, graph.nodes(FEATURE), advance)
     write_edges(claim, pairs, (batch for type_ in EDGE_TYPES for batch in graph.edges(type_)), advance)
-    claim.run(FINISH, row=atlas)
+    claim.run(FINISH, row=atlas, previous=list(graph.previous))
 
 
 def _replace(claim: Claim, label: str, rows: list[dict[str, Any]]) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from atlas.manifest import Manifest
+
 Row = dict[str, Any]
 
 
@@ -33,6 +35,11 @@ class Graph(Protocol):
     @property
     def state(self) -> str:
         """Names this state of the graph; its Atlas node says so too."""
+        ...
+
+    @property
+    def previous(self) -> tuple[str, ...]:
+        """The states that this one came from, latest last."""
         ...
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
@@ -78,8 +85,8 @@ class Store(Protocol):
         """Drop every state but this one."""
         ...
 
-    def holds(self) -> str | None:
-        """The state that is there, or that was there before a write which is broken off; None where there is none."""
+    def check_follows(self, manifest: Manifest) -> None:
+        """Raise StoreError where the store holds what this manifest's state did not come from, which would be lost."""
         ...
 
     def present(self) -> bool:

@@ -43,6 +43,11 @@ class Unpacking:
         """That of the graph."""
         return self.graph.state
 
+    @property
+    def previous(self) -> tuple[str, ...]:
+        """Those of the graph."""
+        return self.graph.previous
+
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables of that label; those of features leave records and labels."""
         if label != FEATURE:

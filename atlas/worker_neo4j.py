@@ -15,7 +15,7 @@ from atlas.address import ServerAddress
 from atlas.errors import AtlasError, LockedAtlas, QueryRefused, QueryTimeout, QueryTooLarge
 from atlas.neo4j_connect import Connection
 from atlas.neo4j_errors import translated
-from atlas.neo4j_guard import check_statement
+from atlas.neo4j_guard import PLANS, check_statement
 from atlas.neo4j_plain import plain
 from atlas.neo4j_store import STATE, changed
 from atlas.worker import Execute, Failed, serve
@@ -52,7 +52,8 @@ def connect(address: str, state: str) -> Execute:
                 check_statement(tx, request["text"])
                 result = tx.run(request["text"], request["parameters"])
                 yield list(result.keys()), _rows(result)
-                result.consume()
+                if result.consume().plan is not None:
+                    raise QueryRefused(PLANS)
                 if [row["state"] for row in tx.run(STATE).data()] != [state]:
                     raise changed(connection.address)
         except AtlasError as error:

@@ -41,6 +41,7 @@ class AtlasGraph:
         self.dictionaries = dictionaries
         self.manifest = manifest
         self.state = state
+        self.previous = manifest.ancestors
         self.pairs: dict[str, Pair] = {name: read_pair(folder / "matches" / name) for name in manifest.pairs}
 
     @property

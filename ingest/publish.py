@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from atlas.atlas import load_dictionaries
-from atlas.errors import StoreError
 from atlas.manifest import Manifest
 from atlas.progress import Progress
 from atlas.store import Store
@@ -24,7 +23,7 @@ def store_for_writing(folder: Path, manifest: Manifest) -> Iterator[Store]:
     store = store_of(folder, manifest)
     try:
         with store.writing():
-            _check_state(folder, manifest, store)
+            store.check_follows(manifest)
             yield store
     finally:
         store.close()
@@ -38,25 +37,15 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
     after = replace(after, id=after.id or uuid.uuid4().hex)
     graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, secrets.token_hex(8))
     if after.store is not None:
-        replace(Manifest.load(folder), pending=graph.state).save(folder)
+        # What was begun before this may be there, if nobody lived to write it down.
+        replace(Manifest.load(folder), pending=graph.state, previous=graph.previous).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
-    saved = after.followed_by(graph.state, fingerprint)
+    saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=None, previous=graph.previous)
     saved.save(folder)
     store.retire(graph.state)
     _tidy(folder, saved)
     return saved
-
-
-def _check_state(folder: Path, manifest: Manifest, store: Store) -> None:
-    """Raise StoreError where a server holds what another folder wrote there, which would be lost."""
-    if manifest.store is None:
-        return
-    if not manifest.follows(store.holds()):
-        raise StoreError(
-            f"{manifest.store} was written to from another folder since {folder} last was; take that atlas on with: "
-            f"feature-atlas init NEWDIR --store {manifest.store}, then repeat the command with -a NEWDIR"
-        )
 
 
 def _tidy(folder: Path, manifest: Manifest) -> None:

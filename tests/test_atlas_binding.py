@@ -20,7 +20,7 @@ from atlas.atlas import open_atlas
 from atlas.binding import bind
 from atlas.copying import copy_atlas
 from atlas.digest import digest
-from atlas.errors import AtlasError, FolderError, StoreError
+from atlas.errors import AtlasError, FolderError, LockedAtlas, StoreError
 from atlas.manifest import Manifest
 from ingest import ingest
 
@@ -62,7 +62,7 @@ def test_what_another_folder_wrote_is_not_lost(neo4j_lts: Server, sources: Path,
         ingest([sources], tmp_path / "twin", layers=[1])
     bind(tmp_path / "b", ServerAddress.parse(uri))
     ingest([sources], tmp_path / "b", layers=[0, 1])
-    with pytest.raises(StoreError, match=r"written to from another folder .* init NEWDIR"):
+    with pytest.raises(StoreError, match=r"written to from another folder.* init NEWDIR"):
         ingest([sources], tmp_path / "a", layers=[0, 2])
     assert layers_at(uri) == [0, 1]
     bind(tmp_path / "c", ServerAddress.parse(uri))
@@ -110,9 +110,41 @@ def test_what_another_folder_wrote_before_it_was_broken_off_is_not_lost(
     with monkeypatch.context() as patch, suppress(Killed):
         patch.setattr(atlas.neo4j_write, "write_edges", dying)
         ingest([], tmp_path / "b", k=4)
-    with pytest.raises(StoreError, match="written to from another folder"):
+    with pytest.raises(StoreError, match="from another folder was broken off; repeat its command there; where that"):
         ingest([], tmp_path / "a", k=3)
+    with pytest.raises(LockedAtlas, match="where its folder is gone, empty the database"):
+        bind(tmp_path / "c", address)
     ingest([], tmp_path / "b", k=4)  # as it was told to
+    assert layers_at(uri) == [0, 1]
+
+
+@pytest.mark.parametrize("second", ["create_schema", "write_edges"])
+def test_a_folder_goes_on_after_any_number_of_breaks(
+    neo4j_lts: Server, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """The first write reached its end and was not written down; the second broke off before or within."""
+    uri = emptied(neo4j_lts)
+    bind(tmp_path / "a", ServerAddress.parse(uri))
+    save = Manifest.save
+
+    def dying(self: Manifest, folder: Path) -> None:
+        if self.pending is None:
+            raise Killed
+        save(self, folder)
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(Manifest, "save", dying)
+        ingest([sources], tmp_path / "a", layers=[0])
+    assert layers_at(uri) == [0]
+    for _ in range(2):
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(atlas.neo4j_write, second, killed)
+            ingest([sources], tmp_path / "a", layers=[0, 1])
+    bind(tmp_path / "a", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "a", layers=[0, 1])
     assert layers_at(uri) == [0, 1]
 
 
@@ -164,10 +196,35 @@ def test_a_folder_that_was_never_filled_can_be_bound_elsewhere(
     assert Manifest.load(tmp_path / "a").store == str(elsewhere) and layers_at(uri) == [0]
 
 
-def test_an_atlas_node_of_another_program(neo4j_lts: Server, tmp_path: Path) -> None:
+def test_a_folder_that_was_never_filled_takes_on_what_others_wrote(
+    neo4j_lts: Server, sources: Path, tmp_path: Path
+) -> None:
+    uri = emptied(neo4j_lts)
+    for name in ("a", "b"):
+        bind(tmp_path / name, ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "a", layers=[0])
+    with pytest.raises(StoreError, match="holds another atlas"):
+        ingest([sources], tmp_path / "b", layers=[1])
+    bind(tmp_path / "b", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "b", layers=[1])
+    assert layers_at(uri) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "node", ["{id: 'x', state: 'y'}", "{id: 'x', title: 'World'}", "{id: 'x', format: 2, state: 'y', thresholds: '{}'}"]
+)
+def test_an_atlas_node_of_another_program(neo4j_lts: Server, tmp_path: Path, node: str) -> None:
     uri = emptied(neo4j_lts)
     with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
-        driver.execute_query("CREATE (:Atlas {id: 'x', state: 'y'})")
+        for statement in driver.execute_query("SHOW CONSTRAINTS YIELD name RETURN name").records:
+            driver.execute_query(f"DROP CONSTRAINT {statement['name']}")
+        driver.execute_query(f"CREATE (:Atlas {node})")
+        if "format" not in node:
+            with pytest.raises(AtlasError, match="not of feature-atlas"):
+                bind(tmp_path / "a", ServerAddress.parse(uri))
+            assert not driver.execute_query("SHOW CONSTRAINTS").records
+    if "state" not in node:
+        return
     with pytest.raises(AtlasError, match="not of feature-atlas"):
         open_atlas(uri)
     with pytest.raises(AtlasError, match="not of feature-atlas"):

@@ -24,6 +24,7 @@ from atlas.digest import Digest, digest
 from atlas.errors import CorruptAtlas, FolderError, StoreError
 from atlas.labels import Labels
 from atlas.manifest import Manifest
+from atlas.neo4j_store import Neo4jStore
 from atlas.store_graph import StoreGraph
 from atlas.unpack import Unpacking
 from ingest import ingest
@@ -166,6 +167,46 @@ def test_a_copy_replaces_only_what_it_came_from(empty: str | None, first: Path, 
     assert len(Manifest.load(first).dictionaries) == 9
 
 
+def test_a_copy_knows_what_its_source_came_from(neo4j_lts: Server, first: Path, sources: Path, tmp_path: Path) -> None:
+    """Also where the server was filled in one go, by a copy or in bulk, with a state that others are behind."""
+    uri = emptied(neo4j_lts)
+    copied(first, tmp_path / "behind")
+    copied(first, tmp_path / "behind too")
+    ingest([], first, k=4)
+    copied(first, uri)
+    copied(uri, tmp_path / "behind")
+    bind(tmp_path / "bound", ServerAddress.parse(uri))
+    copied(tmp_path / "bound", tmp_path / "behind too")
+    for folder in ("behind", "behind too"):
+        ingest([sources], tmp_path / folder)
+    # And what a copy has come from is not forgotten over what its source has.
+    known = set(Manifest.load(first).previous)
+    copied(uri, first)
+    assert known <= set(Manifest.load(first).previous)
+
+
+def test_what_is_written_while_a_copy_waits_is_not_lost(
+    neo4j_lts: Server, first: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = emptied(neo4j_lts)
+    copied(first, uri)
+    bind(tmp_path / "other", ServerAddress.parse(uri))
+    ingest([], first, k=4)
+    present = Neo4jStore.present
+
+    def slow(self: Neo4jStore) -> bool:
+        found = present(self)
+        monkeypatch.undo()
+        ingest([sources], tmp_path / "other")
+        return found
+
+    monkeypatch.setattr(Neo4jStore, "present", slow)
+    with pytest.raises(StoreError, match="did not come from"):
+        copied(first, uri)
+    with open_atlas(uri) as atlas:
+        assert len(atlas.dictionaries) == 9
+
+
 def test_a_bound_folder_is_no_target(neo4j_lts: Server, first: Path, tmp_path: Path) -> None:
     uri = emptied(neo4j_lts)
     copied(first, uri)
@@ -252,7 +293,8 @@ def test_a_copy_back_keeps_what_a_graph_does_not_hold(neo4j_lts: Server, first: 
     assert (place_of(first) / "labels.parquet").read_bytes() == before
     bind(tmp_path / "second", ServerAddress.parse(uri))
     labelled(tmp_path / "second", fires_on=[["new"], None])
-    copied(uri, first)
+    for source in (uri, tmp_path / "second"):  # which has no contexts either
+        copied(source, first)
     labels = Labels.load(place_of(first))
     assert labels.contexts(1) == ["w1", "of", "the", "last", "fifth"]
     assert labels.column("fires_on", 64).to_pylist()[:3] == [

@@ -228,7 +228,26 @@ def test_refused_says_what_is_refused(store: Neo4jStore) -> None:
         store.query("CALL db.ping()", {})
 
 
-@pytest.mark.parametrize("cypher", ["EXPLAIN MATCH (n) RETURN n", " profile\nMATCH (n) RETURN n"])
+@pytest.mark.parametrize("name", ["x-", "a`b", "cafe\u0301", "x"])
+def test_parameters_of_any_name_are_found(store: Neo4jStore, name: str) -> None:
+    escaped = name.replace("`", "``")
+    written = [f"$`{escaped}`"] if name[-1] == "-" or "`" in name else [f"$`{name}`", f"${name}", f"$ /* it */ {name}"]
+    for text in written:
+        assert store.query(f"RETURN {text} AS x", {name: 1}).rows == [{"x": 1}]
+    for text in (f"'{name}'", "$xyz", "1"):
+        with pytest.raises(QueryError, match="has no parameter"):
+            store.query(f"RETURN {text} AS x", {name: 1})
+
+
+@pytest.mark.parametrize(
+    "cypher",
+    [
+        "EXPLAIN MATCH (n) RETURN n",
+        " profile\nMATCH (n) RETURN n",
+        "// c\nEXPLAIN RETURN 1 AS x",
+        "CYPHER 5 EXPLAIN RETURN 1 AS x",
+    ],
+)
 def test_a_plan_is_no_answer(store: Neo4jStore, cypher: str) -> None:
     with pytest.raises(QueryRefused, match="EXPLAIN and PROFILE give a plan and no rows"):
         store.query(cypher, {})

@@ -346,6 +346,11 @@ def test_bounds(filled: Atlas) -> None:
     with pytest.raises(QueryError, match=r"Unicode|not allowed"):
         filled.query("RETURN '\ud800' AS x")
     assert filled.query("RETURN $x AS x, $y AS y", x=-(1 << 63), y="é") == [{"x": -(1 << 63), "y": "é"}]
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    with pytest.raises(QueryError, match="JSON values"):
+        filled.query("RETURN $x AS x", x=deep)
     with pytest.raises(QueryError):
         filled.query("MATCH (f:Feature RETURN f")
     assert filled.query("RETURN 1 AS x") == [{"x": 1}]
