@@ -231,9 +231,9 @@ class Neo4jStore:
 
 
 def _has_parameter(cypher: str, name: str) -> bool:
-    """Whether it may have a parameter of that name; with escapes it may have any."""
+    """Whether it may have a parameter of that name; with escapes or comments within, it may have any."""
     written = f"(?:{re.escape(name)}(?!\\w)|`{re.escape(name.replace('`', '``'))}`)"
-    return "\\u" in cypher or re.search(rf"\$(?:\s|/\*.*?\*/)*{written}", cypher, re.DOTALL) is not None
+    return "\\u" in cypher or "/*" in cypher or re.search(rf"\$\s*{written}", cypher) is not None
 
 
 def changed(address: ServerAddress) -> LockedAtlas:
