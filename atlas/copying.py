@@ -15,7 +15,7 @@ from atlas.labels import FILE as LABELS
 from atlas.labels import Labels
 from atlas.ladybug import LadybugStore
 from atlas.lock import writing
-from atlas.manifest import Manifest, disk_errors, is_own, replacing
+from atlas.manifest import HISTORY, Manifest, disk_errors, is_own, replacing
 from atlas.progress import Progress
 from atlas.store import Store
 from atlas.store_graph import StoreGraph
@@ -77,8 +77,8 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
             store = LadybugStore(folder / "graph", graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.pairs), progress)
-                known = tuple(dict.fromkeys((*previous, *source.manifest.previous)))
-                saved = replace(source.manifest, store=None, fingerprint=fingerprint, pending=None, previous=known)
+                known = tuple(dict.fromkeys((*previous, *source.manifest.previous)))[-HISTORY:]
+                saved = replace(source.manifest, store=None, fingerprint=fingerprint, pending=(), previous=known)
                 saved.save(folder)
                 store.retire(graph.state)
             finally:

@@ -120,7 +120,16 @@ class Rows:
             encoder = np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False)
             with np.load(folder / "vectors.npz", allow_pickle=False) as archive:
                 vectors = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, BadZipFile, SyntaxError, TokenError) as error:
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            RuntimeError,
+            OverflowError,
+            SyntaxError,
+            BadZipFile,
+            TokenError,
+        ) as error:
             raise CorruptAtlas(
                 f"the rows of {record.id} are missing or damaged ({error}); ingest its source again"
             ) from None

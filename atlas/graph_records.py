@@ -33,18 +33,18 @@ def manifest_of(store: Neo4jStore) -> Manifest:
     if len(found) != 1:
         raise CorruptAtlas(f"{store.about} holds {len(found)} atlases instead of one; ingest or copy it there again")
     atlas = found[0]
+    if isinstance(atlas["format"], int) and atlas["format"] > FORMAT:
+        raise NewerAtlas(
+            f"{store.about} holds format {atlas['format']}, newer than this version reads ({FORMAT}); upgrade "
+            "feature-atlas"
+        )
     try:
-        newer, thresholds = atlas["format"] > FORMAT, json.loads(atlas["thresholds"])
+        thresholds = json.loads(atlas["thresholds"])
         min_res, min_module = thresholds["res"], thresholds["module"]
     except (TypeError, ValueError, KeyError):
         raise CorruptAtlas(
             f"{store.about} holds a node {ATLAS} that is not of feature-atlas; name another --database"
         ) from None
-    if newer:
-        raise NewerAtlas(
-            f"{store.about} holds format {atlas['format']}, newer than this version reads ({FORMAT}); upgrade "
-            "feature-atlas"
-        )
     return Manifest(
         id=atlas["id"],
         dictionaries=tuple(row["id"] for row in store.read(DICTIONARIES)),

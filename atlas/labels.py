@@ -89,11 +89,16 @@ class Labels:
         return Labels(pa.table(old))
 
     def with_contexts_of(self, other: Labels) -> Labels:
-        """These labels with the other's contexts where they have none; themselves where neither has."""
-        mine, theirs = ({} if labels.table is None else labels.table.column_names for labels in (self, other))
-        if "contexts" in mine or "contexts" not in theirs:
+        """These labels with the other's contexts where a feature has none; themselves where the other has none."""
+        mine, theirs = self.table, other.table
+        if mine is None or theirs is None or len(mine) != len(theirs) or "contexts" not in theirs.column_names:
             return self
-        return self.updated({"contexts": other.table["contexts"]})  # type: ignore[index]
+        kept = Labels(theirs.select(["contexts"]))
+        if "contexts" in mine.column_names:
+            kept = kept.updated({"contexts": mine["contexts"]})
+        return Labels(mine.drop_columns(["contexts"] if "contexts" in mine.column_names else [])).updated(
+            {"contexts": kept.table["contexts"]}  # type: ignore[index]
+        )
 
     def following(self, graph: pa.Table) -> Labels:
         """These labels brought to what a graph says of the same features; themselves where that is the same.

@@ -39,13 +39,13 @@ class Manifest:
     runs: tuple[dict[str, Any], ...] = ()  # one flat dict for each ingest that changed something
     state: str | None = None  # names the graph's state; None: nothing published yet
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
-    pending: str | None = None  # the state that was last begun on a server; it may be there without being named here
+    pending: tuple[str, ...] = ()  # states begun on the server since; one may be there, though nobody lived to say so
     previous: tuple[str, ...] = ()  # the states that this one came from, latest last
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         """Raises CorruptAtlas where a name that becomes a path is none that an ingest gives."""
-        files = (*self.pairs, *(name for name in (self.state, self.pending) if name is not None))
+        files = (*self.pairs, *self.pending, *(() if self.state is None else (self.state,)))
         if not (all(map(is_id, self.dictionaries)) and all(map(is_file_name, files))):
             raise CorruptAtlas("the atlas names a dictionary, matches or a state that no ingest writes")
 
@@ -67,7 +67,10 @@ class Manifest:
         try:
             values = json.loads(text)
             number = int(values["format"])
-            values = {"pending": None, "previous": []} | values  # which came later
+            values = {"previous": []} | values  # which came later
+            values["pending"] = (
+                [values["pending"]] if isinstance(values.get("pending"), str) else values.get("pending") or []
+            )
             if number == FORMAT:
                 return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
             if number < FORMAT:  # its rows and matches are still good: only the graph must be built anew
@@ -81,13 +84,13 @@ class Manifest:
 
     def follows(self, state: str | None) -> bool:
         """Whether an atlas in that state may become this one: it is nothing yet, is this one, or what it came from."""
-        return state in (None, self.state, self.pending, *self.previous)
+        return state in (None, self.state, *self.previous)
 
     @property
     def ancestors(self) -> tuple[str, ...]:
-        """What a new state will have come from: the present one, what that came from, and what was begun after it."""
-        known = (*self.previous, self.pending, self.state)
-        return tuple(dict.fromkeys(state for state in known if state is not None))[-HISTORY:]
+        """What a new state will have come from: the present one, and what that came from."""
+        known = self.previous if self.state is None else (*self.previous, self.state)
+        return tuple(dict.fromkeys(known))[-HISTORY:]
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest atomically and durably."""

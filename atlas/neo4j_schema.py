@@ -70,8 +70,10 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
 
 def _is_own(found: dict[str, Any]) -> bool:
     """Whether an Atlas node is this project's: whole, or of a first write that was broken off."""
-    begun = found["state"] is None and {"id", "previous", "indexed"}.issuperset(found["keys"])
-    return begun or isinstance(found["format"], int)
+    keys = set(found["keys"])
+    begun = found["state"] is None and {"id", "previous", "indexed"}.issuperset(keys)
+    whole = isinstance(found["format"], int) and {"k", "thresholds"}.issubset(keys)
+    return isinstance(found["id"], str) and (begun or whole)
 
 
 def create_schema(connection: Connection) -> None:

@@ -96,7 +96,8 @@ class Neo4jStore:
         What counts is the state that is there, or that was there before a write which is broken off.
         """
         found = self._state()
-        if manifest.follows(found["state"] or next(reversed(found["previous"]), None)):
+        last = found["state"] or next(reversed(found["previous"]), None)
+        if manifest.follows(last) or (manifest.store == str(self.address) and last in manifest.pending):
             return
         if found["state"] is None:
             raise StoreError(

@@ -37,7 +37,7 @@ SET a.state = null, a.previous = (coalesce(a.previous, []) + last)[-{HISTORY}..]
 FINISH = f"""
 MATCH (a:{ATLAS} {{id: $row.id}})
 SET a += $row, a.indexed = true,
-    a.previous = ($previous + [state IN a.previous WHERE NOT state IN $previous])[-{HISTORY}..]
+    a.previous = ([state IN a.previous WHERE NOT state IN $previous] + $previous)[-{HISTORY}..]
 """
 
 

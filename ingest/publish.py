@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from atlas.atlas import load_dictionaries
-from atlas.manifest import Manifest
+from atlas.manifest import HISTORY, Manifest
 from atlas.progress import Progress
 from atlas.store import Store
 from atlas.stores import store_of
@@ -37,11 +37,11 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
     after = replace(after, id=after.id or uuid.uuid4().hex)
     graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, secrets.token_hex(8))
     if after.store is not None:
-        # What was begun before this may be there, if nobody lived to write it down.
-        replace(Manifest.load(folder), pending=graph.state, previous=graph.previous).save(folder)
+        begun = Manifest.load(folder)
+        replace(begun, pending=(*begun.pending, graph.state)[-HISTORY:]).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
-    saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=None, previous=graph.previous)
+    saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=(), previous=graph.previous)
     saved.save(folder)
     store.retire(graph.state)
     _tidy(folder, saved)

@@ -81,7 +81,7 @@ def test_a_folder_that_was_killed_before_it_named_its_state(
     save = Manifest.save
 
     def dying(self: Manifest, folder: Path) -> None:
-        if self.pending is None:
+        if not self.pending:
             raise Killed
         save(self, folder)
 
@@ -128,7 +128,7 @@ def test_a_folder_goes_on_after_any_number_of_breaks(
     save = Manifest.save
 
     def dying(self: Manifest, folder: Path) -> None:
-        if self.pending is None:
+        if not self.pending:
             raise Killed
         save(self, folder)
 
@@ -146,6 +146,30 @@ def test_a_folder_goes_on_after_any_number_of_breaks(
     bind(tmp_path / "a", ServerAddress.parse(uri))
     ingest([sources], tmp_path / "a", layers=[0, 1])
     assert layers_at(uri) == [0, 1]
+
+
+def test_what_was_begun_is_no_ancestor(
+    neo4j_lts: Server, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that reached its end and was not written down is taken on by others; what is ingested here lacks it."""
+    uri = emptied(neo4j_lts)
+    bind(tmp_path / "a", ServerAddress.parse(uri))
+    ingest([sources], tmp_path / "a", layers=[0])
+    save = Manifest.save
+
+    def dying(self: Manifest, folder: Path) -> None:
+        if not self.pending:
+            raise Killed
+        save(self, folder)
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(Manifest, "save", dying)
+        ingest([sources], tmp_path / "a", layers=[0, 1])
+    with open_atlas(uri) as there:
+        copy_atlas(there, str(tmp_path / "kept"))
+    ingest([sources], tmp_path / "a", layers=[0, 2])
+    with open_atlas(tmp_path / "a") as atlas, pytest.raises(FolderError, match="did not come from"):
+        copy_atlas(atlas, str(tmp_path / "kept"))
 
 
 def test_a_server_that_was_set_back_is_brought_up_again(neo4j_lts: Server, sources: Path, tmp_path: Path) -> None:

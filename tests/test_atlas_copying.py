@@ -307,6 +307,20 @@ def test_a_copy_back_keeps_what_a_graph_does_not_hold(neo4j_lts: Server, first: 
     assert labels.column("label", 64).to_pylist()[:3] == ["w0, of, the, last", "new", "w2, of, the, last"]
 
 
+def test_contexts_stay_where_there_are_none(tmp_path: Path) -> None:
+    texts = pa.list_(pa.string())
+    theirs = Labels(pa.table({"label": ["x", "y", "z"], "contexts": pa.array([["a"], ["b"], None], texts)}))
+    mine = Labels(pa.table({"label": ["u", "v", "w"], "contexts": pa.array([None, ["new"], None], texts)}))
+    without = Labels(pa.table({"label": ["u", "v", "w"]}))
+    assert mine.with_contexts_of(theirs).table.to_pydict() == {  # type: ignore[union-attr]
+        "label": ["u", "v", "w"],
+        "contexts": [["a"], ["new"], None],
+    }
+    assert [without.with_contexts_of(theirs).contexts(i) for i in range(3)] == [["a"], ["b"], []]
+    for other in (Labels(None), without, Labels(theirs.table.slice(1))):  # type: ignore[union-attr]
+        assert mine.with_contexts_of(other) is mine
+
+
 def test_labels_go_on_as_in_the_folder_that_never_left(neo4j_lts: Server, first: Path, tmp_path: Path) -> None:
     """A label made of words is made anew of better ones; a name stays."""
     labelled(first, promotes=[["p1", "p2", "p3", "p4", "p5"], ["a", "b, c", "d", "e", "f"]], label=[None, "mine"])
