@@ -17,6 +17,10 @@ LARGE = partial(PlantedGraph, layers=8, width=1500, extra=6000)  # 7 pairs of ab
 SMALL = partial(PlantedGraph, layers=4, width=60, extra=100)
 
 
+class Killed(BaseException):
+    """As kill -9: nothing is tidied up after it."""
+
+
 def store_at(uri: str) -> Neo4jStore:
     """Whatever atlas is there."""
     return Neo4jStore(ServerAddress.parse(uri))

@@ -11,7 +11,7 @@ import neo4j
 import pytest
 from neo4j_for_tests import Server, emptied
 from planted_graph import PlantedGraph
-from published import publish
+from published import Killed, publish
 from saes import planted as write_saes
 
 import atlas.neo4j_write
@@ -25,13 +25,23 @@ from atlas.manifest import Manifest
 from ingest import ingest
 
 
-class Killed(BaseException):
-    """As kill -9: nothing is tidied up after it."""
-
-
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_saes(tmp_path_factory.mktemp("saes"), range(3))
+
+
+def unnoted_ingest(sources: list[Path], folder: Path, layers: list[int] | None = None) -> None:
+    """An ingest that reached its end on the server and was killed before its folder said so."""
+    save = Manifest.save
+
+    def dying(self: Manifest, folder: Path) -> None:
+        if not self.pending:
+            raise Killed
+        save(self, folder)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(Manifest, "save", dying)
+        ingest(sources, folder, layers=layers)
 
 
 def layers_at(uri: str) -> list[int]:
@@ -78,16 +88,7 @@ def test_a_folder_that_was_killed_before_it_named_its_state(
     uri = emptied(neo4j_lts)
     bind(tmp_path / "a", ServerAddress.parse(uri))
     ingest([sources], tmp_path / "a", layers=[0])
-    save = Manifest.save
-
-    def dying(self: Manifest, folder: Path) -> None:
-        if not self.pending:
-            raise Killed
-        save(self, folder)
-
-    with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(Manifest, "save", dying)
-        ingest([sources], tmp_path / "a")
+    unnoted_ingest([sources], tmp_path / "a")
     ingest([sources], tmp_path / "a")
     ingest([sources], tmp_path / "reference")
     with open_atlas(tmp_path / "a") as there, open_atlas(tmp_path / "reference") as reference:
@@ -125,19 +126,11 @@ def test_a_folder_goes_on_after_any_number_of_breaks(
     """The first write reached its end and was not written down; the second broke off before or within."""
     uri = emptied(neo4j_lts)
     bind(tmp_path / "a", ServerAddress.parse(uri))
-    save = Manifest.save
-
-    def dying(self: Manifest, folder: Path) -> None:
-        if not self.pending:
-            raise Killed
-        save(self, folder)
 
     def killed(*_: Any) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(Manifest, "save", dying)
-        ingest([sources], tmp_path / "a", layers=[0])
+    unnoted_ingest([sources], tmp_path / "a", layers=[0])
     assert layers_at(uri) == [0]
     for _ in range(2):
         with monkeypatch.context() as patch, suppress(Killed):
@@ -155,16 +148,7 @@ def test_what_was_begun_is_no_ancestor(
     uri = emptied(neo4j_lts)
     bind(tmp_path / "a", ServerAddress.parse(uri))
     ingest([sources], tmp_path / "a", layers=[0])
-    save = Manifest.save
-
-    def dying(self: Manifest, folder: Path) -> None:
-        if not self.pending:
-            raise Killed
-        save(self, folder)
-
-    with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(Manifest, "save", dying)
-        ingest([sources], tmp_path / "a", layers=[0, 1])
+    unnoted_ingest([sources], tmp_path / "a", layers=[0, 1])
     with open_atlas(uri) as there:
         copy_atlas(there, str(tmp_path / "kept"))
     ingest([sources], tmp_path / "a", layers=[0, 2])

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from neo4j_for_tests import Server, emptied
 from planted_graph import PlantedGraph, Rematched
-from published import LARGE, SMALL, numbers, publish, store_at, undisturbed
+from published import LARGE, SMALL, Killed, numbers, publish, store_at, undisturbed
 from saes import planted as write_saes
 
 import atlas.neo4j_edges
@@ -148,10 +148,6 @@ def test_what_was_written_is_seen_through_the_connection_beside_it(neo4j_lts: Se
 
 
 # --- broken off, and then something else is written -----------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """As kill -9: nothing is tidied up after it."""
 
 
 class Relabelled(PlantedGraph):
