@@ -96,9 +96,7 @@ class Labels:
         kept = Labels(theirs.select(["contexts"]))
         if "contexts" in mine.column_names:
             kept = kept.updated({"contexts": mine["contexts"]})
-        return Labels(mine.drop_columns(["contexts"] if "contexts" in mine.column_names else [])).updated(
-            {"contexts": kept.table["contexts"]}  # type: ignore[index]
-        )
+        return self.updated({"contexts": kept.table["contexts"]})  # type: ignore[index]
 
     def following(self, graph: pa.Table) -> Labels:
         """These labels brought to what a graph says of the same features; themselves where that is the same.
