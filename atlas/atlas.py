@@ -11,18 +11,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.address import ServerAddress, is_server
-from atlas.dictionary import Dictionary, Rows
 from atlas.errors import AddressError, CorruptAtlas, NotAnAtlas, UnknownFeature
-from atlas.features import split_feature_id
-from atlas.labels import Labels
-from atlas.manifest import Manifest
-from atlas.rows_cache import open_rows
-from atlas.stores import store_of
+from atlas.folder.dictionary import Dictionary, Rows
+from atlas.folder.labels import Labels
+from atlas.folder.manifest import Manifest
+from atlas.folder.rows_cache import open_rows
+from atlas.ids import split_feature_id
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from atlas.store import Answer, Store
+    from atlas.graph.store import Answer, Store
 
 DEFAULT_FOLDER = "feature-atlas"
 MAX_BYTES = 64 << 20  # of a user's rows
@@ -70,8 +69,8 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
 
 
 def _open_server(address: ServerAddress) -> Atlas:
-    from atlas.graph_records import manifest_of
-    from atlas.neo4j_store import Neo4jStore
+    from atlas.graph.records import manifest_of
+    from atlas.server.store import Neo4jStore
 
     store = Neo4jStore(address)
     try:
@@ -80,6 +79,17 @@ def _open_server(address: ServerAddress) -> Atlas:
     except BaseException:
         store.close()
         raise
+
+
+def store_of(folder: Path, manifest: Manifest) -> Store:
+    """The store that a manifest names, in the manifest's state; nothing is opened yet."""
+    if manifest.store is not None:
+        from atlas.server.store import Neo4jStore
+
+        return Neo4jStore(ServerAddress.parse(manifest.store), manifest.id or None, manifest.state)
+    from atlas.embedded.store import LadybugStore
+
+    return LadybugStore(folder / "graph", manifest.state, manifest.fingerprint)
 
 
 def dictionary_folder(folder: Path, dictionary: str) -> Path:
@@ -109,7 +119,7 @@ class Atlas:
         """Records by id, in the order of their depth."""
         if self.path is not None:
             return load_dictionaries(self.path, self.manifest.dictionaries)
-        from atlas.graph_records import records_of
+        from atlas.graph.records import records_of
 
         return records_of(self.store)
 

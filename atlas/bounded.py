@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from atlas.embedded.values import first_line
 from atlas.errors import LockedAtlas, QueryError, QueryRefused, QueryTimeout, QueryTooLarge
-from atlas.plain import first_line
-from atlas.store import Answer, Row
+from atlas.graph.store import Answer, Row
 
 MAX_MEMORY = 2 << 30  # bytes of the worker's resident memory
 KILL_AFTER = 1.5  # seconds past its timeout after which a statement's process is ended

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atlas.features import ATT, MLP, RES
+from atlas.ids import ATT, MLP, RES
 
 STRING, INTEGER, FLOAT, BOOLEAN = "STRING", "INT64", "DOUBLE", "BOOL"
 
@@ -49,7 +49,7 @@ NODES = (
     NodeTable(MODEL, {"id": STRING, "name": STRING, "d_model": INTEGER}),
     NodeTable(
         DICTIONARY,
-        {  # the fields of atlas.dictionary.Dictionary, so that a graph stands for its records
+        {  # the fields of atlas.folder.dictionary.Dictionary, so that a graph stands for its records
             "id": STRING,
             "model": STRING,
             "model_name": STRING,

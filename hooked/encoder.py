@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from atlas.dictionary import Dictionary, Rows
 from atlas.errors import PlanError
+from atlas.folder.dictionary import Dictionary, Rows
 
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
 _NORMALISATIONS = ("none", "layer_norm", "expected_average_only_in", "constant_norm_rescale")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from atlas.dictionary import Dictionary
 from atlas.errors import ModelError
-from atlas.families import Family, family_of
-from atlas.hooks import Place, place_of, writes_at
+from atlas.folder.dictionary import Dictionary
+from hooked.families import Family, family_of
+from hooked.hook_names import Place, place_of, writes_at
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import ModelError
-from atlas.families import hub_name
-from hooked.converted import converted
+from hooked.families import hub_name
+from hooked.gguf import converted
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from atlas.options import LAYERS, THRESHOLD, atlas_option, format_option
+from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, format_option
 
 
 @click.command("ingest")
@@ -55,8 +55,8 @@ def ingest_command(
     feature-atlas ingest gemma-scope-2b-pt-res-canonical gemma-scope-2b-pt-mlp-canonical \\
         gemma-scope-2b-pt-att-canonical --width 16k --dry-run
     """
-    from atlas.output import print_rows
-    from atlas.progress import Progress
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from ingest.dry_run import plan_rows
     from ingest.job import ingest
 
@@ -141,8 +141,8 @@ def label(
     feature-atlas label --promoted
     feature-atlas label --import neuronpedia/gemma-2-2b/
     """
-    from atlas.progress import Progress
-    from ingest.label_job import label_atlas
+    from atlas.cli.progress import Progress
+    from ingest.labels.job import label_atlas
 
     if not (promoted or texts or imports):
         raise click.UsageError("say where labels come from: --promoted, --text FILE or --import SOURCE")

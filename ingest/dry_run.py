@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
-from atlas.dictionary import Rows
 from atlas.errors import NotAnAtlas
-from atlas.manifest import Manifest
-from ingest.pairs import plan_pairs
-from ingest.sources import find_sources
+from atlas.folder.dictionary import Rows
+from atlas.folder.manifest import Manifest
+from ingest.matching.pairs import plan_pairs
+from ingest.sources.find import find_sources
 
 COLUMNS = ["step", "what", "with", "action", "bytes", "seconds"]
 _EDGE_BYTES = 120  # of an edge on disk, staged and in the graph

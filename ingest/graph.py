@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atlas.atlas import dictionary_folder
-from atlas.dictionary import Dictionary
-from atlas.features import ATT, MLP, RES
-from atlas.labels import FIGURES, TEXTS, Labels
-from atlas.manifest import FORMAT, Manifest
-from atlas.matches import Pair, read_pair, read_table
-from atlas.rows_cache import open_rows
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.labels import FIGURES, TEXTS, Labels
+from atlas.folder.manifest import FORMAT, Manifest
+from atlas.folder.matches import Pair, read_pair, read_table
+from atlas.folder.rows_cache import open_rows
+from atlas.graph.store import Batch
+from atlas.ids import ATT, MLP, RES
 from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN, properties
-from atlas.store import Batch
 from ingest.lifecycle import Scores, life_cycle, vanishes
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _FLOOR = "floor"
 
 
 class AtlasGraph:
-    """An `atlas.store.Graph` over a folder's dictionaries and staged matches; one pair in memory at a time."""
+    """An `atlas.graph.store.Graph` over a folder's dictionaries and staged matches; one pair in memory at a time."""
 
     def __init__(
         self,

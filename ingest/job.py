@@ -20,19 +20,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
-from atlas.dictionary import Dictionary, Rows
+from atlas.cli.progress import Progress
 from atlas.errors import IngestError, NotAnAtlas
-from atlas.lock import writing
-from atlas.manifest import Manifest, disk_errors, is_own
-from atlas.matches import read_pair
-from atlas.progress import Progress
-from ingest.dictionaries import write_dictionary
-from ingest.fetch import write_rows
+from atlas.folder.dictionary import Dictionary, Rows
+from atlas.folder.lock import writing
+from atlas.folder.manifest import Manifest, disk_errors, is_own
+from atlas.folder.matches import read_pair
 from ingest.graph import run_record
-from ingest.pairs import plan_pairs
+from ingest.matching.pairs import plan_pairs
+from ingest.matching.stage import stage_pair, staged_name
 from ingest.publish import publish, store_for_writing
-from ingest.sources import Source, find_sources, source_sha256
-from ingest.stage import stage_pair, staged_name
+from ingest.sources.dictionaries import write_dictionary
+from ingest.sources.find import Source, find_sources, source_sha256
+from ingest.sources.refetch import write_rows
 
 
 @dataclass(frozen=True)

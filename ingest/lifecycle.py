@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from atlas.features import ATT, MLP, RES
+from atlas.ids import ATT, MLP, RES
 
 Scores = dict[str, np.ndarray | None]  # site -> float64 [d_sae], or None where no such dictionary was ingested
 

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from atlas.atlas import load_dictionaries
-from atlas.manifest import HISTORY, Manifest
-from atlas.progress import Progress
-from atlas.store import Store
-from atlas.stores import store_of
+from atlas.atlas import load_dictionaries, store_of
+from atlas.cli.progress import Progress
+from atlas.folder.manifest import HISTORY, Manifest
+from atlas.graph.store import Store
 from ingest.graph import AtlasGraph
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from xml.etree import ElementTree
 
-from atlas.features import RES
+from atlas.ids import RES
 from queries.lineage import Lineage
 from queries.tree import UNPRINTABLE, fit, short, tree, words
 

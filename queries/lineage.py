@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import QueryError
-from atlas.features import RES
+from atlas.ids import RES
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
-from atlas.features import ATT, MLP, SITES
+from atlas.ids import ATT, MLP, SITES
 from queries import question_cypher as cypher
 
 if TYPE_CHECKING:

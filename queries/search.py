@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
-from atlas.features import SITES
+from atlas.ids import SITES
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas

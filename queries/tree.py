@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from unicodedata import east_asian_width
 
-from atlas.features import RES
+from atlas.ids import RES
 from queries.lineage import Edge, Lineage, Node
 
 WIDTH = 100  # columns of a tree

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from atlas.atlas import dictionary_folder, load_dictionaries
-from atlas.dictionary import Rows
-from atlas.manifest import Manifest
-from atlas.matches import read_pair
+from atlas.folder.dictionary import Rows
+from atlas.folder.manifest import Manifest
+from atlas.folder.matches import read_pair
 from ingest import ingest
-from ingest.blocks import Floats
-from ingest.floor import noise_floor
+from ingest.matching.blocks import Floats
+from ingest.matching.floor import noise_floor
 
 BUNDLE = Path(__file__).parents[1] / "ingest" / "bundle" / "smollm2-135m"
 SEEDS = 8

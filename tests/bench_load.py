@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 from planted_graph import PlantedGraph
 
-from atlas.graphfile import fingerprint, state_path
-from atlas.ladybug import LadybugStore
+from atlas.embedded.file import fingerprint, state_path
+from atlas.embedded.store import LadybugStore
+from atlas.graph.store import Batch
 from atlas.schema import FEATURE
-from atlas.store import Batch
 
 TARGET = 250_000  # edges a second
 

@@ -15,9 +15,9 @@ from statistics import median
 
 import numpy as np
 
-from ingest.blocks import Floats, UnitRows
-from ingest.floor import noise_floor
-from ingest.matching import match
+from ingest.matching.blocks import Floats, UnitRows
+from ingest.matching.floor import noise_floor
+from ingest.matching.matching import match
 
 K = 5
 CASES = {(8192, 576): (7, 1.6), (16384, 2304): (3, 1.3)}  # (n, d): rounds, most that matching may cost against knn

@@ -19,9 +19,9 @@ from bench_load import Timed
 from neo4j_server import Neo4jServer
 
 from atlas.address import ServerAddress
-from atlas.export import export_neo4j_admin
-from atlas.neo4j_connect import Connection
-from atlas.neo4j_store import Neo4jStore
+from atlas.server.connect import Connection
+from atlas.server.export import export_neo4j_admin
+from atlas.server.store import Neo4jStore
 
 LIVE, BULK = 25_000, 130_000  # edges a second
 LAYERS, WIDTH = 9, 8192

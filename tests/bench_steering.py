@@ -21,7 +21,7 @@ def main() -> int:
     """Print the ratios; 0, also where the model is not there."""
     from atlas.errors import ModelError
     from hooked.load import find_model, load_model
-    from queries.plan import SteeringPlan
+    from queries.steer.plan import SteeringPlan
 
     source = find_model("smollm2-135m-instruct")
     if source.gguf_file is None:
@@ -60,7 +60,7 @@ def main() -> int:
 
 def _ratio(model: Any, tokenizer: Any, plan: Any) -> tuple[float, float]:
     """Median of the paired ratios, and the median seconds of plain generation."""
-    from queries.generation import generate
+    from queries.steer.generation import generate
 
     def seconds(chosen: Any) -> float:
         start = time.perf_counter()

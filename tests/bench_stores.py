@@ -16,11 +16,11 @@ from typing import Any
 from neo4j_server import Neo4jServer
 
 from atlas.atlas import Atlas, open_atlas
-from atlas.copying import copy_atlas
+from atlas.graph.copying import copy_atlas
 from queries.lineage import lineage
-from queries.portrait import portrait
 from queries.questions import QUESTIONS, ask
 from queries.search import search
+from queries.show import portrait
 
 SEEDS = 60
 SETTINGS: tuple[dict[str, Any], ...] = ({}, {"min_res": "floor", "min_module": "floor"}, {"k": 3, "min_res": 0.3})

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from atlas import schema
-from atlas.dictionary import Dictionary
-from atlas.features import ATT, MLP, RES, depth, dictionary_id, feature_id
-from atlas.ladybug import LadybugStore
-from atlas.manifest import FORMAT, Manifest
-from atlas.store import Batch
+from atlas.embedded.store import LadybugStore
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.manifest import FORMAT, Manifest
+from atlas.graph.store import Batch
+from atlas.ids import ATT, MLP, RES, depth, dictionary_id, feature_id
 
 MIN_RES, MIN_MODULE = 0.5, 0.25
 WORDS = ("war", "army", "peace", "king", "sheep", "wool", "rain", "drought", "film", "god", "saint", "cat", "catalogue")
@@ -51,7 +51,7 @@ class PairArrays:
 
 
 class Planted:
-    """A planted graph: `dictionaries`, `columns` of features by dictionary, `pairs`; an `atlas.store.Graph`."""
+    """A planted graph: `dictionaries`, `columns` of features by dictionary, `pairs`; an `atlas.graph.store.Graph`."""
 
     def __init__(
         self, layers: Sequence[int] = range(6), size: int = 24, width: int = 128, k: int = 3, seed: int = 0
@@ -125,7 +125,7 @@ class Planted:
         return rows
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
-        """atlas.store.Graph: the nodes of one label."""
+        """atlas.graph.store.Graph: the nodes of one label."""
         if label == schema.ATLAS:
             values = {"id": "planted", "state": self.state, "format": FORMAT, "k": self.k}
             values["thresholds"] = json.dumps({"res": MIN_RES, "module": MIN_MODULE})
@@ -143,7 +143,7 @@ class Planted:
             yield _table(label, {key: [value] for key, value in run.items()})
 
     def edges(self, type_: str) -> Iterator[Batch]:
-        """atlas.store.Graph: the edges of one type, a batch a pair."""
+        """atlas.graph.store.Graph: the edges of one type, a batch a pair."""
         for pair in self.pairs:
             if type_ == schema.MATCHED:
                 ends = [pair.later.id], [pair.earlier.id]

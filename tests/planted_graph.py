@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from atlas.manifest import FORMAT
+from atlas.folder.manifest import FORMAT
+from atlas.graph.store import Batch
 from atlas.schema import (
     ATLAS,
     BOOLEAN,
@@ -23,7 +24,6 @@ from atlas.schema import (
     STRING,
     properties,
 )
-from atlas.store import Batch
 
 _TYPES = {STRING: pa.string(), INTEGER: pa.int64(), FLOAT: pa.float64(), BOOLEAN: pa.bool_()}
 

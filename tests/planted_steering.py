@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from tiny_models import VOCABULARY
 
-from atlas.dictionary import Dictionary, Rows
-from atlas.features import depth
-from atlas.hooks import site_of
-from queries.intervention import Intervention
-from queries.plan import SteeringPlan
-from queries.schedule import Strength
+from atlas.folder.dictionary import Dictionary, Rows
+from atlas.ids import depth
+from hooked.hook_names import site_of
+from queries.steer.intervention import Intervention
+from queries.steer.plan import SteeringPlan
+from queries.steer.strength import Strength
 
 FEATURES = 24
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from planted_graph import PlantedGraph
 
 from atlas.address import ServerAddress
-from atlas.digest import Digest, digest
-from atlas.ladybug import LadybugStore
-from atlas.neo4j_store import Neo4jStore
+from atlas.embedded.store import LadybugStore
+from atlas.graph.digest import Digest, digest
+from atlas.server.store import Neo4jStore
 
 LARGE = partial(PlantedGraph, layers=8, width=1500, extra=6000)  # 7 pairs of about 9,000 edges
 SMALL = partial(PlantedGraph, layers=4, width=60, extra=100)

@@ -15,9 +15,9 @@ import pytest
 from planted_graph import PlantedGraph
 
 from atlas.bounded import BoundedReader
+from atlas.embedded.store import LadybugStore
 from atlas.errors import QueryError, QueryTimeout, QueryTooLarge
-from atlas.ladybug import LadybugStore
-from atlas.store import Answer
+from atlas.graph.store import Answer
 
 MARGIN = 3.0  # seconds past its timeout within which every statement has ended
 
@@ -221,7 +221,7 @@ def _worker(store: LadybugStore) -> int:
 
 def test_memory_is_capped(store: LadybugStore) -> None:
     descriptor, path = store._held()
-    worker = ("atlas.worker_ladybug", path, str(128 << 20))
+    worker = ("atlas.embedded.worker", path, str(128 << 20))
     reader = BoundedReader(worker, descriptors=(descriptor,), max_memory=256 << 20)
     with pytest.raises(QueryTooLarge, match="memory"):
         statement = "UNWIND range(1, 30000000) AS x RETURN collect(x + 1) AS xs"
@@ -302,8 +302,8 @@ PARENT = """
 import sys, threading, time
 from pathlib import Path
 from typing import Any
-from atlas.guard import Statement, guard
-from atlas.ladybug import LadybugStore
+from atlas.embedded.guard import Statement, guard
+from atlas.embedded.store import LadybugStore
 store = LadybugStore(Path(sys.argv[1]), sys.argv[2])
 store.query("RETURN 1 AS x", {})
 print(store._reader._process.pid, flush=True)

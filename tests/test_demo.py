@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.cli import _run
+from atlas.cli.main import _run
 
 
 def test_the_demo_shows_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

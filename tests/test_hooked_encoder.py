@@ -9,7 +9,7 @@ import planted_steering as planted
 import pytest
 import torch
 
-from atlas.dictionary import Dictionary, Rows
+from atlas.folder.dictionary import Dictionary, Rows
 from hooked.encoder import Encoder
 
 D_IN, D_SAE, K = 16, 40, 6

@@ -9,7 +9,7 @@ import tiny_models as tiny
 import torch
 
 from atlas.errors import ModelError
-from atlas.hooks import place_of
+from hooked.hook_names import place_of
 from hooked.hookpoints import resolve
 
 

@@ -11,7 +11,7 @@ import torch
 
 from atlas.errors import ModelError
 from hooked.load import find_model, load_model
-from queries.generation import generate
+from queries.steer.generation import generate
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from saes import planted, unit, write_sae
 
 from atlas import open_atlas
 from atlas.errors import CorruptAtlas, IngestError, LockedAtlas, NewerAtlas, NotAnAtlas
-from atlas.labels import Labels
-from atlas.lock import writing
+from atlas.folder.labels import Labels
+from atlas.folder.lock import writing
 from ingest import ingest
 
 EDGES = (
@@ -186,7 +186,7 @@ def test_a_dead_writer_s_lock_is_taken_over(sources: Path, tmp_path: Path) -> No
     atlas = tmp_path / "a"
     atlas.mkdir()
     code = (
-        "import sys, pathlib, time; from atlas.lock import writing\n"
+        "import sys, pathlib, time; from atlas.folder.lock import writing\n"
         "with writing(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(atlas)], stdout=subprocess.PIPE, text=True)
@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_line_and_the_atlas_still_opens(sources: Path, tmp_pa
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
-        "from atlas.cli import main; main(['ingest', sys.argv[1], '-a', sys.argv[2]])"
+        "from atlas.cli.main import main; main(['ingest', sys.argv[1], '-a', sys.argv[2]])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(sources), str(tmp_path / "a")], capture_output=True, text=True, check=False

@@ -284,7 +284,7 @@ def test_rows_have_the_columns_announced(atlas: Atlas, name: str) -> None:
 def statements() -> dict[str, str]:
     """Every Cypher constant of this side of the house."""
     found = {}
-    for module in ("lineage", "portrait", "question_cypher", "search"):
+    for module in ("lineage", "show", "question_cypher", "search"):
         for name, value in vars(importlib.import_module(f"queries.{module}")).items():
             if name.isupper() and isinstance(value, str) and "RETURN" in value and not name.startswith("_"):
                 found[f"{module}.{name}"] = value

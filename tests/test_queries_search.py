@@ -16,10 +16,10 @@ from planted import Planted
 
 from atlas import schema
 from atlas.atlas import Atlas, open_atlas
-from atlas.cli import root
+from atlas.cli.main import root
 from atlas.errors import QueryError, UnknownFeature
-from queries.portrait import COLUMNS, MATCH_COLUMNS, portrait
 from queries.search import search
+from queries.show import COLUMNS, MATCH_COLUMNS, portrait
 
 FEATURE = "planted/3-res-24/7"
 

@@ -11,7 +11,7 @@ import click
 import pytest
 from neo4j_for_tests import Server, emptied
 
-from atlas.cli import COMMANDS, _run, root
+from atlas.cli.main import COMMANDS, _run, root
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -70,7 +70,7 @@ def test_every_command_for_a_server_runs(
 
 
 def test_commands_that_need_a_hub_parse_and_name_real_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ingest.registry import _registry
+    from ingest.sources.registry import _registry
 
     monkeypatch.chdir(tmp_path)
     Path("prose.txt").write_text("What a user would have written.")

@@ -23,20 +23,20 @@ from saes import planted as write_saes
 from atlas import open_atlas, schema
 from atlas.address import ServerAddress
 from atlas.atlas import Atlas
-from atlas.binding import bind
-from atlas.copying import copy_atlas
-from atlas.digest import digest
+from atlas.cli.info import dictionary_rows, pair_rows, run_rows
+from atlas.embedded.store import LadybugStore
 from atlas.errors import AtlasError, NotAnAtlas, QueryError, QueryRefused, QueryTooLarge
-from atlas.info import dictionary_rows, pair_rows, run_rows
-from atlas.ladybug import LadybugStore
-from atlas.neo4j_store import Neo4jStore
-from atlas.store import Store
+from atlas.graph.binding import bind
+from atlas.graph.copying import copy_atlas
+from atlas.graph.digest import digest
+from atlas.graph.store import Store
+from atlas.server.store import Neo4jStore
 from ingest import ingest
-from ingest.label_job import label_atlas
+from ingest.labels.job import label_atlas
 from queries.lineage import lineage
-from queries.portrait import portrait
 from queries.questions import QUESTIONS, ask
 from queries.search import search
+from queries.show import portrait
 
 EDGES = (
     "MATCH (b:Feature)-[e:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) RETURN b.id AS later, a.id AS earlier, type(e) AS "

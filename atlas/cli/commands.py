@@ -1,0 +1,157 @@
+"""Commands that need the atlas alone: info, query, init, copy, export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atlas.cli.options import ASSIGNMENT, atlas_option, format_option
+
+
+@click.command()
+@atlas_option
+@click.option("--pairs", is_flag=True, help="The pairs of dictionaries with their noise floors instead.")
+@click.option("--runs", is_flag=True, help="The ingests that made the atlas instead.")
+@format_option
+def info(atlas: str | None, pairs: bool, runs: bool, format_: str) -> None:
+    """What an atlas holds: models, dictionaries, counts, life cycles, pairs, runs, store, disk.
+
+    \b
+    feature-atlas info
+    feature-atlas info --pairs
+    feature-atlas info --format json | jq .
+    """
+    from atlas import open_atlas
+    from atlas.cli.info import dictionary_rows, pair_rows, run_rows, summary
+    from atlas.cli.output import print_rows
+
+    with open_atlas(atlas) as opened:
+        if not pairs and not runs and format_ == "table":
+            click.echo("\n".join(f"{name:<12} {value}" for name, value in summary(opened).items()) + "\n")
+        columns, rows = (pair_rows if pairs else run_rows if runs else dictionary_rows)(opened)
+        print_rows(rows, columns, format_)
+
+
+@click.command()
+@click.argument("cypher")
+@atlas_option
+@click.option(
+    "--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter; its value is JSON, else text."
+)
+@click.option("--limit", default=1000, show_default=True, metavar="N", help="Most rows to print; 0: all.")
+@click.option("--timeout", default=30.0, show_default=True, metavar="SECONDS", help="When to give up.")
+@format_option
+def query(
+    cypher: str, atlas: str | None, parameters: tuple[tuple[str, Any], ...], limit: int, timeout: float, format_: str
+) -> None:
+    """Ask the graph in Cypher, read-only and bounded. `-` reads the statement from stdin.
+
+    \b
+    feature-atlas query 'MATCH (f:Feature {lifecycle: "appears"}) RETURN f.id, f.origin LIMIT 5'
+    feature-atlas query 'MATCH (f:Feature {layer: $l}) RETURN count(*) AS n' --param l=9
+    echo 'MATCH (d:Dictionary) RETURN d.id' | feature-atlas query - --format csv
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+
+    if limit < 0 or timeout <= 0:
+        raise click.UsageError("--limit must be 0 or more, --timeout more than 0")
+    text = sys.stdin.read() if cypher == "-" else cypher
+    with open_atlas(atlas) as opened:
+        answer = opened.answer(text, dict(parameters), limit=limit, timeout=timeout)
+        print_rows(answer.rows, answer.columns, format_)
+    if answer.more:
+        click.echo(f"cut after {limit} rows; --limit 0 prints all", err=True)
+
+
+database_option = click.option(
+    "--database", metavar="NAME", help="The database on the server.  [default: the server's own]"
+)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--store", required=True, metavar="ADDRESS", help="A server: neo4j://host:7687, bolt+s://…")
+@database_option
+def init(folder: Path, store: str, database: str | None) -> None:
+    """Bind DIR to a Neo4j database: the graph lives there, rows and staged matches in DIR.
+
+    User and password come from NEO4J_USERNAME and NEO4J_PASSWORD; they are never stored. Everything then works with DIR
+    as with any atlas, and with the server's address where the graph is enough. Where the database holds an atlas
+    already, DIR takes that one on.
+
+    \b
+    feature-atlas init my-atlas --store neo4j://localhost:7687
+    feature-atlas ingest path/to/dictionaries -a my-atlas
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 -a neo4j://localhost:7687
+    """
+    from atlas.address import ServerAddress
+    from atlas.graph.binding import bind
+
+    manifest = bind(folder, ServerAddress.parse(store, database))
+    there = f"{len(manifest.dictionaries)} dictionaries" if manifest.state else "no atlas yet: fill it with ingest"
+    click.echo(f"{folder} is bound to {manifest.store} ({there})")
+
+
+@click.command()
+@atlas_option
+@click.option("--to", required=True, metavar="ADDRESS", help="A server's address, or a folder.")
+@database_option
+def copy(atlas: str | None, to: str, database: str | None) -> None:
+    """Copy an atlas to another store: from a laptop's folder to a server, or back.
+
+    What an interrupted copy wrote is kept: repeat the command. At the end both sides are counted, and the edges of both
+    digested in Cypher and compared. A folder copied from a server has no rows; they are fetched from the dictionaries'
+    sources when they are needed.
+
+    \b
+    feature-atlas copy -a my-atlas --to neo4j://localhost:7687
+    feature-atlas copy -a neo4j://localhost:7687 --to my-atlas-again
+    """
+    from atlas import open_atlas
+    from atlas.cli.progress import Progress
+    from atlas.graph.copying import copy_atlas
+
+    with open_atlas(atlas) as opened:
+        copied = copy_atlas(opened, to, database=database, progress=Progress())
+    counts = ", ".join(f"{count:,} {label}" for label, count in copied.digest.nodes.items() if count)
+    click.echo(f"{copied.address}: {counts}, {copied.digest.edges:,} edges, digest {copied.digest.sha256[:16]} on both")
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@atlas_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("neo4j-admin",)),
+    default="neo4j-admin",
+    show_default=True,
+    help="neo4j-admin: CSV files and the command that makes a Neo4j database of them.",
+)
+def export(folder: Path, atlas: str | None, format_: str) -> None:
+    """Write the graph as files for other tools to DIR.
+
+    Prints the command that imports them; it is also in DIR/import.sh. It makes a whole database, several times faster
+    than `copy`, into an empty one of a server that is stopped.
+
+    \b
+    feature-atlas export atlas-files -a my-atlas
+    NEO4J_HOME=/path/to/neo4j atlas-files/import.sh
+    """
+    from atlas import open_atlas
+    from atlas.cli.progress import Progress
+    from atlas.graph.stored import StoreGraph
+    from atlas.server.export import export_neo4j_admin
+
+    with open_atlas(atlas) as opened:
+        graph = StoreGraph(opened.store, opened.manifest)
+        with Progress().steps("graph", graph.size, "rows") as advance:
+            exported = export_neo4j_admin(graph, folder, advance)
+    click.echo(
+        f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}; import them there with", err=True
+    )
+    click.echo(" ".join(exported.command))

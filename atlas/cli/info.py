@@ -1,0 +1,84 @@
+"""What an atlas holds, in rows: asked of the graph, so that it is the same for every store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atlas.atlas import Atlas
+from atlas.folder.manifest import FORMAT
+
+Rows = tuple[list[str], list[dict[str, Any]]]
+
+_DICTIONARIES = """
+MATCH (d:Dictionary)
+RETURN d.id AS id, d.layer AS layer, d.site AS site, d.architecture AS architecture, d.d_sae AS features,
+       d.dead_rows AS dead, d.mapped AS mapped, d.source AS source, d.sha256 AS sha256
+ORDER BY d.model, d.depth, d.id
+"""
+_CYCLES = """
+MATCH (f:Feature) WHERE f.lifecycle IS NOT NULL
+RETURN f.dictionary AS id, f.lifecycle AS lifecycle, count(*) AS n
+"""
+_VANISHING = "MATCH (f:Feature) WHERE f.vanishes RETURN f.dictionary AS id, count(*) AS n"
+_LABELLED = """
+MATCH (f:Feature) WHERE f.label IS NOT NULL OR f.fires_on IS NOT NULL OR f.promotes IS NOT NULL
+RETURN count(*) AS n
+"""
+_PAIRS = """
+MATCH (b:Dictionary)-[m:MATCHED]->(a:Dictionary)
+RETURN b.id AS later, a.id AS earlier, m.k AS k, m.edges AS edges, m.gap AS gap, m.floor_median AS floor_median,
+       m.floor AS floor
+ORDER BY b.model, b.depth, b.id, a.depth, a.id
+"""
+_MODELS = "MATCH (m:Model) RETURN m.id AS id, m.name AS name, m.d_model AS d_model ORDER BY m.id"
+_CYCLE_NAMES = ("start", "persists", "transforms", "appears", "unexplained")
+
+
+def summary(atlas: Atlas) -> dict[str, str]:
+    """The atlas in a few lines, name to text."""
+    models = atlas.read(_MODELS)
+    pairs = atlas.read(_PAIRS)
+    records = list(atlas.dictionaries.values())
+    last = atlas.manifest.runs[-1] if atlas.manifest.runs else {}
+    return {
+        "atlas": f"{atlas.address} (format {FORMAT}{_on_disk(atlas)})",
+        "store": atlas.store.about,
+        "models": ", ".join(f"{m['id']} ({m['name']}, d_model {m['d_model']})" for m in models),
+        "dictionaries": str(len(records)),
+        "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead",
+        "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features",
+        "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
+        "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)",
+        "runs": f"{len(atlas.manifest.runs)}, last finished {last.get('finished', '–')}",
+    }
+
+
+def _on_disk(atlas: Atlas) -> str:
+    if atlas.path is None:
+        return ""
+    size = sum(path.stat().st_size for path in atlas.path.rglob("*") if path.is_file())
+    return f", {size / 1e6:,.1f} MB on disk"
+
+
+def dictionary_rows(atlas: Atlas) -> Rows:
+    """A row for each dictionary, with its life-cycle counts."""
+    rows = atlas.read(_DICTIONARIES)
+    counts = {(row["id"], row["lifecycle"]): row["n"] for row in atlas.read(_CYCLES)}
+    vanishing = {row["id"]: row["n"] for row in atlas.read(_VANISHING)}
+    for row in rows:
+        res = row["site"] == "res"
+        row |= {name: counts.get((row["id"], name), 0) if res else None for name in _CYCLE_NAMES}
+        row["vanishes"] = vanishing.get(row["id"], 0) if res else None
+    columns = ["id", "layer", "site", "architecture", "features", "dead", "mapped", *_CYCLE_NAMES, "vanishes"]
+    return columns, rows
+
+
+def pair_rows(atlas: Atlas) -> Rows:
+    """A row for each matched pair, with its noise floor."""
+    return ["later", "earlier", "gap", "k", "edges", "floor_median", "floor"], atlas.read(_PAIRS)
+
+
+def run_rows(atlas: Atlas) -> Rows:
+    """A row for each ingest that changed the atlas."""
+    runs = list(atlas.manifest.runs)
+    return ["id", "started", "finished", "k", "thresholds", "edges", "versions"], runs

@@ -1,0 +1,69 @@
+"""Options that several commands share, and types of options that more than one has."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atlas.cli.output import FORMATS
+
+if TYPE_CHECKING:
+    _Value = click.ParamType[Any]
+else:
+    _Value = click.ParamType  # generic in newer versions of click only
+
+
+class _Threshold(_Value):
+    """A cosine, or the word floor."""
+
+    name = "cosine|floor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return value if value == "floor" else float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor floor", param, ctx)
+
+
+class _Assignment(_Value):
+    """NAME=VALUE, the value JSON or else text."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name, sign, text = value.partition("=")
+        if not sign or not name.isidentifier():
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+class _Layers(_Value):
+    """`8` or `8-13`, as a range."""
+
+    name = "8-13"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        first, _, last = value.partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            self.fail(f"{value!r} is not of the form 8 or 8-13", param, ctx)
+        return range(int(first), int(last or first) + 1)
+
+
+THRESHOLD, ASSIGNMENT, LAYERS = _Threshold(), _Assignment(), _Layers()
+
+atlas_option = click.option(
+    "-a",
+    "--atlas",
+    envvar="FEATURE_ATLAS",
+    metavar="FOLDER",
+    show_envvar=True,
+    help="The atlas folder.  [default: ./feature-atlas]",
+)
+format_option = click.option(
+    "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True, help="How rows are printed."
+)

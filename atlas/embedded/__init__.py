@@ -1,0 +1,1 @@
+"""The embedded store: LadybugDB in the atlas folder."""

@@ -1,0 +1,71 @@
+"""Users' statements on an embedded graph: `python -m atlas.embedded.worker DATABASE BUFFER_BYTES` (see atlas.worker).
+
+The database is opened read-only; then the process gives up what it does not need: no file may be opened or written any
+more.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ladybug
+
+from atlas.embedded.values import converters, plain_row
+from atlas.worker import Execute, Failed, serve
+
+
+def connect(path: str, buffer_bytes: str) -> Execute:
+    """Open the database; returns what runs a statement on it."""
+    try:
+        database = ladybug.Database(path, read_only=True, buffer_pool_size=int(buffer_bytes), max_num_threads=2)
+        _warm(database)
+    except RuntimeError as error:
+        raise Failed("engine", str(error)) from None
+    # Nothing can be opened or connected to from here on, whatever a statement makes the engine try.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+    @contextmanager
+    def execute(request: dict[str, Any]) -> Iterator[tuple[list[str], Iterator[list[Any]]]]:
+        # A connection a statement: its cache of prepared statements would grow without end.
+        connection = ladybug.Connection(database)
+        try:
+            connection.set_query_timeout(max(1, int(request["timeout"] * 1000)))
+            result = connection.execute(request["text"], request["parameters"])
+            if isinstance(result, list):
+                raise Failed("refused", "the engine took this for several statements")
+            yield result.get_column_names(), _rows(result)
+        except RuntimeError as error:
+            message = str(error)
+            interrupted = message.startswith("Interrupted")
+            kind = "timeout" if interrupted else "memory" if "Buffer manager" in message else "engine"
+            raise Failed(kind, f"the graph cannot answer this: {message}") from None
+        finally:
+            connection.close()
+
+    return execute
+
+
+def _rows(result: ladybug.QueryResult) -> Iterator[list[Any]]:
+    convert = converters(result.get_column_data_types())
+    while result.has_next():
+        yield plain_row(result.get_next(), convert)
+
+
+def _warm(database: ladybug.Database) -> None:
+    """Let the engine import what its values need while files can still be opened."""
+    import datetime  # noqa: F401
+    import decimal  # noqa: F401
+    import uuid  # noqa: F401
+
+    connection = ladybug.Connection(database)
+    connection.execute("UNWIND [1, 2] AS x RETURN sum(x), avg(x), collect({x: x})").get_all()
+    connection.execute("MATCH (n) RETURN n LIMIT 1").get_all()
+    connection.close()
+
+
+if __name__ == "__main__":
+    serve(lambda: connect(*sys.argv[1:]))

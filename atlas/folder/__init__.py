@@ -1,0 +1,1 @@
+"""The atlas folder: manifest, lock, rows, labels, staged matches."""

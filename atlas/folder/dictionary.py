@@ -1,0 +1,139 @@
+"""One sparse-autoencoder dictionary as the atlas keeps it: a record and memory-mapped rows.
+
+On disk, in `dictionaries/{model}/{number}-{set}/`:
+
+- `decoder.npy`  float32 [d_sae, d_model]  unit decoder rows in residual space (zero where the feature is dead)
+- `encoder.npy`  float32 [d_sae, d_in]     encoder rows (the transpose of SAELens's W_enc)
+- `vectors.npz`  float32 `norms` [d_sae] (norm of each decoder row before it was made unit, in residual space), and what
+  activation needs, where the architecture has it: `b_enc`, `threshold`, `b_gate`, `b_mag`, `r_mag` [d_sae], `b_dec`
+  [d_in]; constant normalisation and TopK's decoder norms are folded into the rows
+- `dictionary.json`  the record, written last: a folder without it is unfinished
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.errors import CorruptAtlas
+from atlas.folder.manifest import replacing
+from atlas.ids import is_file_name, is_id, is_sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """What is known of a dictionary besides its rows."""
+
+    id: str  # `{model}/{number}-{set}`
+    model: str  # first part of the id: the model's short name, lower case unless Neuronpedia's
+    model_name: str  # the model as it can be loaded: hub name or folder
+    layer: int  # block it belongs to; res: the stream after that block; −1: the stream before block 0
+    site: str  # res, mlp or att
+    depth: int  # order along the forward pass (atlas.ids.depth)
+    set: str  # last part of the id
+    hook_name: str  # SAELens name of the place its decoder rows are written to, e.g. blocks.9.hook_resid_post
+    hook_name_in: str  # SAELens name of the place its encoder reads; another one for transcoders
+    hf_hook_name: str | None  # the metadata's own Hugging Face module for hook_name, where it has one
+    hf_hook_name_in: str | None  # the same for hook_name_in
+    architecture: str  # its encoder: standard, gated, jumprelu or topk
+    d_sae: int  # number of features
+    d_model: int  # width of the residual stream
+    d_in: int  # width of what the encoder reads
+    k: int | None  # active features a token (topk only)
+    apply_b_dec_to_input: bool  # whether b_dec is subtracted from the encoder's input
+    normalize_activations: (
+        str  # none, layer_norm, expected_average_only_in or constant_norm_rescale, as SAELens names them
+    )
+    centred_input: bool  # trained on centred weights: the mean over d_model is removed before encoding
+    mapped: str | None  # how head-space rows came to residual space: o_proj, o_proj+norm; None: they were there
+    dead_rows: int  # rows that are zero or not finite
+    release: str | None  # SAELens release
+    sae_id: str | None  # id within the release
+    neuronpedia_id: str | None  # `{model}/{layer}-{set}`
+    source: str  # where it was read from
+    sha256: str  # of the source's weights
+    rows_sha256: str  # of decoder.npy: what matching depends on
+
+    def __post_init__(self) -> None:
+        """Raises CorruptAtlas where a name that becomes a path is none that an ingest gives."""
+        digests = (self.sha256, self.rows_sha256)
+        if not (is_id(self.id) and all(map(is_sha256, digests)) and is_file_name(self.architecture)):
+            raise CorruptAtlas(f"the record of {self.id!r} has an id or a digest that no ingest writes")
+
+    @classmethod
+    def load(cls, folder: Path) -> Dictionary:
+        """Read `dictionary.json`; raises CorruptAtlas where it is missing or not of this form."""
+        path = folder / "dictionary.json"
+        try:
+            values = json.loads(path.read_text())
+            return cls(**{field.name: values[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptAtlas(
+                f"{path} is missing or damaged ({error}); ingest its source again into a new atlas"
+            ) from None
+
+    def save(self, folder: Path) -> None:
+        """Write `dictionary.json`, atomically (last: it marks the folder as finished)."""
+        with replacing(folder / "dictionary.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A dictionary's arrays, memory-mapped read-only."""
+
+    decoder: np.ndarray  # float32 [d_sae, d_model], unit rows
+    encoder: np.ndarray  # float32 [d_sae, d_in]
+    vectors: Mapping[str, np.ndarray]  # see the module's text
+
+    @property
+    def alive(self) -> np.ndarray:
+        """bool [d_sae]: rows that can be matched."""
+        alive: np.ndarray = self.vectors["norms"] > 0
+        return alive
+
+    @classmethod
+    def there(cls, folder: Path, record: Dictionary) -> bool:
+        """Whether they can be opened."""
+        try:
+            cls.open(folder, record)
+        except CorruptAtlas:
+            return False
+        return True
+
+    @classmethod
+    def open(cls, folder: Path, record: Dictionary) -> Rows:
+        """Map the rows; raises CorruptAtlas where a file is missing, damaged or of another shape."""
+        from tokenize import TokenError
+        from zipfile import BadZipFile
+
+        import numpy as np
+
+        try:
+            decoder = np.load(folder / "decoder.npy", mmap_mode="r", allow_pickle=False)
+            encoder = np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False)
+            with np.load(folder / "vectors.npz", allow_pickle=False) as archive:
+                vectors = {name: archive[name] for name in archive.files}
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            RuntimeError,
+            OverflowError,
+            SyntaxError,
+            BadZipFile,
+            TokenError,
+        ) as error:
+            raise CorruptAtlas(
+                f"the rows of {record.id} are missing or damaged ({error}); ingest its source again"
+            ) from None
+        expected = ((record.d_sae, record.d_model), (record.d_sae, record.d_in))
+        if (decoder.shape, encoder.shape) != expected or vectors.get("norms", decoder).shape != (record.d_sae,):
+            raise CorruptAtlas(f"the rows of {record.id} have another shape than its record says; ingest it again")
+        return cls(decoder, encoder, vectors)

@@ -1,0 +1,134 @@
+"""The manifest: what an atlas folder holds, in one small JSON file that is replaced atomically.
+
+feature-atlas.json      the manifest; naming a state of the graph here is what makes it the current one
+dictionaries/…          rows of each dictionary (atlas.folder.dictionary)
+matches/*.parquet       staged matches of each pair (atlas.folder.matches)
+graph/…                 the embedded graph, where the store is embedded
+lock, lock.json         the writer's lock and who holds it (atlas.folder.lock)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotAnAtlas
+from atlas.ids import is_file_name, is_id
+
+FORMAT = 2
+HISTORY = 500  # states that are remembered
+NAME = "feature-atlas.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one complete state of an atlas consists of."""
+
+    id: str = ""  # names the atlas in every store that holds it; empty: nothing published yet
+    store: str | None = None  # address of the server that holds the graph (atlas.address); None: it is in the folder
+    dictionaries: tuple[str, ...] = ()  # ids, in the order of their depth
+    pairs: tuple[str, ...] = ()  # file names in matches/
+    k: int = 5  # matches kept on each side of a pair
+    min_res: float | str = 0.5  # life cycle's threshold on residual cosines, or "floor"
+    min_module: float | str = 0.25  # the same for mlp and att
+    runs: tuple[dict[str, Any], ...] = ()  # one flat dict for each ingest that changed something
+    state: str | None = None  # names the graph's state; None: nothing published yet
+    fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
+    pending: tuple[str, ...] = ()  # states begun on the server since; one may be there, though nobody lived to say so
+    previous: tuple[str, ...] = ()  # the states that this one came from, latest last
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Raises CorruptAtlas where a name that becomes a path is none that an ingest gives."""
+        files = (*self.pairs, *self.pending, *(() if self.state is None else (self.state,)))
+        if not (all(map(is_id, self.dictionaries)) and all(map(is_file_name, files))):
+            raise CorruptAtlas("the atlas names a dictionary, matches or a state that no ingest writes")
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read the folder's manifest.
+
+        Raises NotAnAtlas (no manifest), CorruptAtlas (not one), NewerAtlas (of a later format).
+        """
+        path = folder / NAME
+        try:
+            text = path.read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotAnAtlas(
+                f"{folder} holds no atlas; make one with: feature-atlas ingest SOURCE -a {folder}"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorruptAtlas(f"{path} cannot be read ({error})") from None
+        try:
+            values = json.loads(text)
+            number = int(values["format"])
+            values = {"previous": []} | values  # which came later
+            values["pending"] = (
+                [values["pending"]] if isinstance(values.get("pending"), str) else values.get("pending") or []
+            )
+            if number == FORMAT:
+                return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
+            if number < FORMAT:  # its rows and matches are still good: only the graph must be built anew
+                kept = ("dictionaries", "pairs", "k", "min_res", "min_module", "runs")
+                return cls(**{name: _frozen(values[name]) for name in kept})
+        except (ValueError, KeyError, TypeError):
+            raise CorruptAtlas(f"{path} is damaged; restore it, or ingest the sources into another folder") from None
+        raise NewerAtlas(
+            f"{folder} has format {number}, newer than this version reads ({FORMAT}); upgrade feature-atlas"
+        )
+
+    def follows(self, state: str | None) -> bool:
+        """Whether an atlas in that state may become this one: it is nothing yet, is this one, or what it came from."""
+        return state in (None, self.state, *self.previous)
+
+    @property
+    def ancestors(self) -> tuple[str, ...]:
+        """What a new state will have come from: the present one, and what that came from."""
+        known = self.previous if self.state is None else (*self.previous, self.state)
+        return tuple(dict.fromkeys(known))[-HISTORY:]
+
+    def save(self, folder: Path) -> None:
+        """Replace the folder's manifest atomically and durably."""
+        with replacing(folder / NAME) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def is_own(path: Path) -> bool:
+    """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
+    return path.name in ("lock", "lock.json", "dictionaries", "matches", "graph") or path.name.endswith(".tmp")
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to; renamed to it at the end, removed after an error. Durable once left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into one line (a full disk, missing rights)."""
+    try:
+        yield
+    except AtlasError:
+        raise
+    except OSError as error:
+        raise FolderError(
+            f"cannot write to {folder}: {error.strerror or error}; what was complete stays usable"
+        ) from error

@@ -1,0 +1,78 @@
+"""Staged matches: one Parquet file a pair of dictionaries. Checkpoint, bulk-load source and unit of work at once.
+
+Columns: `later`, `earlier` int32 (row indices), `similarity` float32, `rank`, `forward_rank` int32 (null outside that
+side's top k). The file's metadata hold what is true of the pair. Its name carries a digest of everything that the
+content depends on, so a file that exists is the right one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import CorruptAtlas
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.manifest import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
+_KEY = b"feature-atlas"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two dictionaries to be matched, and what became of it."""
+
+    later: str  # dictionary id
+    earlier: str
+    type: str  # edge type, by the earlier dictionary's site
+    gap: int  # layers between them; 0 within a block
+    k: int  # matches kept on each side
+    edges: int = 0
+    floor: float | None = None  # 95 % quantile of the null's best matches (noise floor)
+    floor_median: float | None = None
+
+
+def file_name(pair: Pair, later: Dictionary, earlier: Dictionary) -> str:
+    """Name of the pair's file in matches/: readable, and keyed by both contents, k and the code's version."""
+    key = f"{later.rows_sha256} {earlier.rows_sha256} {pair.k} {VERSION}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"{pair.later}--{pair.earlier}--{digest}.parquet".replace("/", "~")
+
+
+def write(path: Path, pair: Pair, table: pa.Table) -> None:
+    """Stage a pair's table, atomically."""
+    import pyarrow.parquet as pq
+
+    table = table.replace_schema_metadata({_KEY: json.dumps(asdict(pair)).encode()})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_pair(path: Path) -> Pair:
+    """What the staged file says of its pair, without reading its rows; raises CorruptAtlas."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        values: dict[str, Any] = json.loads(metadata[_KEY])
+        return Pair(**values)
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise CorruptAtlas(f"{path} is missing or damaged ({error}); delete it and ingest again") from None
+
+
+def read_table(path: Path) -> pa.Table:
+    """The staged rows; raises CorruptAtlas where they cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CorruptAtlas(f"{path} is missing or damaged ({error}); delete it and ingest again") from None

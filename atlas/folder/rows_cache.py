@@ -1,0 +1,46 @@
+"""A dictionary's rows where they are not in the atlas folder: fetched from the dictionary's source, once.
+
+A graph on a server, or one copied back from there, has no rows. They are then written from the source that the record
+names into a cache, `$XDG_CACHE_HOME/feature-atlas/rows/{sha256}-{rows_sha256}-{architecture}`, and are the same to the
+last bit or refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from atlas.errors import CorruptAtlas
+from atlas.folder.dictionary import Dictionary, Rows
+from atlas.folder.manifest import disk_errors
+
+FETCH = "ingest.sources.refetch"  # named, not imported: reading sources is ingest's work, and rarely needed here
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-atlas"
+
+
+def open_rows(folder: Path | None, record: Dictionary) -> Rows:
+    """The memory-mapped rows of a dictionary: of the atlas in `folder` where it has them, else of the cache.
+
+    Raises CorruptAtlas where they are damaged, IngestError where they must be fetched and cannot, FolderError where the
+    cache cannot be written.
+    """
+    place = folder / "dictionaries" / record.id if folder else None
+    if place is None or not (place / "decoder.npy").exists():
+        # All three: dictionaries with the same decoder may differ in their encoders.
+        place = cache_folder() / "rows" / f"{record.sha256}-{record.rows_sha256}-{record.architecture}"
+        with disk_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(place), FileLock(f"{place}.lock"):
+            if (place / "dictionary.json").exists():
+                with suppress(CorruptAtlas):  # it can be had again
+                    return Rows.open(place, record)
+            importlib.import_module(FETCH).fetch_rows(record, place)
+    return Rows.open(place, record)

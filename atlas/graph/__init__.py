@@ -1,0 +1,1 @@
+"""The graph, whatever engine holds it: the store contract, tables, digest, copying."""

@@ -1,0 +1,171 @@
+"""An atlas copied to another store, and the copy compared with it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from atlas.address import ServerAddress, is_server
+from atlas.atlas import Atlas
+from atlas.cli.progress import Progress
+from atlas.embedded.store import LadybugStore
+from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, StoreError
+from atlas.folder.labels import FILE as LABELS
+from atlas.folder.labels import Labels
+from atlas.folder.lock import writing
+from atlas.folder.manifest import HISTORY, Manifest, disk_errors, is_own, replacing
+from atlas.graph.digest import Digest, digest
+from atlas.graph.store import Store
+from atlas.graph.stored import StoreGraph
+from atlas.graph.unpack import Unpacking, drop_other_rows
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy holds, which is what the original holds."""
+
+    address: str
+    digest: Digest
+
+
+def copy_atlas(source: Atlas, to: str, *, database: str | None = None, progress: Progress | None = None) -> Copied:
+    """Copy an opened atlas to a folder or to a server, where what an interrupted copy wrote is kept.
+
+    Both sides are counted and their edges digested at the end (atlas.graph.digest).
+    Raises AddressError, LockedAtlas, StoreError where the server cannot take it or the two differ, FolderError where
+    the folder holds something else.
+    """
+    progress = progress or Progress(quiet=True)
+    if is_server(to):
+        return _to_server(source, ServerAddress.parse(to, database), progress)
+    return _to_folder(source, Path(to), progress)
+
+
+def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Copied:
+    from atlas.server.store import Neo4jStore
+
+    graph = StoreGraph(source.store, source.manifest)
+    store = Neo4jStore(address, source.manifest.id, source.manifest.state)
+    try:
+        if not store.present():
+            with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
+                store.check_follows(source.manifest)
+                store.publish(graph, progress=advance)
+        return Copied(str(address), _compared(source.store, store, len(graph.pairs), progress))
+    finally:
+        store.close()
+
+
+def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
+    _check_target(source, folder)
+    graph = StoreGraph(source.store, source.manifest)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            previous = _check_target(source, folder)  # which another process may have changed meanwhile
+            if source.path is not None:
+                _copy_files(source, folder)
+            unpacking = Unpacking(graph, source.dictionaries, folder, labels=source.path is None)
+            fingerprint = _there(folder, graph.state)
+            if fingerprint is None:
+                with progress.steps("graph", graph.size, "rows") as advance:
+                    fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
+            elif source.path is None:
+                unpacking.write()
+            store = LadybugStore(folder / "graph", graph.state, fingerprint)
+            try:
+                found = _compared(source.store, store, len(graph.pairs), progress)
+                known = tuple(dict.fromkeys((*previous, *source.manifest.previous)))[-HISTORY:]
+                saved = replace(source.manifest, store=None, fingerprint=fingerprint, pending=(), previous=known)
+                saved.save(folder)
+                store.retire(graph.state)
+            finally:
+                store.close()
+    return Copied(str(folder), found)
+
+
+def _there(folder: Path, state: str) -> dict[str, Any] | None:
+    """The fingerprint of a copy of that state which is there, whole; it is left as it is."""
+    try:
+        known = Manifest.load(folder)
+        store = LadybugStore(folder / "graph", known.state, known.fingerprint)
+        try:
+            return known.fingerprint if known.store is None and known.state == state and store.present() else None
+        finally:
+            store.close()
+    except (NotAnAtlas, CorruptAtlas):
+        return None
+
+
+def _check_target(source: Atlas, folder: Path) -> tuple[str, ...]:
+    """Raise FolderError unless the folder is new, or holds an earlier state of the same atlas; returns its states."""
+    if source.path is not None and folder.resolve() == source.path.resolve():
+        raise FolderError(f"{folder} is the atlas itself; copy it to another folder or to a server")
+    try:
+        there = Manifest.load(folder)
+        if there.id != source.manifest.id:
+            raise FolderError(f"{folder} holds another atlas; copy to another folder")
+        if there.store is not None:
+            raise FolderError(f"{folder} is bound to {there.store}; copy to another folder")
+        if not source.manifest.follows(there.state):
+            raise FolderError(
+                f"{folder} holds a state of this atlas that {source.address} did not come from and that would be lost; "
+                "copy to another folder"
+            )
+        return tuple(state for state in there.ancestors if state != source.manifest.state)
+    except NotAnAtlas:
+        if folder.is_dir() and any(not is_own(path) for path in folder.iterdir()):
+            raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
+        return ()
+
+
+def _copy_files(source: Atlas, folder: Path) -> None:
+    """Rows, labels and staged matches that the target lacks."""
+    assert source.path is not None
+    for id_, record in source.dictionaries.items():
+        there, here = source.path / "dictionaries" / id_, folder / "dictionaries" / id_
+        drop_other_rows(here, record)
+        here.mkdir(parents=True, exist_ok=True)
+        # The record goes last: it marks the folder as finished.
+        for path in sorted(there.iterdir(), key=lambda path: path.name == "dictionary.json"):
+            if path.name == LABELS:
+                _copy_labels(there, here)
+            else:
+                _copy_file(path, here / path.name)
+    for name in source.manifest.pairs:
+        _copy_file(source.path / "matches" / name, folder / "matches" / name)
+
+
+def _copy_file(path: Path, target: Path) -> None:
+    # One name, one content; but it may be damaged.
+    there = target.stat().st_size if target.exists() else None
+    if path.exists() and there != path.stat().st_size:
+        with replacing(target) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _copy_labels(there: Path, here: Path) -> None:
+    """Labels change under one name. A folder that took its atlas on from a server has no contexts: those here stay."""
+    labels = Labels.load(there)
+    try:
+        kept = labels.with_contexts_of(Labels.load(here))
+    except CorruptAtlas:
+        kept = labels
+    if kept is not labels:
+        kept.save(here)
+        return
+    with replacing(here / LABELS) as temporary:
+        shutil.copyfile(there / LABELS, temporary)
+
+
+def _compared(source: Store, target: Store, pairs: int, progress: Progress) -> Digest:
+    with progress.steps("comparing", 2 * pairs, "pairs") as advance:
+        wanted, found = digest(source, advance), digest(target, advance)
+    if wanted != found:
+        raise StoreError(
+            f"{target.about} does not hold what {source.about} holds ({found} instead of {wanted}); empty it and copy "
+            "again"
+        )
+    return found

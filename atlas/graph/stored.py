@@ -1,0 +1,115 @@
+"""A graph read back from the store that holds it, part by part, so that it can be written to another.
+
+Parts come in one order, whatever the store: features by index, edges by the later feature's index, then the earlier's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from atlas.folder.manifest import Manifest
+from atlas.graph.store import Batch, Row, Store
+from atlas.graph.tables import END_COLUMNS, arrow_schema
+from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, properties
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MATCHED = ", ".join(f"m.{name} AS {name}" for name in properties(MATCHED))
+PAIRS = f"""
+MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY})
+RETURN b.id AS later, a.id AS earlier, a.site AS site, b.d_sae AS d_sae, {_MATCHED}
+ORDER BY b.model, b.depth, b.id, a.depth, a.id
+"""
+SLICE = 16_384  # later features whose edges are read at a time
+ABSENT = -1  # stands for a null rank, which `collect` would leave out
+_NULLABLE = ("rank", "forward_rank")
+
+
+def _columns(variable: str, name: str) -> str:
+    return ", ".join(f"{variable}.`{column}` AS `{column}`" for column in properties(name))
+
+
+def _edges(type_: str) -> str:
+    """Lists of the edges' values: a driver takes four times as long over a record for each edge."""
+    values = {"b": "b.`index`", "a": "a.`index`"} | {
+        name: f"coalesce(r.`{name}`, {ABSENT})" if name in _NULLABLE else f"r.`{name}`" for name in properties(type_)
+    }
+    lists = ", ".join(f"collect({value}) AS `{name}`" for name, value in values.items())
+    return f"""
+MATCH (b:{FEATURE} {{dictionary: $later}})-[r:{type_}]->(a:{FEATURE} {{dictionary: $earlier}})
+WHERE b.`index` >= $start AND b.`index` < $below
+RETURN {lists}
+"""
+
+
+class StoreGraph:
+    """An `atlas.graph.store.Graph` over an opened store; one dictionary or pair in memory at a time."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.store = store
+        self.manifest = manifest
+        self.pairs: list[Row] = store.read(PAIRS)
+
+    @property
+    def state(self) -> str:
+        """The state that the manifest names."""
+        return str(self.manifest.state)
+
+    @property
+    def previous(self) -> tuple[str, ...]:
+        """The states that the manifest remembers."""
+        return self.manifest.previous
+
+    @property
+    def size(self) -> int:
+        """Number of features and edges."""
+        features: int = self.store.read(f"MATCH (f:{FEATURE}) RETURN count(*) AS n")[0]["n"]
+        edges: int = sum(pair["edges"] for pair in self.pairs)
+        return features + edges + len(self.pairs)
+
+    def nodes(self, label: str) -> Iterator[pa.Table]:
+        """Tables of that label; of features one a dictionary."""
+        if label != FEATURE:
+            yield _table(label, self.store.read(f"MATCH (n:{label}) RETURN {_columns('n', label)} ORDER BY n.id"))
+            return
+        cypher = f"MATCH (n:{label} {{dictionary: $id}}) RETURN {_columns('n', label)} ORDER BY n.`index`"
+        for id_ in self.manifest.dictionaries:
+            yield _table(label, self.store.read(cypher, {"id": id_}))
+
+    def edges(self, type_: str) -> Iterator[Batch]:
+        """One batch a pair; for MATCHED one in all."""
+        if type_ == MATCHED:
+            yield Batch(type_, ",".join(pair["key"] for pair in self.pairs), _table(type_, self.pairs, END_COLUMNS))
+            return
+        for pair in self.pairs:
+            if EDGE_OF_SITE[pair["site"]] == type_:
+                yield Batch(type_, pair["key"], self._matches(type_, pair))
+
+    def _matches(self, type_: str, pair: Row) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ends = {"later": pair["later"], "earlier": pair["earlier"]}
+        schema = pa.schema([("b", pa.int64()), ("a", pa.int64()), *arrow_schema(properties(type_))])
+        parts = []
+        for start in range(0, pair["d_sae"], SLICE):
+            (lists,) = self.store.read(_edges(type_), ends | {"start": start, "below": start + SLICE})
+            part = pa.table(lists, schema)
+            parts.append(part.sort_by([("b", "ascending"), ("a", "ascending")]))
+        table = pa.concat_tables(parts)
+        for name in _NULLABLE:
+            present = pc.greater_equal(table[name], 0)
+            column = pc.if_else(present, table[name], pa.scalar(None, pa.int64()))
+            table = table.set_column(table.column_names.index(name), name, column)
+        for place, (end, index) in enumerate((("later", "b"), ("earlier", "a"))):
+            ids = pc.binary_join_element_wise(pair[end], table[index].cast(pa.string()), "/")
+            table = table.set_column(place, end, ids)
+        return table
+
+
+def _table(name: str, rows: list[Row], before: dict[str, str] | None = None) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, arrow_schema((before or {}) | properties(name)))

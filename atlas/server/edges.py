@@ -1,0 +1,166 @@
+"""Edges written to a Neo4j database, pair by pair.
+
+Each pair's edges are created in chunks. The pair's MATCHED edge counts in the same transaction how many are there: a
+chunk whose acknowledgement was lost is seen to be there, a broken-off pair goes on where it was, and nothing has to be
+looked for before it is created, which takes MERGE half its time.
+
+Nodes are not looked up edge by edge either: a chunk fetches both dictionaries' features once, in the order of their
+index, and takes them by position. Pairs are written by WORKERS connections at a time, never two that share a
+dictionary, so that no two transactions wait for each other's nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import StoreError
+from atlas.graph.store import Batch
+from atlas.graph.tables import END_COLUMNS, conform, row_indices
+from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, properties
+from atlas.server.lock import Claim
+
+if TYPE_CHECKING:
+    from neo4j import ManagedTransaction
+
+WORKERS = 2
+CHUNK = 20_000  # edges of one transaction
+AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
+
+EDGE_TYPES = (*EDGE_OF_SITE.values(), "RESEMBLES")
+Pairs = dict[tuple[str, str], dict[str, Any]]  # rows of MATCHED by (later, earlier)
+
+THERE = f"""
+MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY})
+RETURN b.id AS later, a.id AS earlier, m.key AS key, m.written AS written
+"""
+DISOWN = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) SET m.key = ''"
+UNLINK = f"""
+MATCH (:{FEATURE} {{dictionary: $later}})-[r:{"|".join(EDGE_TYPES)}]->(:{FEATURE} {{dictionary: $earlier}})
+WITH r LIMIT $limit DELETE r RETURN count(*) AS n
+"""
+UNMATCH = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) DELETE m"
+MATCH_PAIRS = f"""
+UNWIND $rows AS row
+MATCH (b:{DICTIONARY} {{id: row.later}}) MATCH (a:{DICTIONARY} {{id: row.earlier}})
+MERGE (b)-[m:{MATCHED}]->(a)
+ON CREATE SET m.written = 0
+SET m += row.properties
+"""
+CURSOR = f"""
+MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED} {{key: $key}}]->(:{DICTIONARY} {{id: $earlier}})
+RETURN m.written AS written
+"""
+ADVANCE = f"""
+MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED} {{key: $key}}]->(:{DICTIONARY} {{id: $earlier}})
+SET m.written = $written
+"""
+
+
+def link(type_: str) -> str:
+    """The statement that creates a chunk of edges of one type between two dictionaries."""
+    values = ", ".join(f"`{name}`: ${name}[i]" for name in properties(type_))
+    return f"""
+MATCH (f:{FEATURE} {{dictionary: $later}}) WITH f ORDER BY f.`index`
+WITH collect(f) AS later
+MATCH (g:{FEATURE} {{dictionary: $earlier}}) WITH later, g ORDER BY g.`index`
+WITH later, collect(g) AS earlier
+UNWIND range(0, size($b) - 1) AS i
+WITH later[$b[i]] AS b, earlier[$a[i]] AS a, i
+CREATE (b)-[:{type_} {{{values}}}]->(a)
+RETURN count(*) AS n
+"""
+
+
+def remove_pairs(claim: Claim, kept: Pairs) -> None:
+    """Remove the edges of every pair that is not among these, or has another key there."""
+    for there in claim.run(THERE):
+        pair = (there["later"], there["earlier"])
+        if pair not in kept or kept[pair]["key"] != there["key"]:
+            ends = {"later": pair[0], "earlier": pair[1]}
+            # First what says that the edges are there: broken off in between, they must not be taken for it.
+            claim.run(DISOWN, **ends)
+            claim.until_none(UNLINK, **ends)
+            claim.run(UNMATCH, **ends)
+
+
+def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: Callable[[int], None]) -> None:
+    """Write every pair's edges that are not there yet."""
+    rows = [
+        {"later": later, "earlier": earlier, "properties": {name: row[name] for name in properties(MATCHED)}}
+        for (later, earlier), row in pairs.items()
+    ]
+    claim.run(MATCH_PAIRS, rows=rows)
+    written = {row["key"]: row["written"] for row in claim.run(THERE)}
+    ends = {row["key"]: pair for pair, row in pairs.items()}
+
+    def unwritten() -> Iterator[Batch]:
+        for batch in batches:
+            if written[batch.key] < len(batch.table):
+                yield batch
+            else:
+                advance(len(batch.table))
+
+    _apart(
+        unwritten(),
+        lambda batch: ends[batch.key],
+        lambda batch: _write_pair(claim, batch, ends[batch.key], written[batch.key], advance),
+    )
+    advance(len(pairs))
+
+
+def _write_pair(
+    claim: Claim, batch: Batch, pair: tuple[str, str], written: int, advance: Callable[[int], None]
+) -> None:
+    """Create a pair's edges, chunk by chunk, beyond those that are written already."""
+    table = conform(batch.type, batch.table, END_COLUMNS | properties(batch.type))
+    # In one order whoever made the table, so that a pair that was broken off goes on at its count.
+    table = table.append_column("b", row_indices(table["later"])).append_column("a", row_indices(table["earlier"]))
+    table = table.sort_by([("b", "ascending"), ("a", "ascending")])
+    ends = {"later": pair[0], "earlier": pair[1], "key": batch.key}
+    cypher = link(batch.type)
+    advance(written)
+    for start in range(written, len(table), CHUNK):
+        chunk = table.slice(start, CHUNK)
+        values = {name: chunk[name].to_pylist() for name in ("b", "a", *properties(batch.type))}
+        claim.write(partial(_write_chunk, cypher, ends, values, start, len(chunk)))
+        advance(len(chunk))
+
+
+def _write_chunk(
+    cypher: str, ends: dict[str, str], values: dict[str, Any], start: int, size: int, tx: ManagedTransaction
+) -> None:
+    """One chunk in a transaction, unless it is there already."""
+    there = tx.run(CURSOR, ends).single(strict=True)["written"]
+    if there >= start + size:
+        return
+    made = tx.run(cypher, values | ends).single(strict=True)["n"]
+    if there != start or made != size:
+        raise StoreError(
+            f"the edges of {ends['later']} and {ends['earlier']} in the database are not what was written there; empty "
+            "it, then repeat the command"
+        )
+    tx.run(ADVANCE, ends, written=start + size).consume()
+
+
+def _apart(batches: Iterator[Batch], ends: Callable[[Batch], tuple[str, str]], write: Callable[[Batch], None]) -> None:
+    """Write batches WORKERS at a time, never two that share a dictionary."""
+    waiting: list[Batch] = []
+    running: dict[Future[None], set[str]] = {}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        while True:
+            while len(waiting) < AHEAD and (batch := next(batches, None)) is not None:
+                waiting.append(batch)
+            busy = set().union(*running.values())
+            free = next((b for b in waiting if busy.isdisjoint(ends(b))), None)
+            if free is not None and len(running) < WORKERS:
+                waiting.remove(free)
+                running[pool.submit(write, free)] = set(ends(free))
+                continue
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                future.result()

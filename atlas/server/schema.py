@@ -1,0 +1,84 @@
+"""Constraints and indexes of an atlas in Neo4j."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atlas.errors import StoreError
+from atlas.schema import ATLAS, FEATURE, NODES
+from atlas.server.connect import Connection
+
+WRITER = "Writer"  # the lock: one node while somebody writes (atlas.server.lock)
+WORDS = "feature_words"  # full-text index over labels and tokens
+AWAIT = 600  # seconds that indexes may take to be populated
+
+_INDEXES = {  # name -> properties of Feature; one of several serves only statements that bound all of them
+    "feature_place": ("model", "layer", "site", "index"),
+    "feature_dictionary": ("dictionary",),
+    "feature_layer": ("layer",),
+    "feature_site": ("site",),
+    "feature_lifecycle": ("lifecycle",),
+    "feature_vanishes": ("vanishes",),
+}
+_FULL_TEXT = ("label", "fires_on", "promotes")
+
+
+def statements() -> list[str]:
+    """The schema's statements; each may be repeated."""
+    labels = [table.label for table in NODES] + [WRITER]
+    # Each with a variable of its own: `neo4j-admin database import --schema`, where the server's edition has it, reads
+    # the whole script as one statement.
+    unique = [
+        f"CREATE CONSTRAINT {name}_id IF NOT EXISTS FOR ({name}:{label}) REQUIRE {name}.id IS UNIQUE"
+        for label in labels
+        for name in [label.lower()]
+    ]
+    indexes = [
+        f"CREATE INDEX {name} IF NOT EXISTS FOR ({name}:{FEATURE}) ON ({', '.join(f'{name}.`{p}`' for p in columns)})"
+        for name, columns in _INDEXES.items()
+    ]
+    texts = ", ".join(f"{WORDS}.{name}" for name in _FULL_TEXT)
+    words = f"CREATE FULLTEXT INDEX {WORDS} IF NOT EXISTS FOR ({WORDS}:{FEATURE}) ON EACH [{texts}]"
+    return [*unique, *indexes, words]
+
+
+def check_owner(connection: Connection, atlas: str | None = None) -> None:
+    """Look before anything is written, constraints too: they would bind other programs.
+
+    Raises StoreError where the database holds nodes of another program, or another atlas than the one of that id.
+    """
+    found = connection.run(
+        f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.format AS format, a.state AS state, keys(a) AS keys"
+    )
+    if not all(map(_is_own, found)):
+        raise StoreError(
+            f"{connection.address} holds a node {ATLAS} that is not of feature-atlas; name another --database or server"
+        )
+    others = [row["id"] for row in found if row["id"] != atlas]
+    if atlas is not None and others:
+        raise StoreError(
+            f"{connection.address} holds another atlas (id {others[0]}), which would be lost; name another --database "
+            f"or server, or read that one with -a {connection.address}"
+        )
+    labels = [table.label for table in NODES if table.label != ATLAS]
+    if not found and connection.run(f"MATCH (n:{'|'.join(labels)}) RETURN count(n) AS n")[0]["n"]:
+        raise StoreError(
+            f"{connection.address} holds nodes of labels that an atlas uses ({', '.join(labels)}) and no atlas; name "
+            "another --database or server"
+        )
+
+
+def _is_own(found: dict[str, Any]) -> bool:
+    """Whether an Atlas node is this project's: whole, or of a first write that was broken off."""
+    keys = set(found["keys"])
+    begun = found["state"] is None and {"id", "previous", "indexed"}.issuperset(keys)
+    whole = isinstance(found["format"], int) and {"k", "thresholds"}.issubset(keys)
+    return isinstance(found["id"], str) and (begun or whole)
+
+
+def create_schema(connection: Connection) -> None:
+    """Make what is missing, and wait until all of it can be used; an atlas that is there is marked as indexed."""
+    for statement in statements():
+        connection.run(statement)
+    connection.run("CALL db.awaitIndexes($seconds)", {"seconds": AWAIT})
+    connection.run(f"MATCH (a:{ATLAS}) SET a.indexed = true")

@@ -1,0 +1,254 @@
+"""The store on a server: a Neo4j database that holds one atlas.
+
+There is one graph and it is changed in place (atlas.server.write), so a reader makes sure that it reads a whole state:
+the Atlas node names the state, has none while it is being written, and is looked at in every transaction after the
+answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from atlas.address import ServerAddress
+from atlas.bounded import BoundedReader
+from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, QueryError, StoreError
+from atlas.graph.store import Answer, Graph, Row
+from atlas.schema import ATLAS
+from atlas.server.connect import WRITE_RETRIES, Connection, environment
+from atlas.server.errors import translated
+from atlas.server.values import plain
+
+if TYPE_CHECKING:
+    from neo4j import ManagedTransaction, Session
+
+    from atlas.folder.manifest import Manifest
+    from atlas.server.lock import Claim
+
+_log = logging.getLogger(__name__)
+
+# Neo4j looks at a transaction's timeout between rows, not within an expression.
+OUTLIVED = ", and the server has not ended it yet (it looks at the time between rows, not within one expression)"
+HISTORY = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, coalesce(a.previous, []) AS previous"
+STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
+
+
+class Neo4jStore:
+    """The graph in one state, in a database. Connected at its first use; may be used by several threads."""
+
+    def __init__(self, address: ServerAddress, atlas: str | None = None, state: str | None = None) -> None:
+        """`atlas`, `state`: the atlas and its state to read, as a manifest records them; None: whatever is there."""
+        self.address = address
+        self.atlas = atlas
+        self.state = state
+        self._lock = threading.RLock()
+        self._connection = Connection(address)
+        self._session: Session | None = None
+        self._reader: BoundedReader | None = None
+        self._claim: Claim | None = None
+
+    @property
+    def about(self) -> str:
+        """The store in a few words."""
+        return f"Neo4j {self._connection.version} at {self.address}".replace("  ", " ")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the database against every other writer; raises LockedAtlas with its holder."""
+        from atlas.server.lock import claimed
+
+        connection = Connection(self.address, retries=WRITE_RETRIES, beside=self._connection)
+        # Reached once without repeating: a server that is down at the start is a matter for the user.
+        connection.driver  # noqa: B018
+        try:
+            with claimed(connection) as self._claim:
+                yield
+        finally:
+            self._claim = None
+            connection.close()
+
+    def publish(self, graph: Graph, *, progress: Callable[[int], Any] | None = None) -> None:
+        """Make the database hold exactly this graph; what is there already is kept (see atlas.server.write).
+
+        `progress` is called with the number of features and edges written since the last call. Raises StoreError where
+        the database holds another atlas or the server cannot do it, LockedAtlas where the right to write was lost.
+        """
+        from atlas.server.write import write_graph
+
+        if self._claim is None:
+            raise StoreError("a graph is published within `writing`")
+        write_graph(self._claim, graph, progress)
+
+    def retire(self, keep: str) -> None:
+        """Nothing: a database has one state."""
+
+    def history(self) -> tuple[str, ...]:
+        """The states that the one there came from on this server, latest last."""
+        return tuple(self._state()["previous"])
+
+    def check_follows(self, manifest: Manifest) -> None:
+        """Raise StoreError where the database holds what this manifest's state did not come from.
+
+        What counts is the state that is there, or that was there before a write which is broken off.
+        """
+        found = self._state()
+        last = found["state"] or next(reversed(found["previous"]), None)
+        if manifest.follows(last) or (manifest.store == str(self.address) and last in manifest.pending):
+            return
+        if found["state"] is None:
+            raise StoreError(
+                f"a write to {self.address} from another folder was broken off; repeat its command there; where that "
+                "folder is gone, empty the database, then repeat this command"
+            )
+        raise StoreError(
+            f"{self.address} was written to from another folder: it holds a state that this atlas did not come from "
+            f"and that would be lost; take it on with: feature-atlas init NEWDIR --store {self.address}, and repeat "
+            "the command with -a NEWDIR; or empty the database"
+        )
+
+    def present(self) -> bool:
+        """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
+        return self.state is not None and self._state()["state"] == self.state
+
+    def _state(self) -> dict[str, Any]:
+        """What the Atlas node says; raises StoreError where it is another atlas's."""
+        for found in self._connection.read(HISTORY):
+            if self.atlas not in (None, found["id"]):
+                self._refuse(found)
+            return found
+        return {"state": None, "previous": []}
+
+    def open(self) -> None:
+        """Check that the state is there; done by the first question, if not before.
+
+        Raises NotAnAtlas, LockedAtlas where it is being written, CorruptAtlas where it is not the one recorded,
+        StoreError where the server cannot be reached.
+        """
+        with self._lock:
+            self._opened()
+
+    def read(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Rows of one of the project's own statements."""
+        return self.read_each(cypher, [parameters or {}])[0]
+
+    def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
+        """Rows of one of the project's own statements for each of these parameters, in one transaction."""
+        with self._lock:
+            session = self._opened()
+            with translated(self.address):
+                answers, found = session.execute_read(_answers, cypher, [dict(each) for each in parameters])
+            self._check(found)
+            return answers
+
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any],
+        *,
+        limit: int = 0,
+        timeout: float = 30.0,
+        max_bytes: int = 64 << 20,
+    ) -> Answer:
+        """Rows of a user's statement, run from a process of its own that is ended at its bounds (see atlas.bounded)."""
+        # As the embedded store does. The server names a parameter without a value itself.
+        unknown = sorted(name for name in parameters if not _has_parameter(cypher, name))
+        if unknown:
+            raise QueryError(f"the statement has no parameter ${unknown[0]}")
+        with self._lock:
+            self._opened()
+            if self._reader is None:
+                arguments = ("atlas.server.worker", str(self.address), str(self.state))
+                self._reader = BoundedReader(arguments, environment=environment(), outlived=OUTLIVED)
+            reader = self._reader
+        return reader.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=max_bytes)
+
+    def close(self) -> None:
+        """Let go of the server and end the worker process; idempotent."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+            if self._session is not None:
+                self._session.close()
+            self._connection.close()
+            self._reader = self._session = None
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            found = self._connection.read(STATE)
+            if not found:
+                raise NotAnAtlas(
+                    f"{self.address} holds no atlas; fill it with: feature-atlas copy --to {self.address}, or from a "
+                    f"folder made by: feature-atlas init DIR --store {self.address}"
+                )
+            if len(found) > 1 or self.atlas not in (None, found[0]["id"]):
+                self._refuse(found[0])
+            if found[0]["state"] is None:
+                raise self._unfinished()
+            if self.state not in (None, found[0]["state"]):
+                raise CorruptAtlas(
+                    f"{self.address} holds another state of this atlas than its folder; where an ingest or label of "
+                    "this folder was broken off, repeat it; where another folder wrote there, take its atlas on with: "
+                    f"feature-atlas init NEWDIR --store {self.address}"
+                )
+            if not found[0]["indexed"]:
+                self._index()
+            self.state = found[0]["state"]
+            self._session = self._connection.session(default_access_mode="READ")
+        return self._session
+
+    def _index(self) -> None:
+        """Make the indexes of a database that was imported in bulk; who may only read goes without."""
+        from atlas.server.schema import check_owner, create_schema
+
+        try:
+            check_owner(self._connection)
+            create_schema(self._connection)
+        except AtlasError as error:
+            _log.warning("%s has no indexes, and they could not be made: answers are slow (%s)", self.address, error)
+
+    def _check(self, found: list[dict[str, Any]]) -> None:
+        if [row["state"] for row in found] != [self.state]:
+            raise changed(self.address)
+
+    def _refuse(self, found: dict[str, Any]) -> None:
+        raise StoreError(
+            f"{self.address} holds another atlas (id {found['id']}) than this folder (id {self.atlas}); name another "
+            f"--database or server, or read that one with -a {self.address}"
+        )
+
+    def _unfinished(self) -> LockedAtlas:
+        from atlas.server.lock import holder
+
+        if who := holder(self._connection):
+            return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done")
+        return LockedAtlas(
+            f"the last write to {self.address} was broken off; repeat its command: what is there is kept (where its "
+            "folder is gone, empty the database and write the atlas there anew)"
+        )
+
+
+def _has_parameter(cypher: str, name: str) -> bool:
+    """Whether it may have a parameter of that name; with escapes or comments within, it may have any."""
+    written = f"(?:{re.escape(name)}(?!\\w)|`{re.escape(name.replace('`', '``'))}`)"
+    return "\\u" in cypher or "/*" in cypher or re.search(rf"\$\s*{written}", cypher) is not None
+
+
+def changed(address: ServerAddress) -> LockedAtlas:
+    """The error for an answer taken while the graph was being changed."""
+    return LockedAtlas(f"{address} was written to while this was read; repeat the command")
+
+
+def _answers(
+    tx: ManagedTransaction, cypher: str, parameters: list[dict[str, Any]]
+) -> tuple[list[list[Row]], list[dict[str, Any]]]:
+    """The rows for each of the parameters, and then what the Atlas node says."""
+    answers = []
+    for each in parameters:
+        result = tx.run(cypher, each)
+        columns = result.keys()
+        answers.append([dict(zip(columns, map(plain, record), strict=True)) for record in result])
+    return answers, tx.run(STATE).data()

@@ -1,0 +1,1 @@
+"""Words for features: promoted tokens, activations on a text, imports."""

@@ -1,0 +1,101 @@
+"""The label job: words for features, from the unembedding, from a text, from elsewhere; then the graph anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
+from atlas.cli.progress import Progress
+from atlas.errors import IngestError
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.labels import Labels
+from atlas.folder.lock import writing
+from atlas.folder.manifest import Manifest, disk_errors
+from ingest.publish import publish, store_for_writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = dict[str, dict[str, "pa.Array"]]  # dictionary id -> column name -> one value a feature
+
+
+def label_atlas(
+    atlas: str | os.PathLike[str] | None = None,
+    *,
+    promoted: bool = False,
+    texts: Sequence[Path] = (),
+    imports: Sequence[str] = (),
+    model: str | None = None,
+    tokens: int = 0,
+    batch: int = 8,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Label an atlas's features; returns how many features each source gave words to.
+
+    What a source says replaces what stood there; imports come last, so they win over what is measured with them.
+
+    Args:
+        promoted: the tokens that each direction promotes through the model's unembedding.
+        texts: files to run the model over; stores frequency, largest activation, tokens and contexts.
+        imports: Parquet or Neuronpedia jsonl files or folders (ingest.labels.imports).
+        model: hub name or folder; None: the one that the dictionaries name.
+        tokens: read only so many of the text; 0: all.
+        batch: contexts in one forward pass.
+        device: auto, cpu or cuda:N, for the model.
+
+    Raises NotAnAtlas, LockedAtlas, IngestError, ModelError.
+    """
+    from ingest.labels.activations import columns_from_text
+    from ingest.labels.imports import columns_from_files
+    from ingest.labels.promoted import columns_promoted
+
+    folder = atlas_path(atlas)
+    progress = progress or Progress(quiet=True)
+    Manifest.load(folder)  # before the lock: a folder without an atlas gets none
+    with disk_errors(folder), writing(folder):
+        manifest = Manifest.load(folder)
+        with store_for_writing(folder, manifest) as store:
+            records = load_dictionaries(folder, manifest.dictionaries)
+            counts: dict[str, int] = {}
+            if promoted:
+                for name, group in _by_model(records, model).items():
+                    found = columns_promoted(folder, group, name, device, progress)
+                    counts["promoted"] = counts.get("promoted", 0) + _save(folder, found)
+            if texts:
+                for name, group in _by_model(records, model).items():
+                    found = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
+                    counts["text"] = counts.get("text", 0) + _save(folder, found)
+            if imports:
+                counts["imported"] = _save(folder, columns_from_files(imports, records))
+            publish(folder, store, manifest, progress)
+    return counts
+
+
+def _by_model(records: dict[str, Dictionary], model: str | None) -> dict[str, dict[str, Dictionary]]:
+    """The dictionaries of each model, by the name under which it is loaded."""
+    names = {d.model for d in records.values()}
+    if model is not None and len(names) > 1:
+        raise IngestError(f"the atlas holds several models ({', '.join(sorted(names))}): --model would name only one")
+    groups: dict[str, dict[str, Dictionary]] = {}
+    for id_, d in records.items():
+        groups.setdefault(model or d.model_name, {})[id_] = d
+    return groups
+
+
+def _save(folder: Path, columns: Columns) -> int:
+    """Write the columns beside the rows; returns the number of features that any of them has words for."""
+    import numpy as np
+
+    from atlas.folder.labels import TEXTS
+
+    count = 0
+    for id_, found in columns.items():
+        target = dictionary_folder(folder, id_)
+        Labels.load(target).updated(found).save(target)
+        words = [column for name, column in found.items() if name in TEXTS] or list(found.values())
+        count += int(np.any([~np.asarray(column.is_null()) for column in words], axis=0).sum())
+    return count

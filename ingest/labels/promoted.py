@@ -1,0 +1,82 @@
+"""The tokens that a direction promotes: what adding it to the last residual stream does to the logits.
+
+    logits(d) = U (w ⊙ d)      U the unembedding, w the final norm's weight (1 + w for Gemma)
+
+For LayerNorm models the mean over d_model is removed from d first, as the norm does. The norm's division by the token's
+scale changes no order. Early layers' directions pass through later blocks first, so read their tokens with care.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.cli.progress import Progress
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.rows_cache import open_rows
+from hooked.families import family_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+TOKENS = 8  # promoted tokens kept a feature
+_BLOCK = 1024  # rows at once: block × vocabulary logits
+
+
+def promoted(rows: torch.Tensor, unembedding: torch.Tensor, scale: torch.Tensor, centre: bool, n: int) -> torch.Tensor:
+    """Ids of the n most promoted tokens of each row, int64 [n_rows, n].
+
+    Args:
+        rows: directions, [n_rows, d_model].
+        unembedding: [vocabulary, d_model].
+        scale: what the final norm multiplies by, [d_model].
+        centre: whether the final norm removes the mean (LayerNorm).
+    """
+    import torch
+
+    if centre:
+        rows = rows - rows.mean(dim=1, keepdim=True)
+    return torch.topk((rows * scale) @ unembedding.T, n, dim=1).indices
+
+
+def columns_promoted(
+    folder: Path, records: dict[str, Dictionary], model_name: str, device: str, progress: Progress
+) -> dict[str, dict[str, pa.Array]]:
+    """Column `promotes` (list of tokens, most promoted first; null where dead) of each dictionary."""
+    import pyarrow as pa
+    import torch
+
+    from hooked.load import load_model
+
+    model, tokenizer = load_model(model_name, device=device)
+    unembedding = model.get_output_embeddings().weight.detach().float()
+    scale, centre = _final_norm(model)
+    columns = {}
+    with torch.no_grad(), progress.steps("promoted tokens", len(records), "dictionary") as step:
+        for id_, record in records.items():
+            opened = open_rows(folder, record)
+            tokens: list[list[str] | None] = []
+            for start in range(0, record.d_sae, _BLOCK):
+                rows = torch.from_numpy(opened.decoder[start : start + _BLOCK].copy()).to(unembedding.device)
+                ids = promoted(rows, unembedding, scale, centre, TOKENS).cpu().numpy()
+                tokens += [_words(tokenizer, row) for row in ids]
+            alive = opened.alive
+            tokens = [words if alive[i] else None for i, words in enumerate(tokens)]
+            columns[id_] = {"promotes": pa.array(tokens, pa.list_(pa.string()))}
+            step(1)
+    return columns
+
+
+def _final_norm(model: Any) -> tuple[torch.Tensor, bool]:
+    """What the norm before the unembedding multiplies by, and whether it removes the mean."""
+    family = family_of(model.config.model_type)
+    names = [name for name, _ in model.named_modules() if name.endswith(family.final_norm.rpartition(".")[2])]
+    norm = model.get_submodule(min(names, key=lambda name: name.count(".")))
+    return norm.weight.detach().float() + family.norm_offset, getattr(norm, "bias", None) is not None
+
+
+def _words(tokenizer: Any, ids: Any) -> list[str]:
+    """Tokens as a person reads them, without repeats that differ in case or space only."""
+    words = [tokenizer.decode([int(i)]).strip() for i in ids]
+    return list({word.lower(): word for word in reversed(words) if word}.values())[::-1]

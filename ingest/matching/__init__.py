@@ -1,0 +1,1 @@
+"""Pairs of dictionaries become staged matches with their noise floor."""

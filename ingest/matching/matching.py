@@ -1,0 +1,127 @@
+"""Matching of two dictionaries by the cosine of their decoder rows, exactly as an atlas's edges are defined.
+
+1. The nearest few rows of each dictionary to every row of the other (`ingest.matching.candidates`): FAISS's heaps fed
+   from one product in tiles, or FAISS's search on a GPU.
+2. Their exact order, equal ones by index (`ingest.matching.ties`).
+3. The union of both sides' matches: one edge a pair of rows, with its rank seen from each side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.errors import IngestError
+from ingest.matching.blocks import Floats, Ids, Mask, UnitRows
+from ingest.matching.candidates import nearest
+from ingest.matching.ties import SPARE, Ranked, settle
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The edges of a pair, ordered by (later, rank with −1 last, forward_rank with −1 last, earlier)."""
+
+    later: NDArray[np.int32]  # [n_edges], row of the later dictionary
+    earlier: NDArray[np.int32]  # [n_edges], row of the earlier dictionary
+    similarity: Floats  # [n_edges], cosine in (0, 1]
+    rank: NDArray[np.int32]  # [n_edges], 0 for the later feature's best match; −1 outside its top k
+    forward_rank: NDArray[np.int32]  # [n_edges], the same seen from the earlier feature
+
+    def __len__(self) -> int:
+        return len(self.later)
+
+
+def match(
+    later: Floats | UnitRows,
+    earlier: Floats | UnitRows,
+    k: int,
+    *,
+    later_alive: Mask | None = None,
+    earlier_alive: Mask | None = None,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+    block: int | None = None,
+) -> Matches:
+    """The union of every later row's top k in `earlier` and every earlier row's top k in `later`, positive ones only.
+
+    The paper's data-free matching (§3.2, k = 1 there), seen from both sides. Similarities are within 2e-6 of float64;
+    order and ties (by index) are those of float64, whatever the block. Memory is bounded: one tile of products (16 MB
+    on a CPU) and a few numbers a row.
+
+    Args:
+        later: unit rows, float32 [n_later, d], possibly memory-mapped; or checked ones, which saves a pass over them.
+        earlier: the same, float32 [n_earlier, d].
+        k: matches kept on each side, at least 1.
+        later_alive, earlier_alive: bool [n]; rows to leave out are False. Rows that are zero or not finite always are.
+        device: what `resolve_device` takes.
+        progress: called after every tile with its number of products; they add up to n_later · n_earlier.
+        block: rows a tile's side; the default suits the device.
+
+    Raises:
+        IngestError: rows of different width or not of unit length, masks that do not fit, k, block or device unusable.
+    """
+    if k < 1:
+        raise IngestError(f"k must be at least 1, not {k}")
+    if block is not None and block < 1:
+        raise IngestError(f"block must be at least 1 row, not {block}")
+    where = resolve_device(device)
+    b, a = UnitRows.of(later, later_alive), UnitRows.of(earlier, earlier_alive)
+    widths = b.array.shape[1], a.array.shape[1]
+    if widths[0] != widths[1]:
+        raise IngestError(f"rows of {widths[0]} and {widths[1]} dimensions cannot be matched")
+    if not b.alive.any() or not a.alive.any():
+        return _union(_nothing(len(b)), _nothing(len(a)))
+    k = min(k, max(len(a), len(b)))
+    from_later, from_earlier = nearest(b, a, k + SPARE, where, block, progress)
+    return _union(settle(from_later, b, a, min(k, len(a))), settle(from_earlier, a, b, min(k, len(b))))
+
+
+def resolve_device(device: str = "auto") -> str:
+    """ "cpu" or "cuda:N", from "auto" (the first GPU that FAISS sees, else the CPU), "cpu" or "cuda:N".
+
+    Raises IngestError, naming the valid values, for anything else and for a GPU that is not there.
+    """
+    if device == "cpu":
+        return device
+    import faiss
+
+    gpus = faiss.get_num_gpus()
+    valid = ["cpu", *(f"cuda:{n}" for n in range(gpus))]
+    wanted = valid[min(1, gpus)] if device == "auto" else device
+    if wanted not in valid:
+        raise IngestError(f"device {device!r} is not available here; use one of auto, {', '.join(valid)}")
+    return wanted
+
+
+def _nothing(n: int) -> Ranked:
+    return Ranked(np.zeros((n, 1), np.float32), np.full((n, 1), -1, np.int64), np.zeros(n, bool))
+
+
+def _union(from_later: Ranked, from_earlier: Ranked) -> Matches:
+    """One edge a pair of rows. Where the sides differ in the last bits, the float64 value is taken, or the later's."""
+    n_earlier = max(1, len(from_earlier.ids))
+    row, rank = np.nonzero(from_later.ids >= 0)
+    column, forward_rank = np.nonzero(from_earlier.ids >= 0)
+    keys = row * n_earlier + from_later.ids[row, rank]
+    forward_keys = from_earlier.ids[column, forward_rank] * n_earlier + column
+    edges = np.unique(np.concatenate([keys, forward_keys]))
+    place, forward_place = np.searchsorted(edges, keys), np.searchsorted(edges, forward_keys)
+
+    similarity = np.empty(len(edges), np.float32)
+    for exact in (False, True):
+        _put(similarity, forward_place, from_earlier, column, forward_rank, exact)
+        _put(similarity, place, from_later, row, rank, exact)
+    ranks, forward_ranks = np.full((2, len(edges)), -1, np.int32)
+    ranks[place], forward_ranks[forward_place] = rank, forward_rank
+    later, earlier = (edges // n_earlier).astype(np.int32), (edges % n_earlier).astype(np.int32)
+    unsigned = [r.view(np.uint32) for r in (forward_ranks, ranks)]  # −1 goes last
+    order = np.lexsort((earlier, *unsigned, later))
+    return Matches(later[order], earlier[order], similarity[order], ranks[order], forward_ranks[order])
+
+
+def _put(similarity: Floats, place: Ids, ranked: Ranked, row: Ids, rank: Ids, exact: bool) -> None:
+    chosen = ranked.exact[row] == exact
+    similarity[place[chosen]] = ranked.values[row[chosen], rank[chosen]]

@@ -1,0 +1,46 @@
+"""Which dictionaries are matched with which: the pairs of the flow graph (paper §3.3–3.4).
+
+The residual stream after L is explained by the stream before it and by what attention and the MLP of L add. So res of
+L is paired with res of L−1, mlp of L and att of L; where layers are missing, with the nearest earlier res, the gap
+recorded.
+Several dictionaries at one place are each paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.matches import Pair
+from atlas.ids import ATT, MLP, RES
+from atlas.schema import EDGE_OF_SITE
+
+
+def plan_pairs(dictionaries: Iterable[Dictionary], k: int) -> list[Pair]:
+    """Every pair among these dictionaries, by the later one's depth; never across models."""
+    dictionaries = list(dictionaries)
+    models = _models(dictionaries)
+    ordered = sorted(dictionaries, key=lambda d: (models[d.id], d.depth, d.id))
+    pairs = []
+    for later in ordered:
+        if later.site != RES:
+            continue
+        same = [d for d in ordered if models[d.id] == models[later.id]]
+        nearest = max((d.layer for d in same if d.site == RES and d.layer < later.layer), default=None)
+        earlier = [d for d in same if d.site == RES and d.layer == nearest]
+        earlier += [d for d in same if d.site in (MLP, ATT) and d.layer == later.layer]
+        pairs += [Pair(later.id, d.id, EDGE_OF_SITE[d.site], later.layer - d.layer, k) for d in earlier]
+    return pairs
+
+
+def _models(dictionaries: list[Dictionary]) -> dict[str, str]:
+    """Each dictionary's model.
+
+    Ids may call one model by two names (`gemma-3-1b`, `gemma-3-1b-pt`), or one may have been loaded from the hub and
+    from a folder: dictionaries that share either name are of one model.
+    """
+    one: dict[str, str] = {}  # name of either kind -> the model
+    for d in sorted(dictionaries, key=lambda d: (d.model, d.model_name)):
+        model = one.get(f"name {d.model_name}") or one.get(f"id {d.model}") or d.model
+        one[f"id {d.model}"] = one[f"name {d.model_name}"] = model
+    return {d.id: one[f"id {d.model}"] for d in dictionaries}

@@ -1,0 +1,45 @@
+"""One pair of dictionaries matched and staged: the unit of work of an ingest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from atlas.cli.progress import Advance
+from atlas.folder.dictionary import Dictionary
+from atlas.folder.matches import Pair, file_name, write
+from atlas.folder.rows_cache import open_rows
+
+
+def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
+    """Name of the pair's staged file."""
+    return file_name(pair, records[pair.later], records[pair.earlier])
+
+
+def stage_pair(
+    folder: Path, name: str, pair: Pair, records: dict[str, Dictionary], device: str, advance: Advance
+) -> Pair:
+    """Match a pair, measure its noise floor, write `matches/{name}`; returns the pair with its figures."""
+    import pyarrow as pa
+
+    from ingest.matching.blocks import UnitRows
+    from ingest.matching.floor import noise_floor
+    from ingest.matching.matching import match
+
+    later, earlier = (open_rows(folder, records[id_]) for id_ in (pair.later, pair.earlier))
+    rows = UnitRows.of(later.decoder, later.alive), UnitRows.of(earlier.decoder, earlier.alive)
+    matches = match(*rows, pair.k, device=device, progress=advance)
+    floor = noise_floor(*rows)
+    table = pa.table(
+        {
+            "later": matches.later,
+            "earlier": matches.earlier,
+            "similarity": matches.similarity,
+            "rank": pa.array(matches.rank, mask=matches.rank < 0),
+            "forward_rank": pa.array(matches.forward_rank, mask=matches.forward_rank < 0),
+        }
+    )
+    staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
+    write(folder / "matches" / name, staged, table)
+    advance(0)
+    return staged

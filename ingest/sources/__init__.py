@@ -1,0 +1,1 @@
+"""SAELens releases and folders become rows in residual space."""

@@ -1,0 +1,151 @@
+"""One source written as a dictionary of an atlas (the files of `atlas.folder.dictionary`), block by block.
+
+1. Check the shapes of all tensors against the configuration.
+2. Decoder rows: head space mapped, made unit; norms kept (`ingest.sources.rows`).
+3. Encoder rows.
+4. Vectors, then the record; everything in a folder beside the final one, renamed at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atlas.errors import IngestError
+from atlas.folder.dictionary import Dictionary
+from ingest.sources.configuration import CROSS_LAYER
+from ingest.sources.find import Source, source_sha256
+from ingest.sources.head_space import HeadMap
+from ingest.sources.model_weights import head_map
+from ingest.sources.rows import VECTORS, DecoderRows, EncoderRows
+from ingest.sources.tensors import Tensors
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[int], Any]
+
+
+def write_dictionary(source: Source, folder: Path, *, progress: Progress | None = None) -> Dictionary:
+    """Write a source's rows, vectors and record to `folder` and return the record.
+
+    The folder appears whole or not at all; one that is there already is replaced. `progress` is called with the number
+    of rows written since the last call (2 · d_sae in all).
+
+    Raises IngestError where the weights are truncated, have other shapes than the configuration says, or cannot be
+    mapped.
+    """
+    sha256 = source_sha256(source)
+    configuration = source.configuration
+    mapping = head_map(source.model_name, source.layer) if source.in_head_space else None
+    partial = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with source.origin.tensors() as tensors:
+        _check(source, tensors, mapping)
+        d_model = len(mapping.projection) if mapping else configuration.d_out
+        decoder = DecoderRows(source, tensors, mapping)
+        rows_sha256 = _write(partial / "decoder.npy", d_model, configuration.d_sae, decoder.blocks(), progress)
+        encoder = EncoderRows(source, tensors, decoder.folded)
+        _write(partial / "encoder.npy", configuration.d_in, configuration.d_sae, encoder.blocks(), progress)
+        vectors = {"norms": decoder.norms, **encoder.vectors()}
+        np.savez(partial / "vectors.npz", allow_pickle=False, **vectors)
+    record = _record(source, d_model, mapping, int((decoder.norms == 0).sum()), sha256, rows_sha256)
+    record.save(partial)
+    _replace(partial, folder)
+    return record
+
+
+def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
+    """Raise IngestError unless every tensor has the shape that the configuration says."""
+    cfg, shapes = source.configuration, tensors.shapes
+    if len(shapes.get("W_dec", ())) > 2:
+        raise IngestError(f"{source.address} has decoder rows of shape {shapes['W_dec'][1:]}: {CROSS_LAYER}")
+    expected: dict[str, tuple[int, ...]] = {"W_enc": (cfg.d_in, cfg.d_sae), "W_dec": (cfg.d_sae, cfg.d_out)}
+    expected |= {name: (cfg.d_sae,) for name in VECTORS[cfg.encoder]}
+    expected |= {} if cfg.transcoder else {"b_dec": (cfg.d_in,)}
+    if "threshold" in expected and "threshold" not in shapes:
+        del expected["threshold"]
+        expected |= {"log_threshold": (cfg.d_sae,)} if "log_threshold" in shapes else {"topk_threshold": ()}
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            there = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise IngestError(f"{name} of {source.address} {there}; its configuration says {shape}")
+    if "scaling_factor" in shapes and not np.allclose(tensors.whole("scaling_factor"), 1):
+        raise IngestError(f"{source.address} has a finetuned scaling_factor that was not folded into its decoder")
+    if mapping is not None and mapping.projection.shape[1] != cfg.d_out:
+        raise IngestError(
+            f"{source.address} has rows of {cfg.d_out} numbers, the heads of {source.model_name} have "
+            f"{mapping.projection.shape[1]} side by side; is that its model (--model)?"
+        )
+
+
+def _write(path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Progress | None) -> str:
+    """Write float32 [n, width] as .npy, block by block; returns the file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("w+b") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (n, width)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.seek(0)
+        digest.update(file.read())
+        for block in blocks:
+            data = np.ascontiguousarray(block, "<f4").data
+            file.write(data)
+            digest.update(data)
+            if progress is not None:
+                progress(len(block))
+    return digest.hexdigest()
+
+
+def _record(
+    source: Source, d_model: int, mapping: HeadMap | None, dead: int, sha256: str, rows_sha256: str
+) -> Dictionary:
+    cfg = source.configuration
+    constant = cfg.normalize_activations == "expected_average_only_in" and cfg.norm_factor is not None
+    if cfg.normalize_activations == "expected_average_only_in" and not constant:
+        _log.warning("%s: its constant normalisation is not recorded; its activations are off by it", source.id)
+    return Dictionary(
+        id=source.id,
+        model=source.model,
+        model_name=source.model_name,
+        layer=source.layer,
+        site=source.site,
+        depth=source.depth,
+        set=source.set,
+        hook_name=cfg.hook_name,
+        hook_name_in=cfg.hook_name_in,
+        hf_hook_name=cfg.hf_hook_name,
+        hf_hook_name_in=cfg.hf_hook_name_in,
+        architecture=cfg.encoder,
+        d_sae=cfg.d_sae,
+        d_model=d_model,
+        d_in=cfg.d_in,
+        k=cfg.k,
+        apply_b_dec_to_input=cfg.apply_b_dec_to_input,
+        normalize_activations="none" if constant else cfg.normalize_activations,
+        centred_input=cfg.centred_input,
+        mapped=mapping.name if mapping else None,
+        dead_rows=dead,
+        release=source.origin.release,
+        sae_id=source.origin.sae_id,
+        neuronpedia_id=cfg.neuronpedia_id,
+        source=source.address,
+        sha256=sha256,
+        rows_sha256=rows_sha256,
+    )
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    """Rename the finished folder into place; an older one is moved away first, so that no reader sees a mixture."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,256 @@
+"""The dictionaries that addresses stand for: folders, SAELens releases, `release/sae_id`.
+
+1. A path that exists is a folder; any other word is a SAELens release.
+2. Only configurations are read, so that planning is cheap; weights are read when a dictionary is written.
+3. Each gets its id: Neuronpedia's where the metadata has one, else `{model}/{number}-{site}-{width}`.
+4. Filters, then the checks that need no weights: equal ids, widths of one model's stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from atlas.errors import IngestError
+from atlas.ids import depth, dictionary_id, is_id
+from atlas.ids import set_name as default_set
+from hooked.families import hub_name, short_name
+from hooked.hook_names import place_of, site_of, split_hook
+from ingest.sources.configuration import Configuration
+from ingest.sources.local import find_folders
+from ingest.sources.model_weights import known_width
+from ingest.sources.selection import has_width
+from ingest.sources.tensors import Tensors
+
+_SET = re.compile(r"\w[\w.\-+]*")
+
+
+class Origin(Protocol):
+    """Where one dictionary's configuration and weights come from."""
+
+    @property
+    def address(self) -> str:
+        """What names it again: an absolute folder or `release/sae_id`."""
+        ...
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is known of it without its weights."""
+        ...
+
+    @property
+    def release(self) -> str | None:
+        """SAELens release."""
+        ...
+
+    @property
+    def sae_id(self) -> str | None:
+        """Id within the release."""
+        ...
+
+    def files(self) -> list[Path]:
+        """The files that hold its weights, fetched where they are not here yet."""
+        ...
+
+    def tensors(self) -> AbstractContextManager[Tensors]:
+        """Its tensors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dictionary that could be ingested; no weights have been read."""
+
+    id: str  # `{model}/{number}-{set}`
+    model: str  # first part of the id
+    model_name: str  # the model as it can be loaded: hub name or folder
+    set: str  # last part of the id
+    site: str  # res, mlp or att
+    layer: int  # block it belongs to (atlas.folder.dictionary.Dictionary.layer)
+    depth: int  # order along the forward pass
+    d_model: int | None  # width of the residual stream; None: head-space rows of a model whose config is not at hand
+    origin: Origin
+
+    @property
+    def address(self) -> str:
+        """What names it again: an absolute folder or `release/sae_id`."""
+        return self.origin.address
+
+    @property
+    def configuration(self) -> Configuration:
+        """Everything its configuration says."""
+        return self.origin.configuration
+
+    @property
+    def hook_name(self) -> str:
+        """SAELens name of the place its decoder rows are written to."""
+        return self.configuration.hook_name
+
+    @property
+    def d_sae(self) -> int:
+        """Number of features."""
+        return self.configuration.d_sae
+
+    @property
+    def in_head_space(self) -> bool:
+        """Whether its rows must be mapped into the residual stream (`hook_z`)."""
+        return place_of(self.hook_name).attribute == "o_proj"
+
+    @property
+    def bytes(self) -> int:
+        """Size of its rows in an atlas, decoder and encoder."""
+        width = self.d_model or self.configuration.d_out
+        return 4 * self.d_sae * (width + self.configuration.d_in + 3)
+
+
+def find_sources(
+    addresses: Sequence[str],
+    *,
+    layers: Collection[int] | None = None,
+    sites: Collection[str] | None = None,
+    width: str | None = None,
+    set_name: str | None = None,
+    model: str | None = None,
+) -> list[Source]:
+    """The dictionaries that `addresses` stand for, ordered by depth.
+
+    `width` is a label such as `16k`, `1m` or `2048`; a release with several widths gives the smallest that it has at
+    every place unless `width` says otherwise (`all`: every width). `set_name` replaces the last part of the ids, with
+    the site before it where the addresses hold several; `model` (a hub name or a folder) the model that the metadata
+    names.
+
+    Raises IngestError where an address stands for nothing, a dictionary cannot be taken in, the filters leave none, two
+    would share an id, or widths contradict each other.
+    """
+    if set_name is not None and not _SET.fullmatch(set_name):
+        raise IngestError(f"--set {set_name!r}: a name of letters, digits, dots, dashes and underscores is needed")
+    origins: dict[str, Origin] = {}
+    for address in addresses:
+        origins |= {origin.address: origin for origin in _origins(address, layers, width)}
+    found = [_source(origin, model, set_name) for origin in origins.values()]
+    if set_name is not None and len({source.site for source in found}) > 1:
+        found = [_source(origin, model, set_name, with_site=True) for origin in origins.values()]
+    sources = [source for source in found if _wanted(source, layers, sites, width)]
+    if not sources:
+        raise IngestError(_nothing_left(found, layers, sites, width))
+    _check_ids(sources)
+    _check_widths(sources)
+    return sorted(sources, key=lambda source: (source.model, source.depth, source.id))
+
+
+def source_sha256(source: Source) -> str:
+    """SHA-256 of its weights file.
+
+    Of the digests of all of them where there are several, and of constants that are folded into the rows but stand
+    elsewhere: equal digests, equal rows.
+    """
+    digests = []
+    for path in source.origin.files():
+        try:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise IngestError(f"{path} cannot be read ({error.strerror})") from None
+    configuration = source.configuration
+    if configuration.norm_factor is not None or configuration.rescale:
+        digests.append(f"{configuration.norm_factor} {configuration.rescale}")
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _origins(address: str, layers: Collection[int] | None, width: str | None) -> Sequence[Origin]:
+    path = Path(address).expanduser()
+    if path.exists():
+        return find_folders(path)
+    if address.startswith((".", "/", "~")):
+        raise IngestError(f"there is no folder {address}")
+    from ingest.sources.registry import find_entries
+
+    return find_entries(address, layers=layers, width=width)
+
+
+def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: bool = False) -> Source:
+    configuration = origin.configuration
+    try:
+        site, layer = site_of(configuration.hook_name)
+        place_of(configuration.hook_name_in)  # transcoders' encoders read other places, which must be known as well
+    except IngestError as error:
+        raise IngestError(f"{origin.address}: {error}") from None
+    number, _ = split_hook(configuration.hook_name)
+    named = model or configuration.model_name
+    if not named:
+        raise IngestError(f"{origin.address} does not name its model; say which with --model NAME_OR_FOLDER")
+    folder = Path(named).expanduser()
+    model_name = str(folder.resolve()) if model and folder.exists() else hub_name(named)
+    own_name = short_name(configuration.model_name or named)
+    default = dictionary_id(own_name, number, default_set(site, configuration.d_sae))
+    short, _, rest = (configuration.neuronpedia_id or default).partition("/")
+    label, _, own = rest.partition("-")
+    if set_ is not None:
+        own = f"{site}-{set_}" if with_site else set_
+    in_head_space = place_of(configuration.hook_name).attribute == "o_proj"
+    if not is_id(id_ := f"{short}/{label}-{own}"):
+        raise IngestError(f"{origin.address} would be named {id_}, which is no name of a folder; name it with --set")
+    return Source(
+        id=id_,
+        model=short,
+        model_name=model_name,
+        set=own,
+        site=site,
+        layer=layer,
+        depth=depth(site, layer),
+        d_model=known_width(model_name) if in_head_space else configuration.d_out,
+        origin=origin,
+    )
+
+
+def _wanted(source: Source, layers: Collection[int] | None, sites: Collection[str] | None, width: str | None) -> bool:
+    return (
+        (layers is None or source.layer in layers)
+        and (sites is None or source.site in sites)
+        and (width is None or has_width(source.d_sae, width))
+    )
+
+
+def _nothing_left(
+    found: Sequence[Source], layers: Collection[int] | None, sites: Collection[str] | None, width: str | None
+) -> str:
+    asked = [f"layers {sorted(layers)}"] if layers is not None else []
+    asked += [f"sites {', '.join(sites)}"] if sites is not None else []
+    asked += [f"width {width}"] if width is not None else []
+    there = [f"{name} {sorted({getattr(source, name) for source in found})}" for name in ("layer", "site", "d_sae")]
+    return f"no dictionary has {' and '.join(asked) or 'been named'}; there: {'; '.join(there) if found else 'none'}"
+
+
+def _check_ids(sources: Sequence[Source]) -> None:
+    first: dict[str, Source] = {}
+    for source in sources:
+        other = first.setdefault(source.id, source)
+        if other is not source:
+            raise IngestError(
+                f"{other.address} and {source.address} would both be {source.id}; take one of them, "
+                "or ingest one alone under another name with --set NAME"
+            )
+
+
+def _check_widths(sources: Sequence[Source]) -> None:
+    widths: dict[str, tuple[int, str]] = {}
+    for source in sources:
+        if source.d_model is None:
+            continue
+        known = known_width(source.model_name)
+        if known is not None and known != source.d_model:
+            raise IngestError(
+                f"{source.address} writes {source.d_model} numbers, but the residual stream of {source.model_name} "
+                f"has {known}; is that its model (--model)?"
+            )
+        width, other = widths.setdefault(source.model, (source.d_model, source.address))
+        if width != source.d_model:
+            raise IngestError(
+                f"{other} and {source.address} both name the model {source.model}, but write {width} and "
+                f"{source.d_model} numbers; one of them belongs to another model (--model)"
+            )

@@ -1,0 +1,101 @@
+"""Dictionaries in SAELens's own format in a folder: `cfg.json` beside `sae_weights.safetensors`, at any depth."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import IngestError
+from ingest.sources.configuration import Configuration, read_configuration
+from ingest.sources.tensors import Tensors, open_safetensors
+
+CONFIGURATION, WEIGHTS, SCALER = "cfg.json", "sae_weights.safetensors", "activation_scaler.json"
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One dictionary in a folder."""
+
+    path: Path  # absolute
+    configuration: Configuration
+    release: str | None = None
+    sae_id: str | None = None
+
+    @property
+    def address(self) -> str:
+        """What names it again."""
+        return str(self.path)
+
+    def files(self) -> list[Path]:
+        """The files that hold its weights."""
+        return [self.path / WEIGHTS]
+
+    def tensors(self) -> AbstractContextManager[Tensors]:
+        """Its tensors, mapped."""
+        return open_safetensors(self.path / WEIGHTS)
+
+
+def find_folders(root: Path) -> list[Folder]:
+    """Every SAELens dictionary in `root`, at any depth, in the order of their paths.
+
+    Raises IngestError where there is none, or where one cannot be taken in.
+    """
+    if not root.is_dir():
+        raise IngestError(f"{root} is a file; name the folder that holds {CONFIGURATION} and {WEIGHTS}")
+    folders, pickles = [], []
+    for path, names in _walk(root):
+        raw = read_json(path / CONFIGURATION) if CONFIGURATION in names else {}
+        if WEIGHTS in names and CONFIGURATION in names:
+            folders.append(Folder(path, _configuration(raw, path)))
+        elif WEIGHTS in names:
+            raise IngestError(f"{path} holds {WEIGHTS} without {CONFIGURATION}, which says what it belongs to")
+        elif "d_sae" in raw or "hook_name" in raw:
+            raise IngestError(f"{path} holds {CONFIGURATION} but no {WEIGHTS}{_pickled(names)}")
+        pickles += [path / name for name in names if name.endswith(PICKLES)]
+    if not folders:
+        hint = f" ({pickles[0].name} is a pickle: refused, it can run code)" if pickles else ""
+        raise IngestError(f"no SAELens dictionary ({CONFIGURATION} beside {WEIGHTS}) in {root}, at any depth{hint}")
+    return folders
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The fields of a JSON file; raises IngestError where it is none."""
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise IngestError(f"{path} cannot be read as JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise IngestError(f"{path} is not a configuration: a {type(raw).__name__} instead of fields")
+    return raw
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Folders and the names of their files; links are followed, each folder is seen once."""
+    seen = set()
+    for path, below, names in os.walk(root.resolve(), followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
+        yield Path(path), set(names)
+
+
+def _pickled(names: set[str]) -> str:
+    pickles = sorted(name for name in names if name.endswith(PICKLES))
+    return f"; {pickles[0]} is a pickle: refused, it can run code; convert it to safetensors" if pickles else ""
+
+
+def _configuration(raw: dict[str, Any], path: Path) -> Configuration:
+    configuration = read_configuration(raw, str(path))
+    if configuration.normalize_activations != "expected_average_only_in" or not (path / SCALER).exists():
+        return configuration
+    factor = read_json(path / SCALER).get("scaling_factor")  # beside checkpoints, until SAELens folds it in
+    return replace(configuration, norm_factor=float(factor) if factor else None)

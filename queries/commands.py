@@ -1,0 +1,166 @@
+"""Commands that ask the graph: lineage, ask, search, show."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import click
+
+from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option
+from atlas.ids import SITES
+
+
+@click.command()
+@click.argument("feature")
+@atlas_option
+@click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
+@click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
+@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where the walk along the stream ends.")
+@click.option(
+    "--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
+)
+@click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml")),
+    default="tree",
+    show_default=True,
+    help="How the graph is drawn.",
+)
+def lineage(
+    feature: str,
+    atlas: str | None,
+    back: int | None,
+    forward: int | None,
+    min_res: Any,
+    min_module: Any,
+    k: int,
+    format_: str,
+) -> None:
+    """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
+
+    A threshold may be `floor`: the noise floor of each pair of dictionaries.
+
+    \b
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --min-res floor --min-module floor
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --k 2 --format mermaid
+    """
+    from atlas import open_atlas
+    from queries.draw import draw
+    from queries.lineage import lineage
+
+    with open_atlas(atlas) as opened:
+        graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
+    click.echo(draw(graph, format_), nl=False)
+
+
+@click.command()
+@click.argument("question", required=False)
+@click.argument("features", nargs=-1, metavar="[FEATURE]...")
+@atlas_option
+@click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
+@click.option("--show", is_flag=True, help="Print the question's Cypher instead; needs no atlas.")
+@format_option
+def ask(
+    question: str | None,
+    features: tuple[str, ...],
+    atlas: str | None,
+    parameters: tuple[tuple[str, Any], ...],
+    limit: int,
+    show: bool,
+    format_: str,
+) -> None:
+    """Ask a named QUESTION; without one, list them all.
+
+    \b
+    feature-atlas ask
+    feature-atlas ask born-here --param layer=9
+    feature-atlas ask path smollm2-135m-instruct/11-res-2k/14 smollm2-135m-instruct/8-res-2k/7
+    feature-atlas ask hubs --show
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from queries.questions import QUESTIONS, find_question
+    from queries.questions import ask as answer
+
+    if question is None:
+        rows = [
+            {"question": name, "features": len(q.features), "parameters": ", ".join(q.parameters), "about": q.about}
+            for name, q in QUESTIONS.items()
+        ]
+        print_rows(rows, ("question", "features", "parameters", "about"), format_)
+        return
+    if "limit" in dict(parameters):
+        raise click.UsageError("the number of rows is set by --limit, not by --param")
+    asked = find_question(question)
+    if show:
+        click.echo(asked.cypher.strip())
+        return
+    with open_atlas(atlas) as opened:
+        rows = answer(opened, question, *features, limit=limit, **dict(parameters))
+    print_rows(rows, asked.columns, format_)
+
+
+@click.command()
+@click.argument("text")
+@atlas_option
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
+@click.option("--site", type=click.Choice(SITES), help="Only features of this site.")
+@click.option("--layer", type=int, metavar="N", help="Only features of this layer.")
+@format_option
+def search(text: str, atlas: str | None, limit: int, site: str | None, layer: int | None, format_: str) -> None:
+    """Features by label, by the tokens they fire on, by the tokens they promote.
+
+    All words of TEXT must be there; whole words come first.
+
+    \b
+    feature-atlas search war
+    feature-atlas search 'sheep wool' --site res --layer 9
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from queries.search import COLUMNS, search
+
+    with open_atlas(atlas) as opened:
+        rows = search(opened, text, limit=limit, site=site, layer=layer)
+    print_rows(rows, COLUMNS, format_)
+
+
+@click.command()
+@click.argument("feature")
+@atlas_option
+@click.option("--most", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Matches a dictionary.")
+@format_option
+def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
+    """Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts.
+
+    \b
+    feature-atlas show smollm2-135m-instruct/9-res-2k/14
+    feature-atlas show smollm2-135m-instruct/9-res-2k/14 --format json
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from queries.show import COLUMNS, MATCH_COLUMNS, portrait
+
+    with open_atlas(atlas) as opened:
+        shown = portrait(opened, feature, most=most)
+    if format_ != "table":
+        print_rows(shown.rows(), COLUMNS, format_)
+        return
+    for name, value in shown.feature.items():
+        if value is not None:
+            click.echo(f"{name:<14} {value:.4g}" if isinstance(value, float) else f"{name:<14} {value}")
+    for title, rows in (("comes from", shown.earlier), ("goes to", shown.later)):
+        if rows:
+            click.echo(f"\n{title}")
+            print_rows(rows, MATCH_COLUMNS)
+    width = shutil.get_terminal_size().columns
+    if shown.contexts:
+        click.echo("\ncontexts")
+    for text in shown.contexts:
+        line = " ".join(text.split())
+        click.echo("  " + (line if len(line) <= width - 2 else line[: width - 3] + "…"))

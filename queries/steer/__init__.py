@@ -1,0 +1,1 @@
+"""Steering: a plan becomes interventions, hooks, text, a score."""

@@ -1,0 +1,76 @@
+"""One intervention of a steering plan: a feature, where and how it is turned, and how strongly.
+
+Modes, for a direction d (|d| = 1), the hidden state h that the hook sees and the feature's activation a:
+
+- add       h + s·d, or h + p·‖h‖·d where the strength is a share of the norm (paper §5.3)
+- suppress  h + (r − 1)·a·f, f the feature's decoder row; 0 removes it, below 0 overshoots (paper §5.2)
+- clamp     h + (v − a)·f: its activation is held at v
+- ablate    h − (h·d)·d: the component along d is removed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from atlas.errors import PlanError
+from atlas.folder.dictionary import Dictionary, Rows
+from queries.steer.strength import Strength
+
+ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
+MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
+POSITIONS = ("all", "prompt", "generated")
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One feature, turned."""
+
+    feature: str  # its id
+    dictionary: Dictionary = field(repr=False)  # the record: says where its rows are written and its encoder reads
+    index: int  # its row there
+    mode: str  # add, suppress, clamp or ablate
+    strength: Strength | None  # add: s or a share; suppress: r; clamp: the activation to hold; ablate: None
+    positions: str = "all"  # all, prompt or generated
+    label: str | None = None  # what a person calls it, where the atlas knows
+    direction: np.ndarray = field(default_factory=lambda: np.empty(0), compare=False, repr=False)  # float32 [d_model]
+    rows: Rows | None = field(default=None, compare=False, repr=False)  # its dictionary's rows: the encoder
+
+    def __post_init__(self) -> None:
+        """Raises PlanError for a mode, position or strength that is none."""
+        check("mode", self.mode, MODES)
+        check("positions", self.positions, POSITIONS)
+        if (self.strength is None) != (self.mode == ABLATE):
+            wrong = "has no strength" if self.mode == ABLATE else "needs a strength"
+            raise PlanError(f"mode {self.mode} {wrong} ({self.feature})")
+        if self.strength is not None and self.strength.percent and self.mode != ADD:
+            raise PlanError(f"strength {self.strength}: a share of the norm is for mode add, not for {self.mode}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a person reads and `SteeringPlan.load` looks up again; vectors stay in the atlas."""
+        return {
+            "feature": self.feature,
+            "label": self.label,
+            "layer": self.dictionary.layer,
+            "site": self.dictionary.site,
+            "hook": self.dictionary.hook_name,
+            "mode": self.mode,
+            "strength": _plain(self.strength),
+            "positions": self.positions,
+            "rows_sha256": self.dictionary.rows_sha256,
+        }
+
+
+def check(what: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises PlanError where the value is not one of the known."""
+    if value not in known:
+        raise PlanError(f"{what} {value!r} is not known; known: {', '.join(known)}")
+
+
+def _plain(strength: Strength | None) -> float | str | None:
+    """A number where it is one, `"30%"` where it is a share."""
+    if strength is None:
+        return None
+    return str(strength) if strength.percent else strength.value

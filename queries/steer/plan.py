@@ -1,0 +1,181 @@
+"""A steering plan: interventions on one model. A value, made once and applied to any run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import PlanError
+from atlas.ids import RES, SITES
+from queries.steer.intervention import ABLATE, ADD, CLAMP, MODES, POSITIONS, Intervention, check
+from queries.steer.plan_file import plan_values, read_plan, write_plan
+from queries.steer.plan_parts import Given, interventions_of, keep, listed, own_strength, query_features
+from queries.steer.strength import SCHEDULES, Strength, scheduled
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
+
+__all__ = ["Intervention", "SteeringPlan"]
+
+
+@dataclass(frozen=True)
+class SteeringPlan:
+    """Interventions on one model, in the order of the forward pass."""
+
+    interventions: tuple[Intervention, ...]
+
+    def __post_init__(self) -> None:
+        """Raises PlanError where the plan is empty, names a feature twice in one mode or mixes models."""
+        object.__setattr__(self, "interventions", tuple(sorted(self.interventions, key=_order)))
+        if not self.interventions:
+            raise PlanError("the plan is empty: no feature is left to steer")
+        models = sorted({each.dictionary.model for each in self.interventions})
+        if len(models) > 1:
+            raise PlanError(f"one plan steers one model; these features are of {', '.join(models)}")
+        seen: set[tuple[str, str]] = set()
+        for each in self.interventions:
+            if (each.feature, each.mode) in seen:
+                raise PlanError(f"{each.feature} is named twice; give it once, with one strength")
+            seen.add((each.feature, each.mode))
+
+    @property
+    def model_name(self) -> str:
+        """The model as it can be loaded: hub name or folder."""
+        return self.interventions[0].dictionary.model_name
+
+    @classmethod
+    def from_features(
+        cls,
+        atlas: Atlas,
+        features: Mapping[str, Given] | Iterable[str],
+        *,
+        mode: str = ADD,
+        strength: Given = None,
+        positions: str = "all",
+        schedule: str = "constant",
+        layers: str | None = None,
+        sites: Iterable[str] | None = None,
+    ) -> SteeringPlan:
+        """A plan from feature ids, each with its strength or all with one.
+
+        Args:
+            features: ids, or ids with strengths: numbers, `"30%"`, or None for `strength`.
+            strength: for the features without one of their own; 0 (remove) where mode is suppress and none is given.
+            schedule: constant, linear or exponential over the layers that remain.
+            layers: `single:12`, `upto:12` or `8-12`; None: all.
+            sites: those to keep; None: all.
+        Raises PlanError, and UnknownFeature for an id that the atlas does not hold.
+        """
+        check("mode", mode, MODES)
+        check("positions", positions, POSITIONS)
+        check("schedule", schedule, SCHEDULES)
+        if mode == ABLATE and schedule != "constant":
+            raise PlanError(f"mode ablate has no strength, so schedule {schedule} changes nothing")
+        given = dict(features) if isinstance(features, Mapping) else listed(features)
+        found = {feature: atlas.locate(feature) for feature in given}
+        kept = keep(found, layers, sites)
+        numbers = [found[feature][0].layer for feature in kept]
+        strengths: dict[str, Strength | None] = {}
+        for feature in kept:
+            own = own_strength(feature, given[feature], strength, mode)
+            strengths[feature] = own and scheduled(own, schedule, found[feature][0].layer, numbers)
+        return cls(tuple(interventions_of(atlas, {f: found[f] for f in kept}, strengths, mode, positions)))
+
+    @classmethod
+    def from_lineage(
+        cls,
+        atlas: Atlas,
+        graph: Any,
+        strength: Given = None,
+        *,
+        mode: str = ADD,
+        positions: str = "all",
+        schedule: str = "constant",
+        layers: str | None = None,
+        sites: Iterable[str] | None = None,
+    ) -> SteeringPlan:
+        """A plan from a flow graph: what `lineage` returned, its dict, or a feature id whose graph is then drawn.
+
+        Residual features alone are turned for add and clamp, all sites for suppress and ablate (paper §5.3), unless
+        `sites` says otherwise. Raises PlanError where nothing is left.
+        """
+        if isinstance(graph, str):
+            from queries.lineage import lineage
+
+            graph = lineage(atlas, graph)
+        values = graph if isinstance(graph, Mapping) else graph.to_dict()
+        if sites is None:
+            sites = (RES,) if mode in (ADD, CLAMP) else SITES
+        return cls.from_features(
+            atlas,
+            [node["id"] for node in values["nodes"]],
+            mode=mode,
+            strength=strength,
+            positions=positions,
+            schedule=schedule,
+            layers=layers,
+            sites=sites,
+        )
+
+    @classmethod
+    def from_query(
+        cls,
+        atlas: Atlas,
+        cypher: str,
+        strength: Given = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        mode: str = ADD,
+        positions: str = "all",
+        schedule: str = "constant",
+        layers: str | None = None,
+        sites: Iterable[str] | None = None,
+    ) -> SteeringPlan:
+        """A plan from a query's rows: column `feature` and, where it likes, `strength`.
+
+        Raises PlanError where the rows have no such column, QueryError where the query cannot be answered.
+        """
+        return cls.from_features(
+            atlas,
+            query_features(atlas.query(cypher, **(parameters or {}))),
+            mode=mode,
+            strength=strength,
+            positions=positions,
+            schedule=schedule,
+            layers=layers,
+            sites=sites,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values; see `save`."""
+        return plan_values(self.model_name, [each.to_dict() for each in self.interventions])
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON that a person can read: features and strengths, no vectors."""
+        write_plan(Path(path), self.model_name, [each.to_dict() for each in self.interventions])
+
+    @classmethod
+    def load(cls, path: str | Path, atlas: Atlas) -> SteeringPlan:
+        """Read a saved plan and look its rows up in `atlas`.
+
+        Raises PlanError where the file is none, or where the atlas' rows are other than those the plan was made with;
+        UnknownFeature.
+        """
+        made: list[Intervention] = []
+        for entry in read_plan(Path(path)):
+            feature = entry["feature"]
+            record, index = atlas.locate(feature)
+            if record.rows_sha256 != entry["rows_sha256"]:
+                raise PlanError(
+                    f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from it"
+                )
+            strength = None if entry["strength"] is None else Strength.of(entry["strength"])
+            found = {feature: (record, index)}
+            made.extend(interventions_of(atlas, found, {feature: strength}, entry["mode"], entry["positions"]))
+        return cls(tuple(made))
+
+
+def _order(intervention: Intervention) -> tuple[int, str, int]:
+    return intervention.dictionary.depth, intervention.dictionary.id, intervention.index

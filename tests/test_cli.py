@@ -1,0 +1,154 @@
+"""The command line's manners: stdout for results, one line for errors, exit codes, formats, bounds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from saes import planted
+
+from ingest import ingest
+
+CODE = "from atlas.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    ingest([planted(folder / "saes", range(2))], folder / "a")
+    return folder / "a"
+
+
+def run(
+    *arguments: str, stdin: str | None = None, cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | env,
+        check=False,
+    )
+
+
+COUNT = "MATCH (f:Feature {layer: $l}) RETURN f.site AS site, count(*) AS n ORDER BY site"
+ROWS = [{"site": "att", "n": 64}, {"site": "mlp", "n": 64}, {"site": "res", "n": 64}]
+
+
+def test_query_in_every_format(atlas: Path) -> None:
+    base = ("query", COUNT, "--param", "l=1", "-a", str(atlas), "--format")
+    assert json.loads(run(*base, "json").stdout) == ROWS
+    assert [json.loads(line) for line in run(*base, "jsonl").stdout.splitlines()] == ROWS
+    assert [*csv.DictReader(io.StringIO(run(*base, "csv").stdout))] == [{k: str(v) for k, v in r.items()} for r in ROWS]
+    table = run(*base, "table").stdout.splitlines()
+    assert table[0].split() == ["site", "n"] and table[2].split() == ["att", "64"]
+
+
+def test_query_from_stdin_and_the_atlas_from_the_environment(atlas: Path) -> None:
+    done = run("query", "-", "--param", "l=0", "--format", "json", stdin=COUNT, FEATURE_ATLAS=str(atlas))
+    assert json.loads(done.stdout) == ROWS
+    done = run("query", "-", "--param", "l=0", "--format", "json", stdin=COUNT, cwd=atlas.parent)
+    assert done.returncode == 1 and "feature-atlas ingest" in done.stderr  # ./feature-atlas is not there
+
+
+def test_what_a_limit_cuts_is_said_on_stderr(atlas: Path) -> None:
+    statement = "MATCH (f:Feature) RETURN f.id AS id ORDER BY id"
+    done = run("query", statement, "--limit", "2", "--format", "csv", "-a", str(atlas))
+    assert len(done.stdout.splitlines()) == 3 and "cut after 2 rows" in done.stderr
+    done = run("query", statement, "--limit", "0", "--format", "csv", "-a", str(atlas))
+    assert len(done.stdout.splitlines()) == 2 * 3 * 64 + 1 and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["query", "CREATE (n:Feature {id: 'x'})"], 1, "CREATE"),
+        (["query", "MATCH (f:Feature) RETURN f.nothing"], 1, "nothing"),
+        (["query", "MATCH (f:Feature {layer: $l}) RETURN f"], 1, "$l"),
+        (["query", "RETURN 1", "--param", "x"], 2, "NAME=VALUE"),
+        (["query", "RETURN 1", "--limit", "-1"], 2, "--limit"),
+        (["lineage", "tiny-1m/9-res-64/3"], 1, "tiny-1m/1-res-64"),
+        (["lineage", "tiny-1m/1-res-64/64"], 1, "0 to 63"),
+        (["lineage", "nonsense"], 1, "not a feature id"),
+        (["lineage", "tiny-1m/1-res-64/3", "--min-res", "high"], 2, "floor"),
+        (["ask", "hub"], 1, "hubs"),
+        (["ingest", "no-such-release"], 1, "no-such-release"),
+        (["ingest", "./no-such-folder"], 1, "no-such-folder"),
+        (["ingest"], 0, ""),
+        (["ingest", "--layers", "x"], 2, "8-13"),
+        (["label"], 2, "--text"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_errors_are_one_line_that_helps(atlas: Path, arguments: list[str], code: int, says: str) -> None:
+    done = run(*arguments, FEATURE_ATLAS=str(atlas))
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr and "Traceback" not in done.stderr
+    if code == 1:
+        assert done.stdout == "" and done.stderr.splitlines()[-1].startswith("Error: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_debug_shows_where(atlas: Path) -> None:
+    done = run("--debug", "lineage", "nonsense", "-a", str(atlas))
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error(atlas: Path) -> None:
+    ask = f"query 'MATCH (f:Feature) RETURN f.id' -a {atlas} --format csv --limit 0"
+    command = f"{sys.executable} -c '{CODE}' {ask} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "f.id\n" and done.stderr == ""
+
+
+def test_interrupted_is_130(atlas: Path) -> None:
+    # Long, but not large: a statement that meets the cap on memory first would end with 1.
+    cypher = "UNWIND range(1, 100000) AS x UNWIND range(1, 100000) AS y RETURN sum(x * y % 7)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "query", cypher, "-a", str(atlas)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130 and "Traceback" not in stderr
+
+
+def test_info(atlas: Path) -> None:
+    rows = json.loads(run("info", "-a", str(atlas), "--format", "json").stdout)
+    assert [row["id"] for row in rows] == [
+        f"tiny-1m/{layer}-{site}-64" for layer in (0, 1) for site in ("att", "mlp", "res")
+    ]
+    last = rows[-1]
+    assert sum(last[name] for name in ("persists", "transforms", "appears", "unexplained")) == last["features"] == 64
+    pairs = json.loads(run("info", "--pairs", "-a", str(atlas), "--format", "json").stdout)
+    assert len(pairs) == 5 and all(0 < pair["floor_median"] < pair["floor"] < 1 for pair in pairs)
+    runs = json.loads(run("info", "--runs", "-a", str(atlas), "--format", "json").stdout)
+    assert [(row["k"], json.loads(row["thresholds"])) for row in runs] == [(5, {"res": 0.5, "module": 0.25})]
+    text = run("info", "-a", str(atlas)).stdout
+    assert "tiny-1m" in text and "embedded" in text
+
+
+def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Path) -> None:
+    sources = planted(tmp_path / "saes", range(3))
+    done = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run", "--format", "json")
+    rows = json.loads(done.stdout)
+    steps = [(row["step"], row["action"]) for row in rows]
+    assert steps == [("dictionary", "add")] * 9 + [("pair", "match")] * 8 + [("total", None)]
+    # Rows of 64 features and 48 numbers, decoder and encoder: 2 · 64 · 48 · 4 bytes, and a few numbers a feature.
+    assert all(2 * 64 * 48 * 4 <= row["bytes"] < 2 * 64 * 48 * 4 * 1.1 for row in rows[:9])
+    assert not (tmp_path / "new").exists()
+    rows = json.loads(run("ingest", str(sources), "-a", str(atlas), "--dry-run", "--format", "json").stdout)
+    assert [row["action"] for row in rows].count("keep") == 6 + 5

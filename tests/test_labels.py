@@ -1,0 +1,170 @@
+"""Labels: activations on text against the model run by hand, promoted tokens against a plain product, imports."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from atlas import open_atlas
+from atlas.errors import IngestError
+from hooked.load import load_model
+from ingest import ingest
+from ingest.labels.job import label_atlas
+from ingest.labels.promoted import promoted
+from ingest.labels.text import read_text
+
+MODEL = "smollm2-135m-instruct"
+BUNDLE = Path(__file__).parent.parent / "ingest" / "bundle" / "smollm2-135m"
+TEXT = (
+    "The war began in spring, and the army crossed the river before the harvest. Farmers hid their sheep in hills.\n"
+    "After the war the soldiers came home; the film about the war was shown in every village of the valley. "
+) * 8
+RES, ATT = (
+    sorted(path.name for path in BUNDLE.glob("*resid_post"))[0],
+    sorted(path.name for path in BUNDLE.glob("*attn_out"))[0],
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> tuple[Any, Any]:
+    return load_model(MODEL)
+
+
+@pytest.fixture
+def atlas(tmp_path: Path) -> Path:
+    ingest([BUNDLE / RES, BUNDLE / ATT], tmp_path / "a")
+    return tmp_path / "a"
+
+
+def by_hand(model: Any, tokenizer: Any, folder: str, module: str) -> torch.Tensor:
+    """Activations [n_tokens, d_sae] on TEXT: contexts of 255 tokens behind the start token, JumpReLU written out."""
+    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    tensors = {name: tensor.float() for name, tensor in load_file(BUNDLE / folder / "sae_weights.safetensors").items()}
+    seen = []
+    hook = model.get_submodule(module).register_forward_hook(
+        lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
+    with torch.no_grad():
+        for first in range(0, len(ids), 255):
+            model(torch.tensor([[tokenizer.bos_token_id, *ids[first : first + 255]]]))
+    hook.remove()
+    hidden = torch.cat([out[0, 1:] for out in seen])
+    before = (hidden - tensors["b_dec"]) @ tensors["W_enc"] + tensors["b_enc"]
+    return torch.where(before > tensors["threshold"], before.relu(), 0.0)
+
+
+def test_figures_on_text_are_those_of_the_model_run_by_hand(
+    model: tuple[Any, Any], atlas: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.txt").write_text(TEXT)
+    counts = label_atlas(atlas, texts=[tmp_path / "t.txt"], batch=3)
+    layer = int(RES.split(".")[1])
+    att_layer = int(ATT.split(".")[1])
+    with open_atlas(atlas) as opened:
+        for folder, module, id_ in (
+            (RES, f"model.layers.{layer}", f"{MODEL}/{layer}-res-2k"),
+            (ATT, f"model.layers.{att_layer}.self_attn", f"{MODEL}/{att_layer}-att-2k"),
+        ):
+            reference = by_hand(*model, folder, module)
+            rows = opened.read(
+                "MATCH (f:Feature {dictionary: $d}) RETURN f.frequency AS n, f.max_activation AS m ORDER BY f.index",
+                d=id_,
+            )
+            fires = (reference > 0).sum(0).numpy()
+            # Rounding may push a handful of activations across their threshold; none of 2,048 features by more than 2.
+            assert np.abs(np.array([r["n"] for r in rows]) * len(reference) - fires).max() <= 2
+            np.testing.assert_allclose([r["m"] for r in rows], reference.amax(0).numpy(), rtol=1e-3, atol=0.05)
+        best = int(by_hand(*model, RES, f"model.layers.{layer}").amax(0).argmax())
+        assert counts["text"] > 1000
+        contexts = opened.contexts(f"{MODEL}/{layer}-res-2k/{best}")
+        assert contexts and all("«" in context and "»" in context for context in contexts)
+        assert opened.read("MATCH (f:Feature) WHERE f.fires_on CONTAINS 'war' RETURN count(*) AS n")[0]["n"] > 0
+
+
+def test_words_are_whole_and_offsets_are_the_text_s(model: tuple[Any, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Hi, Überraschung")
+    text = read_text([tmp_path / "a.txt"], model[1])
+    # Several tokens make the long word; each knows the whole of it, and its offsets are the text's.
+    assert len(text.ids) > 3
+    assert [text.text[a:b] for a, b in text.words[[0, 1, -2, -1]]] == ["Hi", ",", "Überraschung", "Überraschung"]
+    (tmp_path / "b.txt").write_text("")
+    with pytest.raises(IngestError, match="no text"):
+        read_text([tmp_path / "b.txt"], model[1])
+
+
+def test_promoted_tokens_by_arithmetic() -> None:
+    # Norm weight doubles the second coordinate: logits of row (1, 1) are (1, 2, −2); without it a tie.
+    unembedding = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    ids = promoted(torch.tensor([[1.0, 1.0]]), unembedding, torch.tensor([1.0, 2.0]), False, 2)
+    assert ids.tolist() == [[1, 0]]
+    # LayerNorm removes the mean first: (3, 1) becomes (1, −1), and the third token beats the second.
+    ids = promoted(torch.tensor([[3.0, 1.0]]), unembedding, torch.tensor([1.0, 2.0]), True, 3)
+    assert ids.tolist() == [[2, 0, 1]]
+
+
+def test_promoted_tokens_of_a_token_s_own_direction(model: tuple[Any, Any], atlas: Path) -> None:
+    assert label_atlas(atlas, promoted=True)["promoted"] > 2000
+    with open_atlas(atlas) as opened:
+        id_ = f"{MODEL}/{RES.split('.')[1]}-res-2k/5"
+        row = opened.read("MATCH (f:Feature {id: $id}) RETURN f.promotes AS p", id=id_)[0]
+        loaded, tokenizer = model
+        direction = torch.from_numpy(opened.directions([id_]))[0]
+        logits = loaded.lm_head.weight.float() @ (loaded.model.norm.weight.float() * direction)
+        first = tokenizer.decode([int(logits.argmax())]).strip()
+    assert row["p"].split(", ")[0] == first
+
+
+def test_imported_labels_join_on_the_id_and_keep_what_was_there(atlas: Path, tmp_path: Path) -> None:
+    layer = int(RES.split(".")[1])
+    rows = [
+        {"modelId": MODEL, "layer": f"{layer}-res-2k", "index": "10", "description": "wars of succession"},
+        {"modelId": MODEL, "layer": f"{layer}-res-2k", "index": "2", "description": "rivers"},
+        {"modelId": "gpt2-small", "layer": "1-res-jb", "index": "2", "description": "another model"},
+    ]
+    export = tmp_path / "explanations"
+    export.mkdir()
+    with gzip.open(export / "batch-0.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    assert label_atlas(atlas, imports=[str(export)]) == {"imported": 2}
+    table = pa.table({"dictionary": [f"{MODEL}/{layer}-res-2k"], "index": [2], "fires_on": [["river", "delta"]]})
+    pq.write_table(table, tmp_path / "mine.parquet")
+    assert label_atlas(atlas, imports=[str(tmp_path / "mine.parquet")]) == {"imported": 1}
+    table = pa.table({"dictionary": [f"{MODEL}/{layer}-res-2k"], "index": [3], "fires_on": [[*"abcde"]]})
+    pq.write_table(table, tmp_path / "nameless.parquet")
+    label_atlas(atlas, imports=[str(tmp_path / "nameless.parquet")])
+    with open_atlas(atlas) as opened:
+        found = opened.read(
+            "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN f.index AS i, f.label AS l, f.fires_on AS t ORDER BY i"
+        )
+    assert found == [
+        {"i": 2, "l": "rivers", "t": "river, delta"},
+        {"i": 3, "l": "a, b, c, d", "t": "a, b, c, d, e"},
+        {"i": 10, "l": "wars of succession", "t": None},
+    ]
+
+
+def test_labels_that_fit_nothing_are_refused(atlas: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(
+        '{"modelId": "gpt2-small", "layer": "1-res-jb", "index": "2", "description": "x"}\n'
+    )
+    for source, message in ((tmp_path / "x.jsonl", "gpt2-small/1-res-jb"), (tmp_path / "none", "does not exist")):
+        with pytest.raises(IngestError, match=message):
+            label_atlas(atlas, imports=[str(source)])
+    (tmp_path / "bad.jsonl").write_text("{not json")
+    with pytest.raises(IngestError, match="not a label file"):
+        label_atlas(atlas, imports=[str(tmp_path / "bad.jsonl")])
+
+
+def test_a_parquet_file_of_another_form_is_named(atlas: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"feature": ["x"], "label": ["y"]}), tmp_path / "other.parquet")
+    with pytest.raises(IngestError, match="no column dictionary; it has feature, label"):
+        label_atlas(atlas, imports=[str(tmp_path / "other.parquet")])

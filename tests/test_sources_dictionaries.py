@@ -1,0 +1,200 @@
+"""What is written for one source: unit rows, norms, encoder parameters, dead features; and damaged weights refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from folders import D_MODEL, D_SAE, configuration, tensors, write_folder
+from safetensors.torch import save_file
+
+from atlas.errors import IngestError
+from atlas.folder.dictionary import Dictionary, Rows
+from ingest.sources import rows as rows_module
+from ingest.sources.dictionaries import write_dictionary
+from ingest.sources.find import find_sources, source_sha256
+from ingest.sources.tensors import open_safetensors
+
+
+def written(folder: Path, out: Path) -> tuple[Dictionary, Rows]:
+    (source,) = find_sources([str(folder)])
+    record = write_dictionary(source, out / source.id)
+    assert Dictionary.load(out / source.id) == record
+    return record, Rows.open(out / source.id, record)
+
+
+def test_rows_norms_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "_BLOCK", 7 * D_MODEL)  # blocks of 7 rows, the last of 6
+    weights = tensors(cfg := configuration(architecture="jumprelu"))
+    folder = write_folder(tmp_path / "sae", cfg, weights)
+    record, rows = written(folder, tmp_path)
+    exact = weights["W_dec"].astype(np.float64)
+    norms = np.linalg.norm(exact, axis=1)
+    np.testing.assert_allclose(rows.decoder, exact / norms[:, None], atol=1e-7)
+    np.testing.assert_allclose(rows.vectors["norms"], norms, rtol=1e-6)
+    np.testing.assert_array_equal(rows.encoder, weights["W_enc"].T)
+    for name in ("b_enc", "threshold", "b_dec"):
+        np.testing.assert_array_equal(rows.vectors[name], weights[name])
+    assert (record.d_sae, record.d_model, record.d_in, record.dead_rows, record.mapped) == (
+        D_SAE,
+        D_MODEL,
+        D_MODEL,
+        0,
+        None,
+    )
+    assert (record.source, record.architecture) == (str(folder), "jumprelu")
+    assert record.sha256 == hashlib.sha256((folder / "sae_weights.safetensors").read_bytes()).hexdigest()
+    decoder = tmp_path / record.id / "decoder.npy"
+    assert record.rows_sha256 == hashlib.sha256(decoder.read_bytes()).hexdigest()
+    assert sorted(path.name for path in decoder.parent.iterdir()) == [
+        "decoder.npy",
+        "dictionary.json",
+        "encoder.npy",
+        "vectors.npz",
+    ]
+
+
+def test_dead_rows_are_zeroed_and_counted(tmp_path: Path) -> None:
+    weights = tensors(cfg := configuration())
+    weights["W_dec"][0] = 0
+    weights["W_dec"][1, 4] = np.nan
+    weights["W_dec"][2, 0] = np.inf
+    weights["W_dec"][3] = 3e38  # finite, but its norm is beyond float32: 3e38 · √12
+    weights["W_dec"][4] = 1e-30  # small is alive: the direction is what counts
+    record, rows = written(write_folder(tmp_path / "sae", cfg, weights), tmp_path)
+    assert record.dead_rows == 4
+    assert list(np.flatnonzero(~rows.alive)) == [0, 1, 2, 3]
+    assert not rows.decoder[:4].any()
+    np.testing.assert_allclose(rows.decoder[4], np.full(D_MODEL, 1 / np.sqrt(D_MODEL)), rtol=1e-6)
+
+
+def test_encoder_rows_that_are_not_finite_never_fire(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = tensors(cfg := configuration(architecture="jumprelu"))
+    weights["W_enc"][2, 5] = np.nan
+    weights["b_enc"][6] = np.inf
+    record, rows = written(write_folder(tmp_path / "sae", cfg, weights), tmp_path)
+    assert record.dead_rows == 0 and "2 encoder rows are not finite" in caplog.text
+    assert not rows.encoder[5].any()
+    for index in (5, 6):
+        # max(0, x·w + b) with x·w = b = 0, or 0 > threshold = 0: never
+        assert rows.vectors["b_enc"][index] == rows.vectors["threshold"][index] == 0
+    weights["b_dec"][0] = np.nan
+    with pytest.raises(IngestError, match="b_dec"):
+        written(write_folder(tmp_path / "other", cfg, weights), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float64]
+)
+def test_every_dtype_is_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    cfg = configuration()
+    weights = {name: torch.from_numpy(value).to(dtype) for name, value in tensors(cfg).items()}
+    folder = write_folder(tmp_path / "sae", cfg)
+    save_file(weights, folder / "sae_weights.safetensors")
+    _, rows = written(folder, tmp_path)
+    exact = weights["W_dec"].double().numpy()
+    np.testing.assert_allclose(rows.decoder, exact / np.linalg.norm(exact, axis=1)[:, None], atol=1e-7)
+    np.testing.assert_array_equal(rows.encoder, weights["W_enc"].float().T.numpy())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "codes"),
+    [
+        (torch.float8_e4m3fn, np.arange(256, dtype=np.uint8)),
+        (torch.float8_e5m2, np.arange(256, dtype=np.uint8)),
+        (torch.bfloat16, np.arange(1 << 16, dtype=np.uint16)),
+        (torch.float16, np.arange(1 << 16, dtype=np.uint16)),
+    ],
+)
+def test_every_code_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype, codes: np.ndarray) -> None:
+    """All values of a type, NaN and infinities among them, whole, by rows and by columns, scalars too."""
+    values = torch.from_numpy(codes).view(dtype).reshape(16, -1)
+    save_file({"matrix": values, "scalar": values[3, 5].clone()}, tmp_path / "file.safetensors")
+    expected = values.float().numpy()
+    with open_safetensors(tmp_path / "file.safetensors") as found:
+        assert found.shapes == {"matrix": expected.shape, "scalar": ()}
+        np.testing.assert_array_equal(found.whole("matrix"), expected)
+        np.testing.assert_array_equal(found.whole("scalar"), expected[3, 5])
+        np.testing.assert_array_equal(found.rows("matrix", 2, 9), expected[2:9])
+        np.testing.assert_array_equal(found.columns("matrix", 1, 7), expected[:, 1:7].T)
+
+
+def test_a_type_without_float32_values_is_refused(tmp_path: Path) -> None:
+    save_file({"W_dec": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "file.safetensors")
+    with (
+        pytest.raises(IngestError, match=r"W_dec of .* is of type C64; known are BF16"),
+        open_safetensors(tmp_path / "file.safetensors"),
+    ):
+        pass
+
+
+def test_a_transcoder_keeps_no_b_dec(tmp_path: Path) -> None:
+    out = {"hook_name_out": "blocks.3.hook_mlp_out", "d_out": 10}
+    cfg = configuration("blocks.3.hook_mlp_in", "jumprelu_transcoder", **out)
+    record, rows = written(write_folder(tmp_path / "sae", cfg), tmp_path)
+    assert (record.site, record.d_model, record.d_in, record.hook_name_in) == ("mlp", 10, 12, "blocks.3.hook_mlp_in")
+    assert rows.decoder.shape == (D_SAE, 10) and rows.encoder.shape == (D_SAE, 12)
+    assert "b_dec" not in rows.vectors and not record.apply_b_dec_to_input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"W_dec": np.zeros((D_SAE, D_MODEL + 1))},
+            r"W_dec .* has shape \(20, 13\); its configuration says \(20, 12\)",
+        ),
+        ({"W_enc": np.zeros((D_SAE, D_MODEL))}, r"W_enc .* has shape \(20, 12\)"),
+        ({"W_dec": np.zeros((D_SAE, 3, D_MODEL))}, "several layers"),
+        ({"b_enc": None}, "b_enc .* is missing"),
+        ({"b_dec": np.zeros(D_SAE)}, r"b_dec .* has shape \(20,\)"),
+        ({"scaling_factor": np.full(D_SAE, 2.0)}, "scaling_factor"),
+    ],
+)
+def test_tensors_are_checked_against_the_configuration(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    weights: dict[str, Any] = {**tensors(cfg := configuration()), **change}
+    kept = {name: np.asarray(value, np.float32) for name, value in weights.items() if value is not None}
+    folder = write_folder(tmp_path / "sae", cfg, kept)
+    with pytest.raises(IngestError, match=message):
+        written(folder, tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_truncated_weights(tmp_path: Path, keep: int) -> None:
+    folder = write_folder(tmp_path / "sae", configuration())
+    weights = folder / "sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    (source,) = find_sources([str(folder)])
+    with pytest.raises(IngestError, match=r"sae_weights.safetensors is truncated"):
+        write_dictionary(source, tmp_path / source.id)
+    assert not (tmp_path / source.id).exists()
+
+
+def test_a_pickle_under_the_name_of_weights_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sae", configuration())
+    torch.save({"W_dec": torch.zeros(2)}, folder / "sae_weights.safetensors")
+    with pytest.raises(IngestError, match="not a safetensors file"):
+        written(folder, tmp_path)
+
+
+def test_replacing_and_remains_of_an_interrupted_run(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sae", configuration())
+    (source,) = find_sources([str(folder)])
+    target = tmp_path / source.id
+    for name in (f".{target.name}.tmp", f".{target.name}.old"):
+        (target.parent / name).mkdir(parents=True)
+        (target.parent / name / "decoder.npy").write_bytes(b"half")
+    steps: list[int] = []
+    write_dictionary(source, target, progress=steps.append)
+    assert sum(steps) == 2 * D_SAE
+    changed = tensors(configuration(), seed=1)
+    write_folder(tmp_path / "new", configuration(), changed)
+    (tmp_path / "new" / "sae_weights.safetensors").replace(folder / "sae_weights.safetensors")
+    record = write_dictionary(source, target)
+    assert record.sha256 == source_sha256(source)
+    np.testing.assert_array_equal(Rows.open(target, record).encoder, changed["W_enc"].T)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]

@@ -1,0 +1,136 @@
+"""Theme scores by hand, and the commands `steer` and `score` end to end on a tiny model in a folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import saes
+import tiny_models as tiny
+import torch
+from click.testing import CliRunner
+
+from atlas.errors import PlanError
+from ingest.job import ingest
+from queries.steer.commands import score, steer
+from queries.steer.generation import Generation, generate
+from queries.steer.score import ThemeScore, nats_per_token, read_words, theme_pattern, theme_score, verdict
+
+FEATURE = "tiny-1m/1-res-16/3"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """An atlas, and the model that it is of."""
+    base = tmp_path_factory.mktemp("commands")
+    ingest([saes.planted(base / "saes", range(1, 4), n=16, d=32)], base / "atlas", k=2)
+    tiny.tiny_model("llama").save_pretrained(base / "model")
+    tiny.tiny_tokenizer(padding=True).save_pretrained(base / "model")
+    return str(base / "atlas"), str(base / "model")
+
+
+def run(command: Any, *arguments: str) -> str:
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return str(result.stdout)
+
+
+def test_words_are_counted_whole_and_in_any_case(tmp_path: Path) -> None:
+    pattern = theme_pattern(["war", "soldier*", "St. John"])
+    # War, soldiers, war, St. John; not warm, nor postwar.
+    assert len(pattern.findall("War is warm; soldiers of the postwar (war) at St. John.")) == 4
+    with pytest.raises(PlanError, match="no words"):
+        theme_pattern(["", " "])
+    (tmp_path / "words.txt").write_text("war\narmy, navy\n")
+    assert [word.strip() for word in read_words(str(tmp_path / "words.txt"))] == ["war", "army", "navy"]
+    assert read_words("war,army") == ["war", "army"]
+
+
+def test_nats_equal_a_loop_over_tokens() -> None:
+    model, tokenizer = tiny.tiny_model("gpt2"), tiny.tiny_tokenizer()
+    made = [Generation("w5 w9", "", [7, 8, 9], [], 0), Generation("w5", "", [12], [], 0)]
+    expected = []
+    with torch.no_grad():
+        for each in made:
+            ids, total = list(tokenizer(each.prompt)["input_ids"]), 0.0
+            for token in each.tokens:
+                total -= math.log(float(model(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1)[token]))
+                ids.append(token)
+            expected.append(total / len(each.tokens))
+    assert nats_per_token(model, tokenizer, made) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_score_is_the_mean_over_samples_with_its_error() -> None:
+    model, tokenizer = tiny.tiny_model("llama"), tiny.tiny_tokenizer()
+    words = [f"w{number}" for number in range(2, 20)]
+    prompts = ["w5 w9", "w40"]
+    (only,) = theme_score(model, tokenizer, prompts, words, {"unsteered": None}, samples=3, max_new_tokens=6)
+    made = generate(model, tokenizer, prompts * 3, max_new_tokens=6, seed=0, temperature=1.27, top_p=0.7)
+    found = [sum(word in words for word in each.text.split()) for each in made]
+    counts = [(found[i] + found[i + 1]) / 2 for i in (0, 2, 4)]
+    mean = sum(counts) / 3
+    assert (only.condition, only.texts) == ("unsteered", 6) and only.words == pytest.approx(mean)
+    assert only.words_se == pytest.approx(math.sqrt(sum((count - mean) ** 2 for count in counts) / 2 / 3))
+
+
+def test_steer_prints_what_the_contract_says(folders: tuple[str, str], tmp_path: Path) -> None:
+    atlas, model = folders
+    plan = str(tmp_path / "plan.json")
+    common = ("w5 w9", "-a", atlas, "--model", model, "--tokens", "5", "--device", "cpu")
+    text = run(steer, *common, "--feature", f"{FEATURE}=200%", "--save-plan", plan, "--format", "json")
+    result = json.loads(text)
+    assert set(result) == {"prompt", "seed", "model", "plan", "unsteered", "steered", "hooks"}
+    assert result["plan"][0]["strength"] == "200%"
+    assert result["unsteered"]["tokens"] != result["steered"]["tokens"]
+    assert result["hooks"][0]["module"] == "model.layers.1"
+    assert result["hooks"][0]["calls"] == len(result["steered"]["tokens"])
+    assert json.loads(run(steer, *common, "--plan", plan, "--format", "json")) == result
+    shown = run(steer, *common, "--plan", plan)
+    assert "unsteered" in shown
+    assert f"add 200%  {FEATURE}" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    by_lineage = json.loads(run(steer, *common, "--lineage", "tiny-1m/3-res-16/3", "--format", "json"))
+    assert [each["strength"] for each in by_lineage["plan"]] == ["6%"] * 3
+    query = "MATCH (f:Feature) WHERE f.layer = 2 AND f.site = 'mlp' AND f.index < 2 RETURN f.id AS feature"
+    by_query = json.loads(run(steer, *common, "--cypher", query, "--mode", "suppress", "--format", "json"))
+    assert [each["strength"] for each in by_query["plan"]] == [0.0, 0.0]
+
+
+def test_score_prints_a_row_a_condition(folders: tuple[str, str], tmp_path: Path) -> None:
+    atlas, model = folders
+    plan = str(tmp_path / "plan.json")
+    common = ("-a", atlas, "--model", model, "--tokens", "4", "--device", "cpu")
+    run(steer, "w5", *common, "--feature", FEATURE, "--save-plan", plan)
+    rows = json.loads(
+        run(score, *common, "--plan", plan, "--words", "w3,w4*", "--samples", "2", "--prompt", "w5", "--format", "json")
+    )
+    assert [row["condition"] for row in rows] == ["unsteered", "plan"]
+    assert all(row["texts"] == 2 and row["nats"] > 0 for row in rows)
+
+
+def test_the_verdict_dresses_nothing_up() -> None:
+    def condition(name: str, words: float, se: float, nats: float) -> ThemeScore:
+        return ThemeScore(name, 48, words, se, 0.5, 0.1, nats, 0.1)
+
+    # 1.3 − 0.5 = 0.8, its standard error √(0.3² + 0.4²) = 0.5: less than twice that. With 0.1s it is √0.02 = 0.14.
+    near = verdict([condition("a", 0.5, 0.3, 2.5), condition("b", 1.3, 0.4, 2.2)])
+    assert near.startswith("b has 0.80 ± 0.50") and "do not tell them apart" in near and "-0.30 ± 0.14 nats" in near
+    assert "tell" not in verdict([condition("a", 0.5, 0.1, 2.5), condition("b", 1.3, 0.1, 2.2)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name what to turn"),
+        (("--feature", FEATURE, "--lineage", FEATURE), "name what to turn"),
+        (("--plan", "p.json", "--mode", "add"), "--mode is for a new plan"),
+        (("--feature", FEATURE, "--mode", "boost"), "'add', 'suppress', 'clamp', 'ablate'"),
+    ],
+)
+def test_usage_errors(folders: tuple[str, str], arguments: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(steer, ["w5", "-a", folders[0], *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
