@@ -15,6 +15,7 @@ from atlas.errors import AddressError, CorruptAtlas, NotAnAtlas, UnknownFeature
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
 from atlas.folder.manifest import Manifest
+from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
 from atlas.ids import split_feature_id
 
@@ -89,12 +90,7 @@ def store_of(folder: Path, manifest: Manifest) -> Store:
         return Neo4jStore(ServerAddress.parse(manifest.store), manifest.id or None, manifest.state)
     from atlas.embedded.store import LadybugStore
 
-    return LadybugStore(folder / "graph", manifest.state, manifest.fingerprint)
-
-
-def dictionary_folder(folder: Path, dictionary: str) -> Path:
-    """Where an atlas keeps the rows of one of its dictionaries."""
-    return folder / "dictionaries" / dictionary
+    return LadybugStore(graph_folder(folder), manifest.state, manifest.fingerprint)
 
 
 def load_dictionaries(folder: Path, names: Iterable[str]) -> dict[str, Dictionary]:

@@ -6,11 +6,13 @@ names its groups. `MATCHED` joins two dictionaries that were matched and holds w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from atlas.folder.dictionary import Dictionary
 from atlas.ids import ATT, MLP, RES
 
 STRING, INTEGER, FLOAT, BOOLEAN = "STRING", "INT64", "DOUBLE", "BOOL"
+_TYPES = {"str": STRING, "int": INTEGER, "float": FLOAT, "bool": BOOLEAN}
 
 ATLAS, MODEL, DICTIONARY, FEATURE, RUN = "Atlas", "Model", "Dictionary", "Feature", "Run"
 MATCHED = "MATCHED"
@@ -47,37 +49,9 @@ NODES = (
         },
     ),
     NodeTable(MODEL, {"id": STRING, "name": STRING, "d_model": INTEGER}),
+    # So that a graph stands for its records.
     NodeTable(
-        DICTIONARY,
-        {  # the fields of atlas.folder.dictionary.Dictionary, so that a graph stands for its records
-            "id": STRING,
-            "model": STRING,
-            "model_name": STRING,
-            "layer": INTEGER,
-            "site": STRING,
-            "depth": INTEGER,
-            "set": STRING,
-            "hook_name": STRING,
-            "hook_name_in": STRING,
-            "hf_hook_name": STRING,
-            "hf_hook_name_in": STRING,
-            "architecture": STRING,
-            "d_sae": INTEGER,
-            "d_model": INTEGER,
-            "d_in": INTEGER,
-            "k": INTEGER,
-            "apply_b_dec_to_input": BOOLEAN,
-            "normalize_activations": STRING,
-            "centred_input": BOOLEAN,
-            "mapped": STRING,
-            "dead_rows": INTEGER,
-            "release": STRING,
-            "sae_id": STRING,
-            "neuronpedia_id": STRING,
-            "source": STRING,
-            "sha256": STRING,
-            "rows_sha256": STRING,
-        },
+        DICTIONARY, {field.name: _TYPES[str(field.type).removesuffix(" | None")] for field in fields(Dictionary)}
     ),
     NodeTable(
         FEATURE,

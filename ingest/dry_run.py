@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
+from atlas.atlas import atlas_path, load_dictionaries
 from atlas.errors import NotAnAtlas
 from atlas.folder.dictionary import Rows
 from atlas.folder.manifest import Manifest
+from atlas.folder.paths import dictionary_folder
 from ingest.matching.pairs import plan_pairs
 from ingest.sources.find import find_sources
 

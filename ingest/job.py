@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
+from atlas.atlas import atlas_path, load_dictionaries
 from atlas.cli.progress import Progress
 from atlas.errors import IngestError, NotAnAtlas
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.lock import writing
-from atlas.folder.manifest import Manifest, disk_errors, is_own
+from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.matches import read_pair
+from atlas.folder.paths import RECORD, dictionary_folder, is_own, matches_file
 from ingest.graph import run_record
 from ingest.matching.pairs import plan_pairs
 from ingest.matching.stage import stage_pair, staged_name
@@ -98,7 +99,7 @@ def ingest(
             _check_widths(records.values())
             names, matched = _match(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
-            edges = sum(read_pair(folder / "matches" / name).edges for name in names)
+            edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             changed = replace(before, runs=()) != replace(after, runs=()) or not store.present()
             if changed:
                 publish(folder, store, _with_run(after, started, edges), progress)
@@ -141,7 +142,7 @@ def _write_rows(
     with progress.steps("dictionaries", len(found), "dictionary") as step:
         for source in found:
             target = dictionary_folder(folder, source.id)
-            record = Dictionary.load(target) if (target / "dictionary.json").exists() else None
+            record = Dictionary.load(target) if (target / RECORD).exists() else None
             if record is None or not _same_content(record, source, source.id in before.dictionaries):
                 record = write_dictionary(source, target)
             elif not Rows.there(target, record):  # taken on from a server, or damaged
@@ -178,7 +179,7 @@ def _match(
     """Stage every pair that is not staged; returns the names of all and how many were matched now."""
     pairs = plan_pairs(records.values(), k)
     names = {staged_name(pair, records): pair for pair in pairs}
-    missing = {name: pair for name, pair in names.items() if not (folder / "matches" / name).exists()}
+    missing = {name: pair for name, pair in names.items() if not (matches_file(folder, name)).exists()}
     work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
     with progress.work("matching", len(missing), work) as advance:
         for name, pair in missing.items():

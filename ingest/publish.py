@@ -12,6 +12,7 @@ from pathlib import Path
 from atlas.atlas import load_dictionaries, store_of
 from atlas.cli.progress import Progress
 from atlas.folder.manifest import HISTORY, Manifest
+from atlas.folder.paths import matches_folder
 from atlas.graph.store import Store
 from ingest.graph import AtlasGraph
 
@@ -50,6 +51,6 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
 def _tidy(folder: Path, manifest: Manifest) -> None:
     """Remove staged files that the manifest does not name, and what interrupted writes left."""
     kept = set(manifest.pairs)
-    for path in (folder / "matches").glob("*"):
+    for path in matches_folder(folder).glob("*"):
         if path.name not in kept:
             path.unlink(missing_ok=True)

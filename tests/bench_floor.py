@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from atlas.atlas import dictionary_folder, load_dictionaries
+from atlas.atlas import load_dictionaries
 from atlas.folder.dictionary import Rows
 from atlas.folder.manifest import Manifest
 from atlas.folder.matches import read_pair
+from atlas.folder.paths import dictionary_folder
 from ingest import ingest
 from ingest.matching.blocks import Floats
 from ingest.matching.floor import noise_floor

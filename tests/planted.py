@@ -21,6 +21,7 @@ from atlas.embedded.store import LadybugStore
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.manifest import FORMAT, Manifest
 from atlas.graph.store import Batch
+from atlas.graph.tables import table_of
 from atlas.ids import ATT, MLP, RES, depth, dictionary_id, feature_id
 
 MIN_RES, MIN_MODULE = 0.5, 0.25
@@ -51,7 +52,7 @@ class PairArrays:
 
 
 class Planted:
-    """A planted graph: `dictionaries`, `columns` of features by dictionary, `pairs`; an `atlas.graph.store.Graph`."""
+    """A planted graph: `dictionaries`, `columns` of features by dictionary, `matched`; an `atlas.graph.store.Graph`."""
 
     def __init__(
         self, layers: Sequence[int] = range(6), size: int = 24, width: int = 128, k: int = 3, seed: int = 0
@@ -62,7 +63,7 @@ class Planted:
         self.previous: tuple[str, ...] = ()
         self.dictionaries: list[Dictionary] = []
         self.columns: dict[str, dict[str, Any]] = {}
-        self.pairs: list[PairArrays] = []
+        self.matched: list[PairArrays] = []
         earlier: tuple[Dictionary, np.ndarray] | None = None
         for layer in layers:
             att, mlp = (_unit(rng.normal(size=(size, width))) for _ in range(2))
@@ -85,8 +86,8 @@ class Planted:
         rank, forward = _ranks(cosine, self.k), _ranks(cosine.T, self.k).T
         i, j = np.nonzero(((rank >= 0) | (forward >= 0)) & (cosine > 0))
         gap = b.layer - a.layer
-        floor = round(0.3 + 0.01 * len(self.pairs) % 0.2, 3)  # another for every pair
-        self.pairs.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j]))
+        floor = round(0.3 + 0.01 * len(self.matched) % 0.2, 3)  # another for every pair
+        self.matched.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j]))
         alive_b, alive_a = np.asarray(rows_b.any(1)), np.asarray(rows_a.any(1))
         self.columns[b.id][f"s_{a.site}"] = [
             float(v) if ok else None for v, ok in zip(cosine.max(1), alive_b, strict=True)
@@ -107,7 +108,7 @@ class Planted:
     def edge_rows(self) -> list[dict[str, Any]]:
         """Every edge between features as a dict: source (later), target, type, properties, floor of the pair."""
         rows = []
-        for pair in self.pairs:
+        for pair in self.matched:
             for n in range(len(pair.b)):
                 rank, forward = int(pair.rank[n]), int(pair.forward_rank[n])
                 rows.append(
@@ -142,28 +143,36 @@ class Planted:
             run = {"id": "run", "k": self.k, "min_res": MIN_RES, "min_module": MIN_MODULE, "versions": "", "edges": 0}
             yield _table(label, {key: [value] for key, value in run.items()})
 
+    def pairs(self) -> pa.Table:
+        """atlas.graph.store.Graph: the edges MATCHED."""
+        rows = [
+            {
+                "later": pair.later.id,
+                "earlier": pair.earlier.id,
+                "key": pair.key,
+                "k": self.k,
+                "edges": len(pair.b),
+                "gap": pair.gap,
+                "floor": pair.floor,
+                "floor_median": pair.floor - 0.02,
+            }
+            for pair in self.matched
+        ]
+        return table_of(schema.MATCHED, rows)
+
     def edges(self, type_: str) -> Iterator[Batch]:
         """atlas.graph.store.Graph: the edges of one type, a batch a pair."""
-        for pair in self.pairs:
-            if type_ == schema.MATCHED:
-                ends = [pair.later.id], [pair.earlier.id]
-                values = [[pair.key], [self.k], [len(pair.b)], [pair.gap], [pair.floor], [pair.floor - 0.02]]
-                kinds = [pa.string()] + [pa.int64()] * 3 + [pa.float64()] * 2
-            elif type_ == pair.type:
-                ends = _ids(pair.later, pair.b), _ids(pair.earlier, pair.a)
-                values = [
-                    pair.similarity,
-                    pa.array(pair.rank, mask=pair.rank < 0),
-                    pa.array(pair.forward_rank, mask=pair.forward_rank < 0),
-                    np.full(len(pair.b), pair.gap),
-                ]
-                kinds = [pa.float64()] + [pa.int64()] * 3
-            else:
-                continue
-            names = list(schema.properties(type_))
-            arrays = [pa.array(v).cast(kind) for v, kind in zip(values, kinds, strict=True)]
-            columns = dict(zip(["later", "earlier", *names], [*map(pa.array, ends), *arrays], strict=True))
-            yield Batch(type_, pair.key, pa.table(columns))
+        for pair in self.matched:
+            if type_ == pair.type:
+                columns = {
+                    "later": pair.b,
+                    "earlier": pair.a,
+                    "similarity": pair.similarity,
+                    "rank": pa.array(pair.rank, mask=pair.rank < 0),
+                    "forward_rank": pa.array(pair.forward_rank, mask=pair.forward_rank < 0),
+                    "gap": np.full(len(pair.b), pair.gap),
+                }
+                yield Batch(type_, pair.key, pair.later.id, pair.earlier.id, pa.table(columns))
 
     def at(self, folder: Path) -> Path:
         """Write the atlas folder: graph, records and manifest, without decoder rows."""
@@ -174,7 +183,7 @@ class Planted:
             record.save(place)
         fingerprint = store.publish(self)
         names = tuple(record.id for record in self.dictionaries)
-        keys = tuple(pair.key for pair in self.pairs)
+        keys = tuple(pair.key for pair in self.matched)
         Manifest("planted", None, names, keys, k=self.k, state=self.state, fingerprint=fingerprint).save(folder)
         return folder
 
@@ -268,16 +277,7 @@ def _properties(label: str) -> dict[str, str]:
     return schema.properties(label)
 
 
-_ARROW = {
-    schema.STRING: pa.string(),
-    schema.INTEGER: pa.int64(),
-    schema.FLOAT: pa.float64(),
-    schema.BOOLEAN: pa.bool_(),
-}
-
-
 def _table(label: str, columns: dict[str, Any]) -> pa.Table:
     """The columns in the schema's order and types; those not given are null."""
     size = len(columns["id"])
-    kinds = _properties(label).items()
-    return pa.table({name: pa.array(columns.get(name, [None] * size), _ARROW[kind]) for name, kind in kinds})
+    return table_of(label, [{name: values[i] for name, values in columns.items()} for i in range(size)])

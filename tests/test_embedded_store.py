@@ -174,7 +174,7 @@ class WithBatch(PlantedGraph):
 
     def edges(self, type_: str):  # type: ignore[no-untyped-def]
         if type_ == "FROM_RES":
-            yield Batch(type_, "x", self.table)
+            yield Batch(type_, "x", self.dictionary(1), self.dictionary(0), self.table)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,15 @@ class WithBatch(PlantedGraph):
         ({"similarity": [float("nan")]}, IngestError, "similarity that is not a number"),
         ({"similarity": None}, IngestError, "columns of the schema"),
         ({"rank": ["first"]}, IngestError, "columns of the schema"),
-        ({"earlier": ["tiny/9-res-10/0"]}, FolderError, "tiny/9-res-10/0"),
+        ({"earlier": [10]}, FolderError, "tiny/0-res-10/10"),
     ],
 )
 def test_wrong_tables_are_refused(
     tmp_path: Path, change: dict[str, list[object] | None], error: type[Exception], message: str
 ) -> None:
     columns: dict[str, list[object] | None] = {
-        "later": ["tiny/1-res-10/0"],
-        "earlier": ["tiny/0-res-10/0"],
+        "later": [0],
+        "earlier": [0],
         "similarity": [0.5],
         "rank": [0],
         "forward_rank": [None],

@@ -24,8 +24,8 @@ from atlas.folder.manifest import Manifest
 from atlas.graph.binding import bind
 from atlas.graph.copying import copy_atlas
 from atlas.graph.digest import Digest, digest
-from atlas.graph.stored import StoreGraph
-from atlas.graph.unpack import Unpacking
+from atlas.graph.stored import StoredGraph
+from atlas.graph.unpack import unpack
 from atlas.server.store import Neo4jStore
 from ingest import ingest
 from ingest.labels.job import label_atlas
@@ -266,10 +266,10 @@ def test_a_copy_that_differs_is_named(neo4j_lts: Server, first: Path) -> None:
 @pytest.mark.parametrize("key", ["../../victim", "..", "", ".hidden"])
 def test_matches_stay_in_their_place(first: Path, tmp_path: Path, key: str) -> None:
     with open_atlas(first) as atlas:
-        graph = StoreGraph(atlas.store, atlas.manifest)
-        graph.pairs[0]["key"] = key
+        graph = StoredGraph(atlas.store, atlas.manifest)
+        graph.matched[0]["key"] = key
         with pytest.raises(CorruptAtlas, match="which no ingest writes"):
-            Unpacking(graph, atlas.dictionaries, tmp_path / "target")
+            unpack(graph, atlas.dictionaries, tmp_path / "target")
 
 
 # --- labels -------------------------------------------------------------------------------------------------------

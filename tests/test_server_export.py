@@ -17,7 +17,7 @@ from atlas.address import ServerAddress
 from atlas.errors import FolderError
 from atlas.graph.binding import bind
 from atlas.graph.digest import digest
-from atlas.graph.stored import StoreGraph
+from atlas.graph.stored import StoredGraph
 from atlas.server.connect import Connection
 from atlas.server.export import export_neo4j_admin
 from atlas.server.schema import statements
@@ -62,7 +62,7 @@ def imported(
     """A server whose database was made of the exported files, by the command that was printed."""
     files = tmp_path_factory.mktemp("files") / "new"
     with open_atlas(folder) as atlas:
-        exported = export_neo4j_admin(StoreGraph(atlas.store, atlas.manifest), files)
+        exported = export_neo4j_admin(StoredGraph(atlas.store, atlas.manifest), files)
     server = Neo4jServer(request.param, password=PASSWORD)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(files)
@@ -105,7 +105,7 @@ def test_the_imported_database_is_the_atlas(imported: Neo4jServer, folder: Path,
 
 def test_the_script_holds_the_command(folder: Path, tmp_path: Path) -> None:
     with open_atlas(folder) as atlas:
-        exported = export_neo4j_admin(StoreGraph(atlas.store, atlas.manifest), tmp_path / "files")
+        exported = export_neo4j_admin(StoredGraph(atlas.store, atlas.manifest), tmp_path / "files")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "neo4j-admin").write_text('#!/bin/sh\npwd; for a in "$@"; do echo "$a"; done\n')
     (tmp_path / "bin" / "neo4j-admin").chmod(0o755)
@@ -123,12 +123,12 @@ def test_texts_of_several_lines_are_announced(folder: Path, sources: Path, tmp_p
     ingest([sources], tmp_path / "plain", layers=[0])
     for name, announced in ((tmp_path / "plain", False), (folder, True)):
         with open_atlas(name) as atlas:
-            exported = export_neo4j_admin(StoreGraph(atlas.store, atlas.manifest), tmp_path / f"files-{announced}")
+            exported = export_neo4j_admin(StoredGraph(atlas.store, atlas.manifest), tmp_path / f"files-{announced}")
         assert ("--multiline-fields=true" in exported.command) is announced
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with open_atlas(folder) as atlas, pytest.raises(FolderError, match="not empty"):
-        export_neo4j_admin(StoreGraph(atlas.store, atlas.manifest), tmp_path)
+        export_neo4j_admin(StoredGraph(atlas.store, atlas.manifest), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

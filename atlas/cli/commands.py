@@ -144,11 +144,11 @@ def export(folder: Path, atlas: str | None, format_: str) -> None:
     """
     from atlas import open_atlas
     from atlas.cli.progress import Progress
-    from atlas.graph.stored import StoreGraph
+    from atlas.graph.stored import StoredGraph
     from atlas.server.export import export_neo4j_admin
 
     with open_atlas(atlas) as opened:
-        graph = StoreGraph(opened.store, opened.manifest)
+        graph = StoredGraph(opened.store, opened.manifest)
         with Progress().steps("graph", graph.size, "rows") as advance:
             exported = export_neo4j_admin(graph, folder, advance)
     click.echo(

@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from atlas.graph.store import Graph
-from atlas.graph.tables import END_COLUMNS, arrow_schema, conform
-from atlas.schema import EDGES, FEATURE, NODES
+from atlas.cli.progress import Advance
+from atlas.graph.store import Batch, Graph
+from atlas.graph.tables import conform, feature_ids
+from atlas.schema import EDGES, FEATURE, MATCHED, NODES
 
 if TYPE_CHECKING:
     import ladybug
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 ROWS = 4_000_000  # of one COPY, which takes about 0.8 GB of memory
 _PARQUET_ROWS = 1 << 17  # rows of a row group
-
-Progress = Callable[[int], Any] | None
 
 
 def create_tables(connection: ladybug.Connection) -> None:
@@ -36,18 +35,29 @@ def create_tables(connection: ladybug.Connection) -> None:
     connection.execute("CREATE MACRO type(r) AS label(r)")
 
 
-def load(connection: ladybug.Connection, graph: Graph, staging: Path, progress: Progress = None) -> None:
+def load(connection: ladybug.Connection, graph: Graph, staging: Path, progress: Advance | None = None) -> None:
     """Load a whole graph into empty tables; `staging` is a folder for temporary files.
 
     Raises IngestError where a table lacks a column or holds a value that is not a number.
     """
     for node in NODES:
         counted = progress if node.label == FEATURE else None
-        _copy(connection, node.label, graph.nodes(node.label), node.properties, staging, counted)
+        tables = (conform(node.label, table) for table in graph.nodes(node.label))
+        _copy(connection, node.label, tables, staging, counted)
     for edge in EDGES:
-        columns = END_COLUMNS | edge.properties
-        tables = (batch.table for batch in graph.edges(edge.type))
-        _copy(connection, edge.type, tables, columns, staging, progress)
+        if edge.type == MATCHED:
+            edges = iter([conform(MATCHED, graph.pairs())])
+        else:
+            edges = map(_with_ids, graph.edges(edge.type))
+        _copy(connection, edge.type, edges, staging, progress)
+
+
+def _with_ids(batch: Batch) -> pa.Table:
+    """The batch's table with the ids of both ends, by which the engine finds them."""
+    table = conform(batch.type, batch.table)
+    for place, (end, dictionary) in enumerate((("later", batch.later), ("earlier", batch.earlier))):
+        table = table.set_column(place, end, feature_ids(dictionary, table[end]))
+    return table
 
 
 def _columns(properties: dict[str, str]) -> str:
@@ -58,20 +68,18 @@ def _copy(
     connection: ladybug.Connection,
     name: str,
     tables: Iterator[pa.Table],
-    columns: dict[str, str],
     staging: Path,
-    progress: Progress = None,
+    progress: Advance | None = None,
 ) -> None:
     """Load the tables' rows into the table `name`, ROWS at a time."""
     import pyarrow.parquet as pq
 
-    schema = arrow_schema(columns)
     path = staging / "rows.parquet"
-    pieces = _pieces(name, tables, columns)
+    pieces = (table.slice(start, ROWS) for table in tables for start in range(0, table.num_rows, ROWS))
     piece = next(pieces, None)
     while piece is not None:
         rows = 0
-        with pq.ParquetWriter(path, schema, compression="none") as writer:
+        with pq.ParquetWriter(path, piece.schema, compression="none") as writer:
             while piece is not None and (rows == 0 or rows + piece.num_rows <= ROWS):
                 writer.write_table(piece, row_group_size=_PARQUET_ROWS)
                 rows += piece.num_rows
@@ -80,14 +88,6 @@ def _copy(
         path.unlink()
         if progress is not None:
             progress(rows)
-
-
-def _pieces(name: str, tables: Iterator[pa.Table], columns: dict[str, str]) -> Iterator[pa.Table]:
-    """The tables with exactly the schema's columns, in its order, in pieces of 1 to ROWS rows."""
-    for table in tables:
-        table = conform(name, table, columns)
-        for start in range(0, table.num_rows, ROWS):
-            yield table.slice(start, ROWS)
 
 
 def _quoted(path: Path) -> str:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.bounded import MAX_MEMORY, BoundedReader
+from atlas.cli.progress import Advance
 from atlas.embedded.file import engine_path, fingerprint, open_checked, state_path
 from atlas.embedded.guard import Statement, guard
-from atlas.embedded.load import Progress, create_tables, load
+from atlas.embedded.load import create_tables, load
 from atlas.embedded.values import column_names, converters, first_line, plain_row
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
 from atlas.graph.store import Answer, Graph, Row
@@ -56,7 +57,7 @@ class LadybugStore:
         """Nothing more: who writes here holds the folder's lock (atlas.folder.lock)."""
         return nullcontext()
 
-    def publish(self, graph: Graph, *, progress: Progress = None) -> dict[str, Any]:
+    def publish(self, graph: Graph, *, progress: Advance | None = None) -> dict[str, Any]:
         """Write a new state; the current one stays until `retire`. Returns its file's fingerprint.
 
         `progress` is called with the number of features and edges written since the last call. Raises IngestError where
@@ -205,7 +206,7 @@ def checked(cypher: str, parameters: Mapping[str, Any]) -> Statement:
     return statement
 
 
-def _build(path: Path, graph: Graph, progress: Progress) -> None:
+def _build(path: Path, graph: Graph, progress: Advance | None) -> None:
     """Write a complete database file and see it onto the disk."""
     import ladybug
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
 from atlas.folder.manifest import replacing
+from atlas.folder.paths import DECODER, ENCODER, RECORD, VECTORS
 from atlas.ids import is_file_name, is_id, is_sha256
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Dictionary:
     @classmethod
     def load(cls, folder: Path) -> Dictionary:
         """Read `dictionary.json`; raises CorruptAtlas where it is missing or not of this form."""
-        path = folder / "dictionary.json"
+        path = folder / RECORD
         try:
             values = json.loads(path.read_text())
             return cls(**{field.name: values[field.name] for field in fields(cls)})
@@ -80,7 +81,7 @@ class Dictionary:
 
     def save(self, folder: Path) -> None:
         """Write `dictionary.json`, atomically (last: it marks the folder as finished)."""
-        with replacing(folder / "dictionary.json") as temporary:
+        with replacing(folder / RECORD) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
@@ -116,9 +117,9 @@ class Rows:
         import numpy as np
 
         try:
-            decoder = np.load(folder / "decoder.npy", mmap_mode="r", allow_pickle=False)
-            encoder = np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False)
-            with np.load(folder / "vectors.npz", allow_pickle=False) as archive:
+            decoder = np.load(folder / DECODER, mmap_mode="r", allow_pickle=False)
+            encoder = np.load(folder / ENCODER, mmap_mode="r", allow_pickle=False)
+            with np.load(folder / VECTORS, allow_pickle=False) as archive:
                 vectors = {name: archive[name] for name in archive.files}
         except (
             OSError,

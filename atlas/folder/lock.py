@@ -13,12 +13,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from atlas.errors import LockedAtlas
+from atlas.folder.paths import holder_file, lock_file
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Hold the folder's write lock; raises LockedAtlas with its holder (host, pid, since) where another has it."""
-    lock = FileLock(folder / "lock")
+    lock = FileLock(lock_file(folder))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -26,16 +27,16 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-        (folder / "lock.json").write_text(json.dumps(holder) + "\n")
+        holder_file(folder).write_text(json.dumps(holder) + "\n")
         yield
-        (folder / "lock.json").unlink(missing_ok=True)
+        holder_file(folder).unlink(missing_ok=True)
     finally:
         lock.release()
 
 
 def _holder(folder: Path) -> str:
     try:
-        holder = json.loads((folder / "lock.json").read_text())
+        holder = json.loads(holder_file(folder).read_text())
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError):  # taken a moment ago: not written yet
         return "another process"

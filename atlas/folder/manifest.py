@@ -1,11 +1,4 @@
-"""The manifest: what an atlas folder holds, in one small JSON file that is replaced atomically.
-
-feature-atlas.json      the manifest; naming a state of the graph here is what makes it the current one
-dictionaries/…          rows of each dictionary (atlas.folder.dictionary)
-matches/*.parquet       staged matches of each pair (atlas.folder.matches)
-graph/…                 the embedded graph, where the store is embedded
-lock, lock.json         the writer's lock and who holds it (atlas.folder.lock)
-"""
+"""The manifest: what an atlas folder holds, in one small JSON file that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotAnAtlas
+from atlas.folder.paths import manifest_file
 from atlas.ids import is_file_name, is_id
 
 FORMAT = 2
 HISTORY = 500  # states that are remembered
-NAME = "feature-atlas.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Manifest:
 
         Raises NotAnAtlas (no manifest), CorruptAtlas (not one), NewerAtlas (of a later format).
         """
-        path = folder / NAME
+        path = manifest_file(folder)
         try:
             text = path.read_text()
         except (FileNotFoundError, NotADirectoryError):
@@ -94,13 +87,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest atomically and durably."""
-        with replacing(folder / NAME) as temporary:
+        with replacing(manifest_file(folder)) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-
-
-def is_own(path: Path) -> bool:
-    """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
-    return path.name in ("lock", "lock.json", "dictionaries", "matches", "graph") or path.name.endswith(".tmp")
 
 
 def _frozen(value: Any) -> Any:

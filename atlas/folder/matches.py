@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
 _KEY = b"feature-atlas"
+_COLUMNS = ("later", "earlier", "similarity", "rank", "forward_rank")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,22 @@ def read_pair(path: Path) -> Pair:
         return Pair(**values)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise CorruptAtlas(f"{path} is missing or damaged ({error}); delete it and ingest again") from None
+
+
+def staged_table(edges: pa.Table) -> pa.Table:
+    """The columns of edges between features (atlas.graph.tables) as they are staged."""
+    import pyarrow as pa
+
+    kinds = {"similarity": pa.float32(), **dict.fromkeys(("later", "earlier", "rank", "forward_rank"), pa.int32())}
+    return pa.table({name: edges[name].cast(kinds[name]) for name in _COLUMNS})
+
+
+def edge_table(staged: pa.Table, gap: int) -> pa.Table:
+    """Staged rows as edges between features, whose gap is the pair's."""
+    import pyarrow as pa
+
+    gaps = pa.repeat(pa.scalar(gap, pa.int64()), len(staged))
+    return staged.select(list(_COLUMNS)).append_column("gap", gaps)
 
 
 def read_table(path: Path) -> pa.Table:

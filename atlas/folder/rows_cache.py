@@ -17,6 +17,7 @@ from filelock import FileLock
 from atlas.errors import CorruptAtlas
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.manifest import disk_errors
+from atlas.folder.paths import DECODER, RECORD, dictionary_folder
 
 FETCH = "ingest.sources.refetch"  # named, not imported: reading sources is ingest's work, and rarely needed here
 
@@ -32,14 +33,14 @@ def open_rows(folder: Path | None, record: Dictionary) -> Rows:
     Raises CorruptAtlas where they are damaged, IngestError where they must be fetched and cannot, FolderError where the
     cache cannot be written.
     """
-    place = folder / "dictionaries" / record.id if folder else None
-    if place is None or not (place / "decoder.npy").exists():
+    place = dictionary_folder(folder, record.id) if folder else None
+    if place is None or not (place / DECODER).exists():
         # All three: dictionaries with the same decoder may differ in their encoders.
         place = cache_folder() / "rows" / f"{record.sha256}-{record.rows_sha256}-{record.architecture}"
         with disk_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
         with disk_errors(place), FileLock(f"{place}.lock"):
-            if (place / "dictionary.json").exists():
+            if (place / RECORD).exists():
                 with suppress(CorruptAtlas):  # it can be had again
                     return Rows.open(place, record)
             importlib.import_module(FETCH).fetch_rows(record, place)

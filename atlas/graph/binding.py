@@ -10,10 +10,11 @@ from pathlib import Path
 from atlas.address import ServerAddress
 from atlas.errors import FolderError, NotAnAtlas
 from atlas.folder.lock import writing
-from atlas.folder.manifest import Manifest, disk_errors, is_own
+from atlas.folder.manifest import Manifest, disk_errors
+from atlas.folder.paths import graph_folder, is_own
 from atlas.graph.records import manifest_of, records_of
-from atlas.graph.stored import StoreGraph
-from atlas.graph.unpack import Unpacking
+from atlas.graph.stored import StoredGraph
+from atlas.graph.unpack import unpack
 from atlas.server.connect import Connection
 from atlas.server.schema import check_owner, create_schema
 from atlas.server.store import STATE, Neo4jStore
@@ -47,8 +48,8 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
                 bound = replace(manifest, fingerprint=None)
             bound = replace(bound, store=str(address))
             bound.save(folder)
-            if (folder / "graph").exists():  # the embedded graph, which nothing names any more
-                shutil.rmtree(folder / "graph")
+            if graph_folder(folder).exists():  # the embedded graph, which nothing names any more
+                shutil.rmtree(graph_folder(folder))
     return bound
 
 
@@ -59,7 +60,7 @@ def _known(folder: Path, address: ServerAddress, there: dict[str, str] | None) -
         elsewhere = known.store != str(address) or (there is not None and there["id"] != known.id)
         return None if known.state is None and known.store is not None and elsewhere else known
     except NotAnAtlas:
-        if any(path.name == "graph" or not is_own(path) for path in folder.iterdir()):
+        if graph_folder(folder).exists() or not all(map(is_own, folder.iterdir())):
             raise FolderError(f"{folder} is not empty and holds no atlas; name another folder") from None
         return None
 
@@ -69,7 +70,7 @@ def _adopted(folder: Path, address: ServerAddress) -> Manifest:
     try:
         store.open()
         manifest = manifest_of(store)
-        Unpacking(StoreGraph(store, manifest), records_of(store), folder).write()
+        unpack(StoredGraph(store, manifest), records_of(store), folder)
         return manifest
     finally:
         store.close()

@@ -12,14 +12,14 @@ from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.embedded.store import LadybugStore
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, StoreError
-from atlas.folder.labels import FILE as LABELS
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
-from atlas.folder.manifest import HISTORY, Manifest, disk_errors, is_own, replacing
+from atlas.folder.manifest import HISTORY, Manifest, disk_errors, replacing
+from atlas.folder.paths import LABELS, RECORD, dictionary_folder, graph_folder, is_own, matches_file
 from atlas.graph.digest import Digest, digest
 from atlas.graph.store import Store
-from atlas.graph.stored import StoreGraph
-from atlas.graph.unpack import Unpacking, drop_other_rows
+from atlas.graph.stored import StoredGraph
+from atlas.graph.unpack import drop_other_rows, unpack
 
 
 @dataclass(frozen=True)
@@ -46,37 +46,37 @@ def copy_atlas(source: Atlas, to: str, *, database: str | None = None, progress:
 def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Copied:
     from atlas.server.store import Neo4jStore
 
-    graph = StoreGraph(source.store, source.manifest)
+    graph = StoredGraph(source.store, source.manifest)
     store = Neo4jStore(address, source.manifest.id, source.manifest.state)
     try:
         if not store.present():
             with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
                 store.check_follows(source.manifest)
                 store.publish(graph, progress=advance)
-        return Copied(str(address), _compared(source.store, store, len(graph.pairs), progress))
+        return Copied(str(address), _compared(source.store, store, len(graph.matched), progress))
     finally:
         store.close()
 
 
 def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
     _check_target(source, folder)
-    graph = StoreGraph(source.store, source.manifest)
+    graph = StoredGraph(source.store, source.manifest)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder):
             previous = _check_target(source, folder)  # which another process may have changed meanwhile
             if source.path is not None:
                 _copy_files(source, folder)
-            unpacking = Unpacking(graph, source.dictionaries, folder, labels=source.path is None)
+            else:
+                with progress.steps("files", graph.size, "rows") as advance:
+                    graph = unpack(graph, source.dictionaries, folder, advance)
             fingerprint = _there(folder, graph.state)
             if fingerprint is None:
                 with progress.steps("graph", graph.size, "rows") as advance:
-                    fingerprint = LadybugStore(folder / "graph", None).publish(unpacking, progress=advance)
-            elif source.path is None:
-                unpacking.write()
-            store = LadybugStore(folder / "graph", graph.state, fingerprint)
+                    fingerprint = LadybugStore(graph_folder(folder), None).publish(graph, progress=advance)
+            store = LadybugStore(graph_folder(folder), graph.state, fingerprint)
             try:
-                found = _compared(source.store, store, len(graph.pairs), progress)
+                found = _compared(source.store, store, len(graph.matched), progress)
                 known = tuple(dict.fromkeys((*previous, *source.manifest.previous)))[-HISTORY:]
                 saved = replace(source.manifest, store=None, fingerprint=fingerprint, pending=(), previous=known)
                 saved.save(folder)
@@ -90,7 +90,7 @@ def _there(folder: Path, state: str) -> dict[str, Any] | None:
     """The fingerprint of a copy of that state which is there, whole; it is left as it is."""
     try:
         known = Manifest.load(folder)
-        store = LadybugStore(folder / "graph", known.state, known.fingerprint)
+        store = LadybugStore(graph_folder(folder), known.state, known.fingerprint)
         try:
             return known.fingerprint if known.store is None and known.state == state and store.present() else None
         finally:
@@ -125,17 +125,17 @@ def _copy_files(source: Atlas, folder: Path) -> None:
     """Rows, labels and staged matches that the target lacks."""
     assert source.path is not None
     for id_, record in source.dictionaries.items():
-        there, here = source.path / "dictionaries" / id_, folder / "dictionaries" / id_
+        there, here = (dictionary_folder(each, id_) for each in (source.path, folder))
         drop_other_rows(here, record)
         here.mkdir(parents=True, exist_ok=True)
         # The record goes last: it marks the folder as finished.
-        for path in sorted(there.iterdir(), key=lambda path: path.name == "dictionary.json"):
+        for path in sorted(there.iterdir(), key=lambda path: path.name == RECORD):
             if path.name == LABELS:
                 _copy_labels(there, here)
             else:
                 _copy_file(path, here / path.name)
     for name in source.manifest.pairs:
-        _copy_file(source.path / "matches" / name, folder / "matches" / name)
+        _copy_file(matches_file(source.path, name), matches_file(folder, name))
 
 
 def _copy_file(path: Path, target: Path) -> None:

@@ -22,11 +22,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """A part of an edge table that is always written whole: the matches of one pair, or all of MATCHED."""
+    """The edges between the features of two dictionaries: always written whole."""
 
-    type: str  # edge type, one of schema.EDGES
-    key: str  # names the part's content: equal keys, equal rows; that of the pair in MATCHED
-    table: pa.Table  # columns `later`, `earlier` (ids) and the properties of schema.EDGES, in that order
+    type: str  # edge type
+    key: str  # names the content, as the pair in MATCHED does: equal keys, equal edges
+    later: str  # dictionary id
+    earlier: str  # dictionary id
+    table: pa.Table  # columns `later`, `earlier` (rows of the two), then the type's properties (atlas.graph.tables)
 
 
 class Graph(Protocol):
@@ -46,8 +48,12 @@ class Graph(Protocol):
         """Tables with the columns of schema.NODES for that label, in that order."""
         ...
 
+    def pairs(self) -> pa.Table:
+        """The edges MATCHED between dictionaries, one for each batch: `later`, `earlier` (ids) and the properties."""
+        ...
+
     def edges(self, type_: str) -> Iterator[Batch]:
-        """Batches of that edge type."""
+        """Batches of that type of edges between features."""
         ...
 
 

@@ -5,12 +5,12 @@ Parts come in one order, whatever the store: features by index, edges by the lat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from atlas.folder.manifest import Manifest
 from atlas.graph.store import Batch, Row, Store
-from atlas.graph.tables import END_COLUMNS, arrow_schema
+from atlas.graph.tables import arrow_schema, table_of
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, properties
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _columns(variable: str, name: str) -> str:
 
 def _edges(type_: str) -> str:
     """Lists of the edges' values: a driver takes four times as long over a record for each edge."""
-    values = {"b": "b.`index`", "a": "a.`index`"} | {
+    values = {"later": "b.`index`", "earlier": "a.`index`"} | {
         name: f"coalesce(r.`{name}`, {ABSENT})" if name in _NULLABLE else f"r.`{name}`" for name in properties(type_)
     }
     lists = ", ".join(f"collect({value}) AS `{name}`" for name, value in values.items())
@@ -44,13 +44,13 @@ RETURN {lists}
 """
 
 
-class StoreGraph:
+class StoredGraph:
     """An `atlas.graph.store.Graph` over an opened store; one dictionary or pair in memory at a time."""
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.store = store
         self.manifest = manifest
-        self.pairs: list[Row] = store.read(PAIRS)
+        self.matched: list[Row] = store.read(PAIRS)
 
     @property
     def state(self) -> str:
@@ -66,50 +66,41 @@ class StoreGraph:
     def size(self) -> int:
         """Number of features and edges."""
         features: int = self.store.read(f"MATCH (f:{FEATURE}) RETURN count(*) AS n")[0]["n"]
-        edges: int = sum(pair["edges"] for pair in self.pairs)
-        return features + edges + len(self.pairs)
+        edges: int = sum(pair["edges"] for pair in self.matched)
+        return features + edges + len(self.matched)
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables of that label; of features one a dictionary."""
         if label != FEATURE:
-            yield _table(label, self.store.read(f"MATCH (n:{label}) RETURN {_columns('n', label)} ORDER BY n.id"))
+            yield table_of(label, self.store.read(f"MATCH (n:{label}) RETURN {_columns('n', label)} ORDER BY n.id"))
             return
         cypher = f"MATCH (n:{label} {{dictionary: $id}}) RETURN {_columns('n', label)} ORDER BY n.`index`"
         for id_ in self.manifest.dictionaries:
-            yield _table(label, self.store.read(cypher, {"id": id_}))
+            yield table_of(label, self.store.read(cypher, {"id": id_}))
 
-    def edges(self, type_: str) -> Iterator[Batch]:
-        """One batch a pair; for MATCHED one in all."""
-        if type_ == MATCHED:
-            yield Batch(type_, ",".join(pair["key"] for pair in self.pairs), _table(type_, self.pairs, END_COLUMNS))
-            return
-        for pair in self.pairs:
+    def pairs(self) -> pa.Table:
+        """The edges MATCHED."""
+        return table_of(MATCHED, self.matched)
+
+    def edges(self, type_: str, among: Iterable[Row] | None = None) -> Iterator[Batch]:
+        """One batch a pair, of all pairs or of those given."""
+        for pair in self.matched if among is None else among:
             if EDGE_OF_SITE[pair["site"]] == type_:
-                yield Batch(type_, pair["key"], self._matches(type_, pair))
+                yield Batch(type_, pair["key"], pair["later"], pair["earlier"], self._matches(type_, pair))
 
     def _matches(self, type_: str, pair: Row) -> pa.Table:
         import pyarrow as pa
         import pyarrow.compute as pc
 
         ends = {"later": pair["later"], "earlier": pair["earlier"]}
-        schema = pa.schema([("b", pa.int64()), ("a", pa.int64()), *arrow_schema(properties(type_))])
         parts = []
         for start in range(0, pair["d_sae"], SLICE):
             (lists,) = self.store.read(_edges(type_), ends | {"start": start, "below": start + SLICE})
-            part = pa.table(lists, schema)
-            parts.append(part.sort_by([("b", "ascending"), ("a", "ascending")]))
+            part = pa.table(lists, arrow_schema(type_))
+            parts.append(part.sort_by([("later", "ascending"), ("earlier", "ascending")]))
         table = pa.concat_tables(parts)
         for name in _NULLABLE:
             present = pc.greater_equal(table[name], 0)
             column = pc.if_else(present, table[name], pa.scalar(None, pa.int64()))
             table = table.set_column(table.column_names.index(name), name, column)
-        for place, (end, index) in enumerate((("later", "b"), ("earlier", "a"))):
-            ids = pc.binary_join_element_wise(pair[end], table[index].cast(pa.string()), "/")
-            table = table.set_column(place, end, ids)
         return table
-
-
-def _table(name: str, rows: list[Row], before: dict[str, str] | None = None) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows, arrow_schema((before or {}) | properties(name)))

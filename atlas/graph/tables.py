@@ -1,37 +1,53 @@
-"""Tables of a graph's nodes and edges as Arrow: the schema's columns, in its order and types."""
+"""Tables of a graph's nodes and edges as Arrow: the schema's columns, in its order and types.
+
+Edges between features name their ends by the rows of two dictionaries; ids are made of them where a store wants ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from atlas.errors import IngestError
-from atlas.schema import BOOLEAN, FLOAT, INTEGER, STRING
+from atlas.schema import BOOLEAN, EDGES, FEATURE, FLOAT, INTEGER, STRING, properties
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-END_COLUMNS = {"later": STRING, "earlier": STRING}  # of an edge table, before its properties
+_ENDS = {table.type: INTEGER if table.label == FEATURE else STRING for table in EDGES}
 
 
-def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
-    """The columns as an Arrow schema."""
+def columns_of(name: str) -> dict[str, str]:
+    """The columns of a label's or an edge type's table and their types: an edge's two ends, then the properties."""
+    ends = {"later": _ENDS[name], "earlier": _ENDS[name]} if name in _ENDS else {}
+    return ends | properties(name)
+
+
+def arrow_schema(name: str) -> pa.Schema:
+    """The same as an Arrow schema."""
     import pyarrow as pa
 
     types = {STRING: pa.string(), INTEGER: pa.int64(), FLOAT: pa.float64(), BOOLEAN: pa.bool_()}
-    return pa.schema([(column, types[type_]) for column, type_ in columns.items()])
+    return pa.schema([(column, types[type_]) for column, type_ in columns_of(name).items()])
 
 
-def conform(name: str, table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
-    """The table with exactly these columns.
+def table_of(name: str, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """The table of a label's or an edge type's rows."""
+    import pyarrow as pa
 
-    `name` is its label or edge type, for messages. Raises IngestError where it lacks a column or holds a value that is
-    not a number: NaN sorts first under DESC in both engines, so one would head every ranking.
+    return pa.Table.from_pylist(rows, arrow_schema(name))
+
+
+def conform(name: str, table: pa.Table) -> pa.Table:
+    """The table with exactly the columns of its label or edge type.
+
+    Raises IngestError where it lacks a column or holds a value that is not a number: NaN sorts first under DESC in both
+    engines, so one would head every ranking.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    schema = arrow_schema(columns)
+    schema = arrow_schema(name)
     try:
         table = table.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:
@@ -42,9 +58,9 @@ def conform(name: str, table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def row_indices(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """int64: the row indices that feature ids end with."""
+def feature_ids(dictionary: str, rows: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """string: the ids of a dictionary's features, by their rows (int64)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.struct_field(pc.extract_regex(ids, r"/(?P<i>\d+)$"), "i").cast(pa.int64())
+    return pc.binary_join_element_wise(dictionary, rows.cast(pa.string()), "/")

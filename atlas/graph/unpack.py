@@ -6,76 +6,60 @@ Decoder and encoder rows are not in a graph; they are fetched from their sources
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.labels import Labels
-from atlas.folder.matches import Pair, write
-from atlas.graph.store import Batch, Row
-from atlas.graph.stored import StoreGraph
-from atlas.graph.tables import row_indices
+from atlas.folder.matches import Pair, edge_table, read_table, staged_table, write
+from atlas.folder.paths import RECORD, dictionary_folder, matches_file
+from atlas.graph.store import Row
+from atlas.graph.stored import StoredGraph
 from atlas.ids import is_file_name
-from atlas.schema import EDGE_OF_SITE, FEATURE, MATCHED
+from atlas.schema import EDGE_OF_SITE, FEATURE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Unpacking:
-    """A graph (atlas.graph.store.Graph) that leaves the files which `folder` lacks of its atlas there as it is read."""
+def unpack(
+    graph: StoredGraph, records: dict[str, Dictionary], folder: Path, advance: Callable[[int], None] = lambda _: None
+) -> UnpackedGraph:
+    """Write the files of the graph's atlas that `folder` lacks; `advance` is called with the rows read since.
 
-    def __init__(self, graph: StoreGraph, records: dict[str, Dictionary], folder: Path, *, labels: bool = True) -> None:
-        """labels: write these too, as far as the graph knows them."""
-        self.graph = graph
-        self.records = records
+    Returns the same graph, its edges read from the folder from here on. Raises CorruptAtlas where the graph names files
+    that no ingest writes.
+    """
+    for pair in graph.matched:
+        if not is_file_name(pair["key"]):
+            raise CorruptAtlas(f"the graph names matches {pair['key']!r}, which no ingest writes")
+    for record, table in zip(records.values(), graph.nodes(FEATURE), strict=True):
+        place = dictionary_folder(folder, record.id)
+        drop_other_rows(place, record)
+        place.mkdir(parents=True, exist_ok=True)
+        _write_labels(place, table)
+        if not (place / RECORD).exists():
+            record.save(place)
+        advance(len(table))
+    pairs = {pair["key"]: pair for pair in graph.matched if not matches_file(folder, pair["key"]).exists()}
+    for type_ in EDGE_OF_SITE.values():
+        for batch in graph.edges(type_, pairs.values()):
+            write(matches_file(folder, batch.key), _pair(pairs[batch.key], type_), staged_table(batch.table))
+            advance(len(batch.table))
+    return UnpackedGraph(graph, folder)
+
+
+class UnpackedGraph(StoredGraph):
+    """A graph whose nodes are read from its store, and its edges from the files that were staged from there."""
+
+    def __init__(self, graph: StoredGraph, folder: Path) -> None:
+        super().__init__(graph.store, graph.manifest)
         self.folder = folder
-        self._labels = labels
-        self._pairs = {pair["key"]: pair for pair in graph.pairs}
-        for key in self._pairs:
-            if not is_file_name(key):
-                raise CorruptAtlas(f"the graph names matches {key!r}, which no ingest writes")
 
-    @property
-    def state(self) -> str:
-        """That of the graph."""
-        return self.graph.state
-
-    @property
-    def previous(self) -> tuple[str, ...]:
-        """Those of the graph."""
-        return self.graph.previous
-
-    def nodes(self, label: str) -> Iterator[pa.Table]:
-        """Tables of that label; those of features leave records and labels."""
-        if label != FEATURE:
-            yield from self.graph.nodes(label)
-            return
-        for record, table in zip(self.records.values(), self.graph.nodes(FEATURE), strict=True):
-            place = self.folder / "dictionaries" / record.id
-            drop_other_rows(place, record)
-            place.mkdir(parents=True, exist_ok=True)
-            if self._labels:
-                _write_labels(place, table)
-            if not (place / "dictionary.json").exists():
-                record.save(place)
-            yield table
-
-    def edges(self, type_: str) -> Iterator[Batch]:
-        """Batches of that type; those between features leave the staged matches."""
-        for batch in self.graph.edges(type_):
-            path = self.folder / "matches" / batch.key
-            if type_ != MATCHED and not path.exists():
-                write(path, _pair(self._pairs[batch.key], type_), _staged(batch))
-            yield batch
-
-    def write(self) -> None:
-        """Read the graph for the files alone."""
-        for parts in (self.nodes(FEATURE), *map(self.edges, EDGE_OF_SITE.values())):
-            for _ in parts:
-                pass
+    def _matches(self, type_: str, pair: Row) -> pa.Table:
+        return edge_table(read_table(matches_file(self.folder, pair["key"])), pair["gap"])
 
 
 def drop_other_rows(place: Path, record: Dictionary) -> None:
@@ -103,13 +87,3 @@ def _write_labels(place: Path, table: pa.Table) -> None:
 def _pair(row: Row, type_: str) -> Pair:
     floors = {"floor": row["floor"], "floor_median": row["floor_median"]}
     return Pair(row["later"], row["earlier"], type_, row["gap"], row["k"], row["edges"], **floors)
-
-
-def _staged(batch: Batch) -> pa.Table:
-    import pyarrow as pa
-
-    table = batch.table
-    columns = {end: row_indices(table[end]).cast(pa.int32()) for end in ("later", "earlier")}
-    columns["similarity"] = table["similarity"].cast(pa.float32())
-    columns |= {rank: table[rank].cast(pa.int32()) for rank in ("rank", "forward_rank")}
-    return pa.table(columns)

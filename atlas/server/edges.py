@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import StoreError
 from atlas.graph.store import Batch
-from atlas.graph.tables import END_COLUMNS, conform, row_indices
-from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, properties
+from atlas.graph.tables import conform
+from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, RESEMBLES, properties
 from atlas.server.lock import Claim
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WORKERS = 2
 CHUNK = 20_000  # edges of one transaction
 AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
 
-EDGE_TYPES = (*EDGE_OF_SITE.values(), "RESEMBLES")
+EDGE_TYPES = (*EDGE_OF_SITE.values(), RESEMBLES)
 Pairs = dict[tuple[str, str], dict[str, Any]]  # rows of MATCHED by (later, earlier)
 
 THERE = f"""
@@ -94,7 +94,6 @@ def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: C
     ]
     claim.run(MATCH_PAIRS, rows=rows)
     written = {row["key"]: row["written"] for row in claim.run(THERE)}
-    ends = {row["key"]: pair for pair, row in pairs.items()}
 
     def unwritten() -> Iterator[Batch]:
         for batch in batches:
@@ -103,28 +102,21 @@ def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: C
             else:
                 advance(len(batch.table))
 
-    _apart(
-        unwritten(),
-        lambda batch: ends[batch.key],
-        lambda batch: _write_pair(claim, batch, ends[batch.key], written[batch.key], advance),
-    )
+    _write_disjoint(unwritten(), lambda batch: _write_pair(claim, batch, written[batch.key], advance))
     advance(len(pairs))
 
 
-def _write_pair(
-    claim: Claim, batch: Batch, pair: tuple[str, str], written: int, advance: Callable[[int], None]
-) -> None:
+def _write_pair(claim: Claim, batch: Batch, written: int, advance: Callable[[int], None]) -> None:
     """Create a pair's edges, chunk by chunk, beyond those that are written already."""
-    table = conform(batch.type, batch.table, END_COLUMNS | properties(batch.type))
     # In one order whoever made the table, so that a pair that was broken off goes on at its count.
-    table = table.append_column("b", row_indices(table["later"])).append_column("a", row_indices(table["earlier"]))
-    table = table.sort_by([("b", "ascending"), ("a", "ascending")])
-    ends = {"later": pair[0], "earlier": pair[1], "key": batch.key}
+    table = conform(batch.type, batch.table).sort_by([("later", "ascending"), ("earlier", "ascending")])
+    ends = {"later": batch.later, "earlier": batch.earlier, "key": batch.key}
     cypher = link(batch.type)
     advance(written)
     for start in range(written, len(table), CHUNK):
         chunk = table.slice(start, CHUNK)
-        values = {name: chunk[name].to_pylist() for name in ("b", "a", *properties(batch.type))}
+        values = {name: chunk[name].to_pylist() for name in properties(batch.type)}
+        values |= {"b": chunk["later"].to_pylist(), "a": chunk["earlier"].to_pylist()}
         claim.write(partial(_write_chunk, cypher, ends, values, start, len(chunk)))
         advance(len(chunk))
 
@@ -145,7 +137,7 @@ def _write_chunk(
     tx.run(ADVANCE, ends, written=start + size).consume()
 
 
-def _apart(batches: Iterator[Batch], ends: Callable[[Batch], tuple[str, str]], write: Callable[[Batch], None]) -> None:
+def _write_disjoint(batches: Iterator[Batch], write: Callable[[Batch], None]) -> None:
     """Write batches WORKERS at a time, never two that share a dictionary."""
     waiting: list[Batch] = []
     running: dict[Future[None], set[str]] = {}
@@ -154,10 +146,10 @@ def _apart(batches: Iterator[Batch], ends: Callable[[Batch], tuple[str, str]], w
             while len(waiting) < AHEAD and (batch := next(batches, None)) is not None:
                 waiting.append(batch)
             busy = set().union(*running.values())
-            free = next((b for b in waiting if busy.isdisjoint(ends(b))), None)
+            free = next((b for b in waiting if busy.isdisjoint((b.later, b.earlier))), None)
             if free is not None and len(running) < WORKERS:
                 waiting.remove(free)
-                running[pool.submit(write, free)] = set(ends(free))
+                running[pool.submit(write, free)] = {free.later, free.earlier}
                 continue
             if not running:
                 return

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import FolderError
 from atlas.folder.manifest import disk_errors
 from atlas.graph.store import Graph
-from atlas.graph.tables import END_COLUMNS, conform, row_indices
-from atlas.ids import split_feature_id
+from atlas.graph.tables import conform
 from atlas.schema import (
     ATLAS,
     BOOLEAN,
@@ -122,7 +121,7 @@ class _Files:
 
         start = 0
         for table in graph.nodes(of.label):
-            table = conform(of.label, table, of.properties)
+            table = conform(of.label, table)
             numbers = range(start, start + len(table))
             if of.label == DICTIONARY:
                 self._dictionaries |= zip(table["id"].to_pylist(), numbers, strict=True)
@@ -139,24 +138,22 @@ class _Files:
 
     def _between(self, graph: Graph, of: EdgeTable) -> Iterator[pa.Table]:
         """A type's tables, with the numbers of both ends for their ids."""
-        numbers = self._dictionary_numbers if of.type == MATCHED else self._feature_numbers
-        for batch in graph.edges(of.type):
-            table = conform(of.type, batch.table, END_COLUMNS | of.properties)
-            for place, end in enumerate(END_COLUMNS):
-                table = table.set_column(place, end, numbers(table[end]))
-            yield table.append_column("written", table["edges"]) if of.type == MATCHED else table
-
-    def _dictionary_numbers(self, ids: pa.ChunkedArray) -> pa.Array:
         import pyarrow as pa
-
-        return pa.array([self._dictionaries[id_] for id_ in ids.to_pylist()], pa.int64())
-
-    def _feature_numbers(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Of features of one dictionary: in the graph they stand in the order of their index."""
         import pyarrow.compute as pc
 
-        first = self._features[split_feature_id(ids[0].as_py())[0]] if len(ids) else 0
-        return pc.add(row_indices(ids), first)
+        if of.type == MATCHED:
+            table = conform(MATCHED, graph.pairs())
+            for place, end in enumerate(("later", "earlier")):
+                numbers = pa.array([self._dictionaries[id_] for id_ in table[end].to_pylist()], pa.int64())
+                table = table.set_column(place, end, numbers)
+            yield table.append_column("written", table["edges"])
+            return
+        for batch in graph.edges(of.type):
+            table = conform(of.type, batch.table)
+            for place, (end, dictionary) in enumerate((("later", batch.later), ("earlier", batch.earlier))):
+                # In the graph the features of a dictionary stand in the order of their rows.
+                table = table.set_column(place, end, pc.add(table[end], self._features[dictionary]))
+            yield table
 
 
 def _write(

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from atlas.graph.tables import conform
-from atlas.schema import DICTIONARY, FEATURE, properties
+from atlas.schema import DICTIONARY, FEATURE
 from atlas.server.lock import Claim
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def write_features(claim: Claim, tables: Iterable[pa.Table], advance: Callable[[
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for table in tables:
-            table = conform(FEATURE, table, properties(FEATURE))
+            table = conform(FEATURE, table)
             (id_,) = table["dictionary"].unique().to_pylist()
             digest = _digest(table)
             if digests.get(id_) == digest:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.folder.manifest import HISTORY
 from atlas.graph.store import Graph
-from atlas.graph.tables import END_COLUMNS, conform
-from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN, properties
+from atlas.graph.tables import conform
+from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN
 from atlas.server.edges import EDGE_TYPES, Pairs, remove_pairs, write_edges
 from atlas.server.features import remove_features, write_features
 from atlas.server.lock import Claim
@@ -74,13 +74,11 @@ def _replace(claim: Claim, label: str, rows: list[dict[str, Any]]) -> None:
 
 def _pairs(graph: Graph) -> Pairs:
     """Rows of MATCHED by (later, earlier)."""
-    columns = END_COLUMNS | properties(MATCHED)
-    rows = [row for batch in graph.edges(MATCHED) for row in conform(MATCHED, batch.table, columns).to_pylist()]
-    return {(row["later"], row["earlier"]): row for row in rows}
+    return {(row["later"], row["earlier"]): row for row in conform(MATCHED, graph.pairs()).to_pylist()}
 
 
 def _rows(label: str, tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
-    return [row for table in tables for row in conform(label, table, properties(label)).to_pylist()]
+    return [row for table in tables for row in conform(label, table).to_pylist()]
 
 
 def _one_at_a_time(progress: Callable[[int], Any] | None) -> Callable[[int], None]:

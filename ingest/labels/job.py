@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.atlas import atlas_path, dictionary_folder, load_dictionaries
+from atlas.atlas import atlas_path, load_dictionaries
 from atlas.cli.progress import Progress
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
+from atlas.folder.paths import dictionary_folder
 from ingest.publish import publish, store_for_writing
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from atlas.cli.progress import Advance
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.matches import Pair, file_name, write
+from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
 
 
@@ -40,6 +41,6 @@ def stage_pair(
         }
     )
     staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
-    write(folder / "matches" / name, staged, table)
+    write(matches_file(folder, name), staged, table)
     advance(0)
     return staged

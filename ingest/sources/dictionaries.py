@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ import numpy as np
 
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
+from atlas.folder.paths import DECODER, ENCODER, VECTORS
 from ingest.sources.configuration import CROSS_LAYER
 from ingest.sources.find import Source, source_sha256
 from ingest.sources.head_space import HeadMap
 from ingest.sources.model_weights import head_map
-from ingest.sources.rows import VECTORS, DecoderRows, EncoderRows
+from ingest.sources.rows import ENCODER_VECTORS, DecoderRows, EncoderRows
 from ingest.sources.tensors import Tensors
 
 _log = logging.getLogger(__name__)
@@ -51,11 +53,11 @@ def write_dictionary(source: Source, folder: Path, *, progress: Progress | None 
         _check(source, tensors, mapping)
         d_model = len(mapping.projection) if mapping else configuration.d_out
         decoder = DecoderRows(source, tensors, mapping)
-        rows_sha256 = _write(partial / "decoder.npy", d_model, configuration.d_sae, decoder.blocks(), progress)
+        rows_sha256 = _write(partial / DECODER, d_model, configuration.d_sae, decoder.blocks(), progress)
         encoder = EncoderRows(source, tensors, decoder.folded)
-        _write(partial / "encoder.npy", configuration.d_in, configuration.d_sae, encoder.blocks(), progress)
+        _write(partial / ENCODER, configuration.d_in, configuration.d_sae, encoder.blocks(), progress)
         vectors = {"norms": decoder.norms, **encoder.vectors()}
-        np.savez(partial / "vectors.npz", allow_pickle=False, **vectors)
+        np.savez(partial / VECTORS, allow_pickle=False, **vectors)
     record = _record(source, d_model, mapping, int((decoder.norms == 0).sum()), sha256, rows_sha256)
     record.save(partial)
     _replace(partial, folder)
@@ -68,7 +70,7 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
     if len(shapes.get("W_dec", ())) > 2:
         raise IngestError(f"{source.address} has decoder rows of shape {shapes['W_dec'][1:]}: {CROSS_LAYER}")
     expected: dict[str, tuple[int, ...]] = {"W_enc": (cfg.d_in, cfg.d_sae), "W_dec": (cfg.d_sae, cfg.d_out)}
-    expected |= {name: (cfg.d_sae,) for name in VECTORS[cfg.encoder]}
+    expected |= {name: (cfg.d_sae,) for name in ENCODER_VECTORS[cfg.encoder]}
     expected |= {} if cfg.transcoder else {"b_dec": (cfg.d_in,)}
     if "threshold" in expected and "threshold" not in shapes:
         del expected["threshold"]
@@ -110,35 +112,15 @@ def _record(
     constant = cfg.normalize_activations == "expected_average_only_in" and cfg.norm_factor is not None
     if cfg.normalize_activations == "expected_average_only_in" and not constant:
         _log.warning("%s: its constant normalisation is not recorded; its activations are off by it", source.id)
-    return Dictionary(
-        id=source.id,
-        model=source.model,
-        model_name=source.model_name,
-        layer=source.layer,
-        site=source.site,
-        depth=source.depth,
-        set=source.set,
-        hook_name=cfg.hook_name,
-        hook_name_in=cfg.hook_name_in,
-        hf_hook_name=cfg.hf_hook_name,
-        hf_hook_name_in=cfg.hf_hook_name_in,
-        architecture=cfg.encoder,
-        d_sae=cfg.d_sae,
-        d_model=d_model,
-        d_in=cfg.d_in,
-        k=cfg.k,
-        apply_b_dec_to_input=cfg.apply_b_dec_to_input,
-        normalize_activations="none" if constant else cfg.normalize_activations,
-        centred_input=cfg.centred_input,
-        mapped=mapping.name if mapping else None,
-        dead_rows=dead,
-        release=source.origin.release,
-        sae_id=source.origin.sae_id,
-        neuronpedia_id=cfg.neuronpedia_id,
-        source=source.address,
-        sha256=sha256,
-        rows_sha256=rows_sha256,
-    )
+    # The configuration and the source name what they know as the record does.
+    names = {field.name for field in fields(Dictionary)}
+    known = {name: value for part in (cfg, source) for name, value in vars(part).items() if name in names}
+    known |= {"architecture": cfg.encoder, "d_model": d_model, "source": source.address, "dead_rows": dead}
+    known |= {"release": source.origin.release, "sae_id": source.origin.sae_id, "sha256": sha256}
+    known |= {"mapped": mapping.name if mapping else None, "rows_sha256": rows_sha256}
+    if constant:  # folded into the rows
+        known["normalize_activations"] = "none"
+    return Dictionary(**known)
 
 
 def _replace(partial: Path, folder: Path) -> None:

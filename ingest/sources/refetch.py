@@ -10,6 +10,7 @@ from pathlib import Path
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.manifest import disk_errors
+from atlas.folder.paths import DECODER, ENCODER, RECORD, VECTORS
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source, find_sources, source_sha256
 
@@ -49,7 +50,7 @@ def write_rows(record: Dictionary, source: Source, folder: Path) -> None:
         )
     record.save(beside)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("vectors.npz", "encoder.npy", "decoder.npy", "dictionary.json"):
+    for name in (VECTORS, ENCODER, DECODER, RECORD):
         os.replace(beside / name, folder / name)
     shutil.rmtree(beside)
 

@@ -18,7 +18,7 @@ from ingest.sources.head_space import HeadMap
 from ingest.sources.tensors import Tensors
 
 _BLOCK = 1 << 23  # elements of a matrix that are in memory at once
-VECTORS = {  # what each encoder needs besides its rows
+ENCODER_VECTORS = {  # what each encoder needs besides its rows
     "standard": ("b_enc",),
     "jumprelu": ("b_enc", "threshold"),
     "topk": ("b_enc",),
@@ -72,7 +72,7 @@ class EncoderRows:
 
     def vectors(self) -> dict[str, np.ndarray]:
         """float32: what activation needs, by SAELens's names; after all blocks have been taken."""
-        vectors = {name: self._vector(name) for name in VECTORS[self.configuration.encoder]}
+        vectors = {name: self._vector(name) for name in ENCODER_VECTORS[self.configuration.encoder]}
         for vector in vectors.values():
             self.broken |= ~np.isfinite(vector)
         for vector in vectors.values():

@@ -1,0 +1,61 @@
+"""Every path in an atlas folder.
+
+feature-atlas.json      the manifest; naming a state of the graph here is what makes it the current one
+dictionaries/ID/…       rows, record and labels of each dictionary (atlas.folder.dictionary, atlas.folder.labels)
+matches/*.parquet       staged matches of each pair (atlas.folder.matches)
+graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)
+lock, lock.json         the writer's lock and who holds it (atlas.folder.lock)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_DICTIONARIES, _MATCHES, _GRAPH, _LOCK, _HOLDER = "dictionaries", "matches", "graph", "lock", "lock.json"
+RECORD, DECODER, ENCODER, VECTORS, LABELS = (  # of one dictionary; the record is written last: it says "complete"
+    "dictionary.json",
+    "decoder.npy",
+    "encoder.npy",
+    "vectors.npz",
+    "labels.parquet",
+)
+
+
+def manifest_file(folder: Path) -> Path:
+    """The manifest."""
+    return folder / "feature-atlas.json"
+
+
+def dictionary_folder(folder: Path, dictionary: str) -> Path:
+    """Where the rows of one dictionary are."""
+    return folder / _DICTIONARIES / dictionary
+
+
+def matches_folder(folder: Path) -> Path:
+    """Where staged matches are."""
+    return folder / _MATCHES
+
+
+def matches_file(folder: Path, name: str) -> Path:
+    """The staged matches of one pair."""
+    return folder / _MATCHES / name
+
+
+def graph_folder(folder: Path) -> Path:
+    """Where the embedded graph is."""
+    return folder / _GRAPH
+
+
+def lock_file(folder: Path) -> Path:
+    """What the system locks for the writer."""
+    return folder / _LOCK
+
+
+def holder_file(folder: Path) -> Path:
+    """Who holds the lock."""
+    return folder / _HOLDER
+
+
+def is_own(path: Path) -> bool:
+    """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
+    return path.name in (_LOCK, _HOLDER, _DICTIONARIES, _MATCHES, _GRAPH) or path.name.endswith(".tmp")
