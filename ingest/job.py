@@ -79,6 +79,10 @@ def ingest(
         device: auto, cpu or cuda:N, for matching.
         min_res, min_module: the life cycle's thresholds, a cosine or `floor`; None: what the atlas has (0.5, 0.25).
 
+    Example:
+        report = ingest(["ingest/bundle/smollm2-135m"], "demo-atlas", sites={"res"}, min_res="floor")
+        print(f"{len(report.dictionaries)} dictionaries added, {report.edges:,} edges")
+
     Raises IngestError, LockedAtlas, CorruptAtlas, NewerAtlas, FolderError.
     """
     started = time.time()

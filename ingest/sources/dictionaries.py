@@ -12,13 +12,13 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from atlas.cli.progress import Advance
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.paths import DECODER, ENCODER, VECTORS
@@ -31,10 +31,8 @@ from ingest.sources.tensors import Tensors
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[int], Any]
 
-
-def write_dictionary(source: Source, folder: Path, *, progress: Progress | None = None) -> Dictionary:
+def write_dictionary(source: Source, folder: Path, *, progress: Advance | None = None) -> Dictionary:
     """Write a source's rows, vectors and record to `folder` and return the record.
 
     The folder appears whole or not at all; one that is there already is replaced. `progress` is called with the number
@@ -88,7 +86,7 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         )
 
 
-def _write(path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Progress | None) -> str:
+def _write(path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Advance | None) -> str:
     """Write float32 [n, width] as .npy, block by block; returns the file's SHA-256."""
     digest = hashlib.sha256()
     with path.open("w+b") as file:
