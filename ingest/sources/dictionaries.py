@@ -77,12 +77,29 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         if shapes.get(name) != shape:
             there = f"has shape {shapes[name]}" if name in shapes else "is missing"
             raise IngestError(f"{name} of {source.address} {there}; its configuration says {shape}")
+    _check_unknown(source, set(shapes) - set(expected))
     if "scaling_factor" in shapes and not np.allclose(tensors.whole("scaling_factor"), 1):
         raise IngestError(f"{source.address} has a finetuned scaling_factor that was not folded into its decoder")
     if mapping is not None and mapping.projection.shape[1] != cfg.d_out:
         raise IngestError(
             f"{source.address} has rows of {cfg.d_out} numbers, the heads of {source.model_name} have "
             f"{mapping.projection.shape[1]} side by side; is that its model (--model)?"
+        )
+
+
+def _check_unknown(source: Source, others: set[str]) -> None:
+    """Raise IngestError where weights hold tensors that their architecture does not have: it may be another one."""
+    architecture = source.configuration.architecture
+    others -= {"b_dec", "scaling_factor"}  # a transcoder's bias at its output, which no row depends on; checked below
+    if "skip" in architecture:
+        others.discard("W_skip")  # what a skip transcoder adds past its features
+    if "batchtopk" in architecture:
+        others.discard("topk_threshold")  # left by training beside the threshold that was made of it
+    if others:
+        hint = "; a threshold belongs to jumprelu" if any("threshold" in name for name in others) else ""
+        raise IngestError(
+            f"{source.address} holds {', '.join(sorted(others))}, which an encoder of architecture {architecture!r} "
+            f"does not have{hint}; correct the architecture in its configuration"
         )
 
 
