@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from atlas.errors import ModelError
 
@@ -138,8 +139,16 @@ def family_of(model_type: str) -> Family:
 
 
 def hub_name(name: str) -> str:
-    """The hub name of a TransformerLens or Neuronpedia short name; any other name as it is."""
-    return HUB_NAMES.get(name.lower(), name)
+    """The hub name of a TransformerLens or Neuronpedia short name, any other as it is; each may end in @REVISION."""
+    plain, revision = split_revision(name)
+    known = HUB_NAMES.get(plain.lower(), plain)
+    return f"{known}@{revision}" if revision else known
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """A model's name and its revision on the hub, of `NAME@REVISION`; a folder has none, whatever it is called."""
+    plain, sign, revision = name.rpartition("@")
+    return (plain, revision) if sign and plain and revision and not Path(name).expanduser().exists() else (name, None)
 
 
 def short_name(name: str) -> str:

@@ -81,8 +81,8 @@ def test_encoder_rows_that_are_not_finite_never_fire(tmp_path: Path, caplog: pyt
     assert record.dead_rows == 0 and "2 features have an encoder row" in caplog.text
     assert not rows.encoder[5].any()
     for index in (5, 6):
-        # max(0, x·w + b) with x·w = b = 0, or 0 > threshold = 0: never
-        assert rows.vectors["b_enc"][index] == rows.vectors["threshold"][index] == 0
+        # max(0, x·w − ∞) is 0 whatever x·w is
+        assert rows.vectors["b_enc"][index] == -np.inf and rows.vectors["threshold"][index] == 0
     weights["b_dec"][0] = np.nan
     with pytest.raises(IngestError, match="b_dec"):
         written(write_folder(tmp_path / "other", cfg, weights), tmp_path)
@@ -221,7 +221,7 @@ def test_replacing_and_remains_of_an_interrupted_run(tmp_path: Path) -> None:
 )
 def test_what_is_not_finite_never_fires(tmp_path: Path, architecture: str, name: str, value: float) -> None:
     """Every second feature is switched off; the others fire."""
-    cfg = configuration(architecture=architecture, **({"k": 5} if architecture == "topk" else {}))
+    cfg = configuration(architecture=architecture) | ({"k": 5} if architecture == "topk" else {})
     weights = tensors(cfg)
     half = np.arange(D_SAE) % 2 == 1
     weights[name][..., half] = value

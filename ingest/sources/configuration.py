@@ -95,7 +95,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
         hook_name_in=hook_name_in,
         hf_hook_name=get("hf_hook_name_out") if transcoder else hf_in,
         hf_hook_name_in=hf_in,
-        model_name=get("model_name"),
+        model_name=_model_name(get, name),
         neuronpedia_id=neuronpedia_id if _NEURONPEDIA.fullmatch(str(neuronpedia_id)) else None,
         k=_size(_top(get), "k", name, limit=d_sae) if ENCODERS[architecture] == "topk" else None,
         rescale="topk" in architecture and get("rescale_acts_by_decoder_norm") is True,
@@ -129,6 +129,17 @@ def _architecture(get: Any, name: str) -> str:
         raise IngestError(f"{name} is a {architecture}: {CROSS_LAYER}")
     reason = _REFUSED.get(architecture, "this architecture is not known")
     raise IngestError(f"{name} is of architecture {architecture!r}: {reason}; known: {', '.join(ENCODERS)}")
+
+
+def _model_name(get: Any, name: str) -> str | None:
+    """The model, as `NAME@REVISION` where it is not the hub's newest: another revision has other weights."""
+    model, loaded_with = get("model_name"), get("model_from_pretrained_kwargs") or {}
+    revision = loaded_with.get("revision")
+    if revision is None and loaded_with.get("checkpoint_value") is not None:
+        revision = f"step{loaded_with['checkpoint_value']}"  # how the hub names Pythia's checkpoints
+    if revision is None and loaded_with.get("checkpoint_index") is not None:
+        return None  # which revision that is stands in TransformerLens alone: the user must say
+    return f"{model}@{revision}" if model and revision not in (None, "main") else model
 
 
 def _hook(value: Any, field: str, name: str) -> str:
