@@ -30,7 +30,7 @@ __all__ = [
     "theme_score",
 ]
 
-# Steering is imported at its first use: it needs NumPy, and who asks the graph does not wait for that. The questions are
+# Steering is imported at its first use: it needs NumPy, for which nobody who asks the graph should wait. Questions are
 # imported at once: they are light, and each is called like its module, which would take the name if it came first.
 _STEERING = {
     "Generation": "generation",

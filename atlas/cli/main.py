@@ -19,19 +19,45 @@ class Listed(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Listed("atlas.cli.demo:demo", "The main job, end to end, on bundled dictionaries: ingest, label, lineage, steer, score."),
-    "init": Listed("atlas.cli.commands:init", "Bind DIR to a Neo4j database: the graph lives there, rows and staged matches in DIR."),
+    "demo": Listed(
+        "atlas.cli.demo:demo",
+        "The main job, end to end, on bundled dictionaries: ingest, label, lineage, steer, score.",
+    ),
+    "init": Listed(
+        "atlas.cli.commands:init",
+        "Bind DIR to a Neo4j database: the graph lives there, rows and staged matches in DIR.",
+    ),
     "ingest": Listed("ingest.commands:ingest_command", "Take dictionaries into an atlas and match them across layers."),
-    "info": Listed("atlas.cli.commands:info", "What an atlas holds: models, dictionaries, counts, life cycles, pairs, runs, store, disk."),
+    "info": Listed(
+        "atlas.cli.commands:info",
+        "What an atlas holds: models, dictionaries, counts, life cycles, pairs, runs, store, disk.",
+    ),
     "query": Listed("atlas.cli.commands:query", "Ask the graph in Cypher, read-only and bounded."),
-    "lineage": Listed("queries.commands:lineage", "The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way."),
+    "lineage": Listed(
+        "queries.commands:lineage",
+        "The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.",
+    ),
     "ask": Listed("queries.commands:ask", "Ask a named QUESTION; without one, list them all."),
-    "label": Listed("ingest.commands:label", "Give features words: tokens they promote, tokens and contexts they fire on, labels made elsewhere."),
-    "search": Listed("queries.commands:search", "Features by label, by the tokens they fire on, by the tokens they promote."),
-    "show": Listed("queries.commands:show", "Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts."),
-    "steer": Listed("queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."),
-    "score": Listed("queries.steer.commands:score", "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model."),
-    "copy": Listed("atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."),
+    "label": Listed(
+        "ingest.commands:label",
+        "Give features words: tokens they promote, tokens and contexts they fire on, labels made elsewhere.",
+    ),
+    "search": Listed(
+        "queries.commands:search", "Features by label, by the tokens they fire on, by the tokens they promote."
+    ),
+    "show": Listed(
+        "queries.commands:show", "Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts."
+    ),
+    "steer": Listed(
+        "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
+    ),
+    "score": Listed(
+        "queries.steer.commands:score",
+        "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
+    ),
+    "copy": Listed(
+        "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
+    ),
     "export": Listed("atlas.cli.commands:export", "Write the graph as files for other tools to DIR."),
 }
 

@@ -10,12 +10,16 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-import ladybug
+# The engine's asynchronous half is not used here; asyncio, which it imports, takes longer than opening the graph.
+sys.modules.setdefault("ladybug.async_connection", cast(Any, SimpleNamespace(AsyncConnection=None)))
 
-from atlas.embedded.values import converters, plain_row
-from atlas.worker import Execute, Failed, serve
+import ladybug  # noqa: E402
+
+from atlas.embedded.values import converters, plain_row  # noqa: E402
+from atlas.worker import Execute, Failed, serve  # noqa: E402
 
 
 def connect(path: str, buffer_bytes: str) -> Execute:
