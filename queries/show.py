@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PROPERTIES = next(table for table in NODES if table.label == FEATURE).properties
 _ANY = "|".join(EDGE_OF_SITE.values())
 _MATCH = """RETURN g.id AS id, g.site AS site, g.layer AS layer, r.similarity AS similarity, r.rank AS rank,
-  r.forward_rank AS forward_rank, g.lifecycle AS lifecycle, coalesce(g.label, g.fires_on, g.promotes) AS label
+  r.forward_rank AS forward_rank, g.lifecycle AS lifecycle, g.label AS label
 """
 _RETURN = ", ".join(f"f.`{name}` AS `{name}`" for name in _PROPERTIES)
 RECORD = f"MATCH (f:{FEATURE} {{id: $id}}) RETURN {_RETURN}"
