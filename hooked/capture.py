@@ -21,6 +21,12 @@ def captured(points: Mapping[K, HookPoint]) -> Iterator[dict[K, torch.Tensor]]:
     """The hidden states `[batch, positions, width]` of the last pass made inside, by the keys given to the points.
 
     The tensors are the model's own, not copies. The hooks are gone afterwards, also after an exception.
+
+    Example:
+        dictionary, _ = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
+        with captured({"stream": write_point(model, dictionary)}) as seen:
+            model(**tokenizer("I think ", return_tensors="pt"))
+        print(seen["stream"].shape)
     """
     seen: dict[K, torch.Tensor] = {}
     handles = []

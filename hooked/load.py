@@ -73,6 +73,9 @@ def load_model(
         dtype: a torch dtype or its name; None: float32 on a CPU, the checkpoint's own on a GPU.
         device: auto (the GPU where there is one), cpu, or cuda:N.
     Raises ModelError with what to do.
+
+    Example:
+        model, tokenizer = load_model("smollm2-135m-instruct", device="cpu")
     """
     files = find_model(name)
     from safetensors import SafetensorError

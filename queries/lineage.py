@@ -101,6 +101,11 @@ def lineage(
     pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k.
     Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
     floor.
+
+    Example:
+        graph = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018", min_res="floor")
+        earliest, *_ = graph.nodes
+        print(earliest.id, earliest.label)
     """
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):

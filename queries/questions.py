@@ -167,6 +167,10 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
 
     features: ids, as many as the question is about; of two, either may come first. limit: most rows.
     Raises QueryError (no such question, parameter or value, another number of features) or UnknownFeature.
+
+    Example:
+        rows = ask(atlas, "born-here", layer=9)
+        steps = ask(atlas, "path", "smollm2-135m-instruct/11-res-2k/355", "smollm2-135m-instruct/9-res-2k/2018")
     """
     question = find_question(name)
     if len(features) != len(question.features):

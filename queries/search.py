@@ -35,6 +35,10 @@ def search(
 
     Whole words and tokens come before parts of them, then the largest activation first. Rows have COLUMNS; `exact`
     tells whether all words are whole. Raises QueryError where the text has no word or the site is unknown.
+
+    Example:
+        for row in search(atlas, "film", site="res", limit=5):
+            print(row["feature"], row["label"])
     """
     words = sorted(set(text.lower().split()))
     if not words:

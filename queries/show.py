@@ -33,6 +33,10 @@ def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
     - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS
     - context: the texts at which it was most active, best first, in the column `context`
     Raises UnknownFeature; QueryError where `most` is below 1.
+
+    Example:
+        feature, *rows = show(atlas, "smollm2-135m-instruct/9-res-2k/2018")
+        print(feature["label"], [row["id"] for row in rows if row["part"] == "earlier"])
     """
     atlas.locate(feature)
     if most < 1:

@@ -101,6 +101,10 @@ def generate(
         max_new_tokens, seed, temperature, top_p, num_beams, use_cache: see GenerationOptions.
         streamer: a transformers streamer, for a single prompt.
     Raises ModelError, HookNotFired.
+
+    Example:
+        (generation,) = generate(model, tokenizer, ["I think "], plan, max_new_tokens=8, seed=0)
+        print(generation.text, generation.hooks)
     """
     options = GenerationOptions(
         max_new_tokens=max_new_tokens,

@@ -65,6 +65,11 @@ class SteeringPlan:
             layers: `single:12`, `upto:12` or `8-12`; None: all.
             sites: those to keep; None: all.
         Raises PlanError, and UnknownFeature for an id that the atlas does not hold.
+
+        Example:
+            film = "smollm2-135m-instruct/9-res-2k/2018"
+            plan = SteeringPlan.from_features(atlas, {film: "30%"})
+            removed = SteeringPlan.from_features(atlas, [film], mode="suppress")
         """
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
@@ -88,6 +93,10 @@ class SteeringPlan:
 
         Residual features alone are turned for add and clamp, all sites for suppress and ablate (paper §5.3), unless
         `sites` says otherwise. Raises PlanError where nothing is left.
+
+        Example:
+            graph = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018", min_res="floor")
+            plan = SteeringPlan.from_lineage(atlas, graph, 15, layers="9-11")
         """
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
@@ -114,6 +123,10 @@ class SteeringPlan:
         """A plan from a query's rows: column `feature` and, where it likes, `strength`.
 
         Raises PlanError where the rows have no such column, QueryError where the query cannot be answered.
+
+        Example:
+            cypher = "MATCH (f:Feature) WHERE f.label CONTAINS $word RETURN f.id AS feature LIMIT 3"
+            plan = SteeringPlan.from_query(atlas, cypher, "6%", parameters={"word": "film"})
         """
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
@@ -131,7 +144,11 @@ class SteeringPlan:
         return plan_values(self.model_name, [each.to_dict() for each in self.interventions])
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON that a person can read: features and strengths, no vectors."""
+        """Write the plan as JSON that a person can read: features and strengths, no vectors.
+
+        Example:
+            plan.save("film.json")
+        """
         write_plan(Path(path), self.model_name, [each.to_dict() for each in self.interventions])
 
     @classmethod
@@ -140,6 +157,10 @@ class SteeringPlan:
 
         Raises PlanError where the file is none, or where the atlas' rows are other than those the plan was made with;
         UnknownFeature.
+
+        Example:
+            plan.save("film.json")
+            again = SteeringPlan.load("film.json", atlas)
         """
         made: list[Intervention] = []
         for entry in read_plan(Path(path)):

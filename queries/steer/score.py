@@ -56,6 +56,11 @@ def theme_score(
         plans: condition's name -> plan; None: unsteered.
         samples: continuations of each prompt.
     Raises PlanError where there are no words, prompts or samples.
+
+    Example:
+        plans = {"unsteered": None, "film": plan}
+        scores = theme_score(model, tokenizer, ["I think "], ["film*"], plans, samples=2, max_new_tokens=8)
+        print([(score.condition, score.words, score.nats) for score in scores])
     """
     pattern = theme_pattern(words)
     if not prompts or samples < 1:

@@ -58,6 +58,11 @@ def steered(model: Any, plan: SteeringPlan, *, prompt_length: int | None = None)
         prompt_length: columns of the prompt, padding included, for plans that tell prompt from generated positions;
             None: the first pass of a sequence is its prompt (see queries.steer.positions).
     Raises ModelError where a module is not found, HookNotFired at the end where a hook never ran.
+
+    Example:
+        with steered(model, plan) as record:
+            model.generate(**tokenizer("I think ", return_tensors="pt"), max_new_tokens=8)
+        print(record.hooks)
     """
     from hooked.capture import captured
     from hooked.hookpoints import blocks_path
