@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, atlas_option, format_option
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, format_option, gathered
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
@@ -24,30 +23,11 @@ if TYPE_CHECKING:
     from queries.lineage import Threshold
     from queries.steer.plan import SteeringPlan
 
-Command = Callable[..., None]
-Decorator = Callable[[Command], Command]
-
 # What reads well on a small model: one feature, and features along a lineage, each.
 ALONE, TOGETHER = "30%", "6%"
 
 model_option = click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the atlas' own]")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-
-
-def gathered(name: str, options: Mapping[str, Decorator]) -> Decorator:
-    """Give a command these options as one mapping, `name`; those without a value are left out."""
-
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def gathering(**values: Any) -> None:
-            own = {option: values.pop(option) for option in options}
-            command(**values, **{name: {option: value for option, value in own.items() if value is not None}})
-
-        for option in reversed([*options.values()]):
-            option(gathering)
-        return gathering
-
-    return decorate
 
 
 steering_options = gathered(
