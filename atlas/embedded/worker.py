@@ -10,20 +10,21 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-# The engine's asynchronous half is not used here; asyncio, which it imports, takes longer than opening the graph.
-sys.modules.setdefault("ladybug.async_connection", cast(Any, SimpleNamespace(AsyncConnection=None)))
+from atlas.embedded.engine import without_asyncio
+from atlas.embedded.values import converters, plain_row
+from atlas.worker import Execute, Failed, serve
 
-import ladybug  # noqa: E402
-
-from atlas.embedded.values import converters, plain_row  # noqa: E402
-from atlas.worker import Execute, Failed, serve  # noqa: E402
+if TYPE_CHECKING:
+    import ladybug
 
 
 def connect(path: str, buffer_bytes: str) -> Execute:
     """Open the database; returns what runs a statement on it."""
+    without_asyncio()
+    import ladybug
+
     try:
         database = ladybug.Database(path, read_only=True, buffer_pool_size=int(buffer_bytes), max_num_threads=2)
         _warm(database)
@@ -64,6 +65,8 @@ def _warm(database: ladybug.Database) -> None:
     import datetime  # noqa: F401
     import decimal  # noqa: F401
     import uuid  # noqa: F401
+
+    import ladybug
 
     connection = ladybug.Connection(database)
     connection.execute("UNWIND [1, 2] AS x RETURN sum(x), avg(x), collect({x: x})").get_all()
