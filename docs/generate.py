@@ -13,12 +13,12 @@ TARGET = Path(__file__).parent / "commands.md"
 
 def text() -> str:
     """What the file must hold."""
-    whole = click.Context(root, info_name="feature-atlas", max_content_width=100, terminal_width=100)
+    whole = root.make_context("feature-atlas", [], resilient_parsing=True, terminal_width=100)
     parts = ["# Commands\n\nWritten by `make docs` from what `--help` says.\n", _block("feature-atlas", root, whole)]
     for name in COMMANDS:
         command = root.get_command(whole, name)
         assert command is not None
-        context = click.Context(command, info_name=name, parent=whole, max_content_width=100, terminal_width=100)
+        context = command.make_context(name, [], parent=whole, resilient_parsing=True)
         parts.append(_block(name, command, context))
     return "\n".join(parts)
 

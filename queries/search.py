@@ -10,12 +10,14 @@ from atlas.ids import SITES
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
-# Commas and quotes become spaces, so that a whole token or word is what stands between two spaces.
+# The longest word alone is looked for first, which is several times faster than all words in every feature. Commas and
+# quotes become spaces, so that a whole token or word is what stands between two spaces.
 SEARCH = """
-WITH $words AS words
 MATCH (f:Feature)
 WHERE coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
-WITH words, f,
+  AND (toLower(f.label) CONTAINS $longest OR toLower(f.fires_on) CONTAINS $longest
+       OR toLower(f.promotes) CONTAINS $longest)
+WITH $words AS words, f,
     ' ' + toLower(coalesce(f.label, '') + ' ' + coalesce(f.fires_on, '') + ' ' + coalesce(f.promotes, '')) + ' ' AS text
 WHERE all(word IN words WHERE text CONTAINS word)
 WITH words, f, replace(replace(replace(replace(text, ',', ' '), '"', ' '), '“', ' '), '”', ' ') AS text
@@ -35,6 +37,10 @@ def search(
 
     Whole words and tokens come before parts of them, then the largest activation first. Rows have COLUMNS; `exact`
     tells whether all words are whole. Raises QueryError where the text has no word or the site is unknown.
+
+    Example:
+        for row in search(atlas, "film", site="res", limit=5):
+            print(row["feature"], row["label"])
     """
     words = sorted(set(text.lower().split()))
     if not words:
@@ -43,4 +49,4 @@ def search(
         raise QueryError(f"a site is one of {', '.join(SITES)}, not {site!r}")
     if limit < 1:
         raise QueryError("the limit must be at least 1")
-    return atlas.read(SEARCH, words=words, site=site, layer=layer, limit=limit)
+    return atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
