@@ -65,10 +65,8 @@ class Family:
     o_proj: str  # its input is hook_z, all heads side by side
     o_proj_transposed: bool = False  # Conv1D keeps [in, out]
     output_norm: str | None = None  # RMS norm between o_proj and the stream, weight applied as 1 + w
-    embeddings: str = "model.embed_tokens"  # from the model's root
     final_norm: str = "model.norm"  # from the model's root
     norm_offset: float = 0.0  # what is added to the final norm's weight
-    unembedding: str = "lm_head"  # from the model's root
 
 
 FAMILIES = (
@@ -81,7 +79,6 @@ FAMILIES = (
         mlp_input="mlp",
         o_proj="attn.c_proj",
         o_proj_transposed=True,
-        embeddings="transformer.wte",
         final_norm="transformer.ln_f",
     ),
     Family(
@@ -122,9 +119,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_input="mlp",
         o_proj="attention.dense",
-        embeddings="gpt_neox.embed_in",
         final_norm="gpt_neox.final_layer_norm",
-        unembedding="embed_out",
     ),
 )
 

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny_models
 import torch
+from folders import configuration, write_folder
 from safetensors.torch import load_file
 
 from atlas import open_atlas
@@ -168,3 +170,29 @@ def test_a_parquet_file_of_another_form_is_named(atlas: Path, tmp_path: Path) ->
     pq.write_table(pa.table({"feature": ["x"], "label": ["y"]}), tmp_path / "other.parquet")
     with pytest.raises(IngestError, match="no column dictionary; it has feature, label"):
         label_atlas(atlas, imports=[str(tmp_path / "other.parquet")])
+
+
+@pytest.mark.parametrize("family", [*tiny_models.FAMILIES, "multimodal"])
+def test_promoted_tokens_are_those_that_the_models_own_head_gives(tmp_path: Path, family: str) -> None:
+    """A large step along a direction, sent through the model's own final norm and head, by hand."""
+    model = tiny_models.tiny_multimodal() if family == "multimodal" else tiny_models.tiny_model(family)
+    model.save_pretrained(tmp_path / "model")
+    tiny_models.tiny_tokenizer().save_pretrained(tmp_path / "model")
+    folder = write_folder(tmp_path / "sae", configuration("blocks.1.hook_resid_post", d_in=tiny_models.WIDTH))
+    ingest([folder], tmp_path / "a", model=str(tmp_path / "model"))
+    label_atlas(tmp_path / "a", promoted=True)
+    names = {
+        "gpt2": "transformer.ln_f",
+        "gpt_neox": "gpt_neox.final_layer_norm",
+        "multimodal": "model.language_model.norm",
+    }
+    norm = tiny_models.module_of(model, names.get(family, "model.norm"))
+    head = model.get_output_embeddings().weight
+    with open_atlas(tmp_path / "a") as atlas, torch.no_grad():
+        (id_,) = atlas.dictionaries
+        directions = torch.from_numpy(np.array(atlas.rows(id_).decoder))
+        # The bias of a norm is the same for every direction: what a direction adds is what it differs by from nothing.
+        logits = (norm(1e4 * directions) - norm(torch.zeros_like(directions))) @ head.T
+        rows = atlas.read("MATCH (f:Feature) RETURN f.promotes AS words ORDER BY f.`index`")
+    best = [f"w{i}" if i > 1 else ("</s>", "<s>")[i] for i in logits.argmax(1).tolist()]
+    assert [row["words"].split(", ")[0] for row in rows] == best
