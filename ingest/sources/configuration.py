@@ -59,6 +59,7 @@ class Configuration:
     normalize_activations: str  # as SAELens names it
     norm_factor: float | None  # constant that the encoder's input is multiplied by (expected_average_only_in)
     centred_input: bool  # trained on centred weights (see `_centred`)
+    prepend_bos: bool  # trained on contexts behind a start token
 
     @property
     def transcoder(self) -> bool:
@@ -103,6 +104,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
         normalize_activations=_normalisation(get("normalize_activations"), name),
         norm_factor=None,
         centred_input=_centred(get, hook_name_in),
+        prepend_bos=get("prepend_bos") is not False,
     )
 
 
