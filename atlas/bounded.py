@@ -114,7 +114,7 @@ class BoundedReader:
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
         process = self._process = subprocess.Popen(
-            [sys.executable, "-S", "-P", "-m", *self._worker],
+            [sys.executable, "-P", "-m", *self._worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
