@@ -101,8 +101,8 @@ def ask(
         click.echo(asked.cypher.strip())
         return
     with open_atlas(atlas) as opened:
-        rows = answer(opened, question, *features, limit=limit, **dict(parameters))
-    print_rows(rows, asked.columns, format_)
+        rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
+    print_rows(rows, asked.columns, format_, most=limit)
 
 
 @click.command()
@@ -126,8 +126,8 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     from queries.search import COLUMNS, search
 
     with open_atlas(atlas) as opened:
-        rows = search(opened, text, limit=limit, site=site, layer=layer)
-    print_rows(rows, COLUMNS, format_)
+        rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
+    print_rows(rows, COLUMNS, format_, most=limit)
 
 
 @click.command()
@@ -143,7 +143,7 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     feature-atlas show smollm2-135m-instruct/9-res-2k/14 --format json
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import fit, print_rows, printable
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
@@ -156,7 +156,7 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
         parts[row.pop("part")].append(row)
     for name, value in parts["feature"][0].items():
         if value is not None:
-            click.echo(f"{name:<14} {value:.4g}" if isinstance(value, float) else f"{name:<14} {value}")
+            click.echo(f"{name:<14} " + (f"{value:.4g}" if isinstance(value, float) else printable(str(value))))
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
@@ -165,5 +165,4 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     if parts["context"]:
         click.echo("\ncontexts")
     for row in parts["context"]:
-        line = " ".join(row["context"].split())
-        click.echo("  " + (line if len(line) <= width - 2 else line[: width - 3] + "…"))
+        click.echo("  " + fit(printable(row["context"]), width - 2))

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+from atlas.cli.output import fit, printable
 from atlas.ids import RES
 from queries.lineage import Lineage
-from queries.tree import UNPRINTABLE, fit, short, tree, words
+from queries.tree import short, tree, words
 
 
 def draw(graph: Lineage, format_: str = "tree") -> str:
@@ -97,7 +98,7 @@ def _data(element: ElementTree.Element, kind: str, values: dict[str, object]) ->
     for name, type_ in _GRAPHML[kind].items():
         value = values[name]
         if value is not None:
-            text = str(value).lower() if type_ == "boolean" else UNPRINTABLE.sub(" ", str(value))
+            text = str(value).lower() if type_ == "boolean" else printable(str(value))
             ElementTree.SubElement(element, "data", key=f"{kind}-{name}").text = text
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from unicodedata import east_asian_width
 
+from atlas.cli.output import fit, printable
 from atlas.ids import RES
 from queries.lineage import Edge, Lineage, Node
 
 WIDTH = 100  # columns of a tree
 Link = tuple[Edge, str]  # an edge and the feature at its end that is nearer to the seed
-
-# Control characters and lone surrogates end a line early or make XML and JSON readers stop.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\ud800-\udfff]+")
 
 
 def tree(graph: Lineage) -> str:
@@ -42,25 +38,12 @@ def tree(graph: Lineage) -> str:
 
 def words(node: Node) -> str:
     """The label on one line; empty where there is none."""
-    return " ".join(UNPRINTABLE.sub(" ", node.label or "").split())
+    return printable(node.label or "")
 
 
 def short(feature: str) -> str:
     """A feature's id without its model, which all features of a graph share."""
     return feature.partition("/")[2]
-
-
-def fit(text: str, width: int) -> str:
-    """The text cut to so many terminal columns; wide characters take two."""
-    sizes = [2 if east_asian_width(character) in "WF" else 1 for character in text]
-    if sum(sizes) <= width:
-        return text
-    used = 0
-    for place, size in enumerate(sizes):
-        used += size
-        if used > width - 1:
-            return text[:place] + "…"
-    return text
 
 
 def _cells(node: Node, link: Link | None, trunk: set[str]) -> tuple[str, str, str, str]:

@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from saes import planted
 
+from atlas.cli.main import _run
+from atlas.cli.output import columns_wide, printable, render
 from ingest import ingest
 
 CODE = "from atlas.cli.main import main; main()"
@@ -152,3 +155,40 @@ def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Pat
     assert not (tmp_path / "new").exists()
     rows = json.loads(run("ingest", str(sources), "-a", str(atlas), "--dry-run", "--format", "json").stdout)
     assert [row["action"] for row in rows].count("keep") == 6 + 5
+
+
+HOSTILE = "\x1b[31mred\x1b[0m\x07 \u202eback\n\ttwo lines"
+
+
+def test_a_table_shows_nothing_that_a_terminal_acts_on() -> None:
+    shown = render([{"id": "a/1-res-2k/3", "label": HOSTILE}], ("id", "label"), "table")
+    assert shown.splitlines()[2] == "a/1-res-2k/3  red back two lines"
+    assert printable("plain, “quoted” 电影 é") == "plain, “quoted” 电影 é"
+
+
+def test_a_sheet_takes_no_text_for_a_formula() -> None:
+    rows: list[dict[str, Any]] = [
+        {"label": '=HYPERLINK("http://x")', "n": -1.5},
+        {"label": "@war", "n": 2},
+        {"label": "a=b", "n": None},
+    ]
+    lines = render(rows, ("label", "n"), "csv").splitlines()
+    assert lines == ["label,n", '"\'=HYPERLINK(""http://x"")",-1.5', "'@war,2", "a=b,"]
+
+
+def test_a_table_fits_by_its_words_and_never_by_its_ids() -> None:
+    id_ = "smollm2-135m-instruct/9-res-2k/2018"
+    rows = [{"feature": id_, "label": "电影 film " * 20, "promotes": "short words", "n": 0.25}]
+    for width in (80, 60):
+        lines = render(rows, ("feature", "label", "promotes", "n"), "table", width).splitlines()
+        assert all(columns_wide(line) <= width for line in lines[:2] if width == 80)
+        assert id_ in lines[2] and lines[2].endswith("0.250")
+
+
+def test_what_is_cut_is_said(atlas: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["ask", "hubs"], ["ask", "strongest"]):
+        assert _run([*words, "-a", str(atlas), "--limit", "3", "--format", "csv"]) == 0
+        captured = capsys.readouterr()
+        assert len(captured.out.splitlines()) == 4 and "cut after 3 rows" in captured.err
+    assert _run(["ask", "turnover", "-a", str(atlas)]) == 0
+    assert "cut" not in capsys.readouterr().err

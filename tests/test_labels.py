@@ -265,3 +265,70 @@ def test_a_text_without_an_end_is_read_as_far_as_is_asked_for(
     with pytest.raises(IngestError, match="--tokens N"):
         read_text([Path("/dev/zero")], model[1])
     assert len(read_text([Path("/dev/zero")], model[1], tokens=20).ids) == 20
+
+
+D = f"{MODEL}/{RES.split('.')[1]}-res-2k"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"index": [0.0, 1.0, np.nan], "label": ["cat", "dog", "sun"]}, ["cat", "dog", None]),
+        ({"index": ["0", "1", "2"], "label": ["cat", "dog", "sun"]}, ["cat", "dog", "sun"]),
+        ({"index": pa.array([0, 1, 2], pa.uint64()), "label": [1, 2, 3]}, ["1", "2", "3"]),
+        ({"index": [0, 1, 2], "label": [["cat"], ["dog", "puppy"], None]}, ["cat", "dog, puppy", None]),
+        ({"index": [0, 1, 2], "fires_on": [[1, 2], [3], []]}, ["1, 2", "3", None]),
+        ({"index": [0, 1, 0], "label": ["cat", "dog", "twice"]}, ["cat", "dog", None]),
+        ({"index": [0, -1, 9999], "label": ["cat", "below", "beyond"]}, ["cat", None, None]),
+        ({"index": [0, 1, 2], "label": ["cat", None, None]}, ["cat", None, None]),
+    ],
+    ids=str,
+)
+def test_what_is_plainly_meant_is_taken(
+    atlas: Path, tmp_path: Path, columns: dict[str, Any], expected: list[Any]
+) -> None:
+    pq.write_table(pa.table({"dictionary": [D] * 3, **columns}), tmp_path / "l.parquet")
+    label_atlas(atlas, imports=[str(tmp_path / "l.parquet")])
+    with open_atlas(atlas) as opened:
+        cypher = "MATCH (f:Feature {dictionary: $d}) WHERE f.`index` < 3 RETURN f.label AS l ORDER BY f.`index`"
+        rows = opened.read(cypher, d=D)
+    assert [row["l"] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"index": [0.5], "label": ["x"]}, r"row 1: index 0.5 is not a whole number"),
+        ({"index": [True], "label": ["x"]}, r"row 1: index True is not a number"),
+        ({"index": [0], "frequency": [-5.0]}, r"row 1: frequency -5.0 is not a share from 0 to 1"),
+        ({"index": [0], "max_activation": ["much"]}, r"row 1: .*much"),
+        ({"index": [0], "name": ["x"]}, r"none of the columns label, promotes"),
+        ({"index": [5000], "label": ["x"]}, r"labels join on the dictionary's id"),
+    ],
+)
+def test_what_can_mean_nothing_is_named_with_its_row(
+    atlas: Path, tmp_path: Path, columns: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table({"dictionary": [D], **columns}), tmp_path / "l.parquet")
+    with pytest.raises(IngestError, match=message):
+        label_atlas(atlas, imports=[str(tmp_path / "l.parquet")])
+
+
+def test_what_is_left_out_is_counted(atlas: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(D, 0, "a"), (D, 0, "b"), (D, 99999, "c"), ("other/1-res-2k", 0, "d"), (D, None, "e"), (None, 1, "f")]
+    names = ("dictionary", "index", "label")
+    pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), tmp_path / "l.parquet")
+    assert label_atlas(atlas, imports=[str(tmp_path / "l.parquet")]) == {"imported": 1}
+    for text in ("1 rows give a second label", "2 rows name a feature that the atlas", "2 rows name no feature"):
+        assert text in caplog.text
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_exports_as_people_save_them_again(atlas: Path, tmp_path: Path, indent: int | None) -> None:
+    """With a byte order mark and blank lines, and as one array instead of lines."""
+    model, layer = D.split("/")
+    row = {"modelId": model, "layer": layer, "index": 7, "description": "rivers"}
+    (tmp_path / "lines.jsonl").write_text(f"\ufeff\n{json.dumps(row)}\n\n", encoding="utf-8")
+    (tmp_path / "array.jsonl").write_text(json.dumps([row], indent=indent))
+    for name in ("lines", "array"):
+        assert label_atlas(atlas, imports=[str(tmp_path / f"{name}.jsonl")]) == {"imported": 1}

@@ -1,22 +1,44 @@
-"""Rows on stdout: as a table that fits the terminal, as json, as jsonl, as csv."""
+"""Rows on stdout: as a table that fits the terminal, as json, as jsonl, as csv; text that no terminal or sheet acts on.
+
+Labels come from elsewhere. Control characters in them would move the cursor, change colours or reverse the line, so a
+table shows spaces in their place; json escapes them by itself. A spreadsheet takes a cell of a csv that begins with one
+of = + - @ for a formula: text that does gets an apostrophe before it, as spreadsheets themselves write it.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 FORMATS = ("table", "json", "jsonl", "csv")
 _WIDEST = 4096  # a table that goes into a pipe is not cut to a terminal
+_NARROWEST = 8  # columns of a terminal that a column of words keeps
+# Escape sequences as a whole; control characters, marks that turn the direction of writing, lone surrogates, and what
+# ends a line for some readers only.
+_UNPRINTABLE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|"
+    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]+"
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str = "table") -> None:
-    """Print rows in one of FORMATS; `columns` gives the order and stands where there are no rows."""
-    sys.stdout.write(render(rows, columns, format_, _width()))
+def print_rows(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str = "table", *, most: int | None = None
+) -> None:
+    """Print rows in one of FORMATS; `columns` gives the order and stands where there are no rows.
+
+    Of more than `most` rows the rest is left out, which is said on stderr.
+    """
+    sys.stdout.write(render(rows[:most], columns, format_, _width()))
+    if most is not None and len(rows) > most:
+        sys.stderr.write(f"cut after {most} rows; --limit N gives more\n")
 
 
 def render(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str, width: int = _WIDEST) -> str:
@@ -42,8 +64,34 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
 
 
+def printable(text: str) -> str:
+    """The text on one line, without what a terminal, XML or a line's reader would act on."""
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
+def columns_wide(text: str) -> int:
+    """Terminal columns that a text takes: wide characters take two."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def fit(text: str, width: int) -> str:
+    """The text cut to so many terminal columns."""
+    if columns_wide(text) <= width:
+        return text
+    used = 0
+    for place, character in enumerate(text):
+        used += columns_wide(character)
+        if used > width - 1:
+            return text[:place] + "…"
+    return text
+
+
 def _cell_csv(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+    if isinstance(value, list | dict):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _cell(value: Any) -> str:
@@ -55,7 +103,7 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return " ".join(str(value).split())
+    return printable(str(value))
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -> str:
@@ -63,21 +111,22 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -
     columns = [c for c in columns if not rows or any(row.get(c) is not None for row in rows)] or list(columns)
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
     right = [all(isinstance(row.get(c), int | float | None) for row in rows) and bool(rows) for c in columns]
-    sizes = [max(len(c), *(len(line[i]) for line in cells), 0) for i, c in enumerate(columns)]
-    # The widest column gives way until the table fits.
-    while sum(sizes) + 2 * (len(sizes) - 1) > width and max(sizes) > 8:
-        excess = sum(sizes) + 2 * (len(sizes) - 1) - width
-        widest = sizes.index(max(sizes))
-        sizes[widest] = max(8, sizes[widest] - excess)
+    sizes = [max(columns_wide(c), *(columns_wide(line[i]) for line in cells), 0) for i, c in enumerate(columns)]
+    # Words give way until the table fits, the widest first; numbers, and ids that the next command wants, never do.
+    words = [i for i in range(len(columns)) if not right[i] and any(" " in line[i] for line in cells)]
+    while (excess := sum(sizes) + 2 * (len(sizes) - 1) - width) > 0:
+        widest = max(words, key=lambda i: sizes[i], default=None)
+        if widest is None or sizes[widest] <= _NARROWEST:
+            break
+        sizes[widest] = max(_NARROWEST, sizes[widest] - excess)
 
     def line(values: Sequence[str]) -> str:
-        parts = [_fit(v, sizes[i], right[i]) for i, v in enumerate(values)]
+        parts = [_padded(fit(v, sizes[i]), sizes[i], right[i]) for i, v in enumerate(values)]
         return "  ".join(parts).rstrip() + "\n"
 
     return line(list(columns)) + line(["─" * size for size in sizes]) + "".join(line(values) for values in cells)
 
 
-def _fit(text: str, size: int, right: bool) -> str:
-    if len(text) > size:
-        text = text[: size - 1] + "…"
-    return text.rjust(size) if right else text.ljust(size)
+def _padded(text: str, size: int, right: bool) -> str:
+    space = " " * (size - columns_wide(text))
+    return space + text if right else text + space
