@@ -23,7 +23,7 @@ def store_for_writing(folder: Path, manifest: Manifest) -> Iterator[Store]:
     store = store_of(folder, manifest)
     try:
         with store.writing():
-            store.check_ours(manifest)
+            store.check_replaceable(manifest)
             yield store
     finally:
         store.close()

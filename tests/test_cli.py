@@ -152,3 +152,13 @@ def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Pat
     assert not (tmp_path / "new").exists()
     rows = json.loads(run("ingest", str(sources), "-a", str(atlas), "--dry-run", "--format", "json").stdout)
     assert [row["action"] for row in rows].count("keep") == 6 + 5
+
+
+def test_a_copy_replaces_another_state_when_told_to(atlas: Path, tmp_path: Path) -> None:
+    copy = ("copy", "-a", str(atlas), "--to", str(tmp_path / "there"))
+    assert run(*copy).returncode == 0
+    ingest([], tmp_path / "there", k=4)
+    refused = run(*copy)
+    assert refused.returncode == 1 and refused.stdout == "" and "repeat the command with --replace" in refused.stderr
+    replaced = run(*copy, "--replace")
+    assert replaced.returncode == 0 and replaced.stdout == run(*copy).stdout

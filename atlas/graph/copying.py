@@ -57,7 +57,7 @@ def _to_server(source: Atlas, address: ServerAddress, replace: bool, progress: P
     try:
         if not store.present():
             with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
-                if not replace and store.replaces() not in (None, source.manifest.state):
+                if not replace and store.state_to_replace() not in (None, source.manifest.state):
                     raise _other_state(StoreError, address, source)
                 store.publish(graph, progress=advance)
         return Copied(str(address), _compared(source.store, store, len(graph.matched), progress))

@@ -86,7 +86,7 @@ class Store(Protocol):
         """Drop every state but this one."""
         ...
 
-    def check_ours(self, manifest: Manifest) -> None:
+    def check_replaceable(self, manifest: Manifest) -> None:
         """Raise StoreError where a write would replace a state that is not this manifest's, and so lose it."""
         ...
 

@@ -72,6 +72,7 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
 def _is_own(found: dict[str, Any]) -> bool:
     """Whether an Atlas node is this project's: whole, or of a first write that was broken off."""
     keys = set(found["keys"])
+    # `previous` is what the node had instead of `base` once.
     begun = found["state"] is None and {"id", "base", "indexed", "previous"}.issuperset(keys)
     whole = isinstance(found["format"], int) and {"k", "thresholds"}.issubset(keys)
     return isinstance(found["id"], str) and (begun or whole)

@@ -85,19 +85,19 @@ class Neo4jStore:
     def retire(self, keep: str) -> None:
         """Nothing: a database has one state."""
 
-    def replaces(self) -> str | None:
+    def state_to_replace(self) -> str | None:
         """The state that a write would replace: the one there, or the one that a broken-off write began from."""
         found = self._atlas()
         state: str | None = found["state"] or found["base"]
         return state
 
-    def check_ours(self, manifest: Manifest) -> None:
+    def check_replaceable(self, manifest: Manifest) -> None:
         """Raise StoreError where a write would replace a state that is not this manifest's, and so lose it.
 
         Its own are the one that it names and those that its folder began to write since. That a folder wrote a state is
         no reason to replace it: a copy or a backup of the folder, from before that state, would pass for it.
         """
-        if self.replaces() in (None, manifest.state, *manifest.pending):
+        if self.state_to_replace() in (None, manifest.state, *manifest.pending):
             return
         if self._atlas()["state"] is None:
             raise StoreError(

@@ -1,7 +1,7 @@
 """A graph written to a Neo4j database, so that any step may be repeated or broken off.
 
 1. The Atlas node's state becomes its `base`, until the end and however often the write is broken off: from here on
-   readers are told that the graph is being written, and writers what would be lost (Neo4jStore.replaces).
+   readers are told that the graph is being written, and writers what would be lost (Neo4jStore.state_to_replace).
 2. What the graph no longer holds is removed: dictionaries, and pairs whose matches have another key.
 3. Nodes are merged by their ids, features where they have changed (atlas.server.features).
 4. Edges are created in chunks that count themselves (atlas.server.edges).
