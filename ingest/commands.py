@@ -59,16 +59,12 @@ def ingest_command(
     from atlas.cli.progress import Progress
     from ingest.dry_run import plan_rows
     from ingest.job import ingest
+    from ingest.sources.selection import Selection
 
-    choice = {
-        "layers": layers,
-        "sites": None if sites is None else {s.strip() for s in sites.split(",")},
-        "width": width,
-        "set_name": set_name,
-        "model": model,
-    }
+    named = None if sites is None else {site.strip() for site in sites.split(",")}
+    selection = Selection(layers, named, width, set_name, model)
     if dry_run:
-        columns, rows = plan_rows(list(sources), atlas, k=k, **choice)  # type: ignore[arg-type]
+        columns, rows = plan_rows(list(sources), atlas, k=k, selection=selection)
         print_rows(rows, columns, format_)
         return
     report = ingest(
@@ -79,7 +75,7 @@ def ingest_command(
         min_res=min_res,
         min_module=min_module,
         progress=Progress(),
-        **choice,  # type: ignore[arg-type]
+        **vars(selection),
     )
     if report.restored:
         click.echo(f"{report.atlas}: rows of {len(report.restored)} dictionaries written again")

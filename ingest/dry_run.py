@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from atlas.folder.manifest import Manifest
 from atlas.folder.paths import dictionary_folder
 from ingest.matching.pairs import plan_pairs
 from ingest.sources.find import find_sources
+from ingest.sources.selection import EVERYTHING, Selection
 
 COLUMNS = ["step", "what", "with", "action", "bytes", "seconds"]
 _EDGE_BYTES = 120  # of an edge on disk, staged and in the graph
@@ -22,15 +23,7 @@ _EDGES_A_SIDE = 0.75  # of a pair's k matches on both sides, the share that is n
 
 
 def plan_rows(
-    sources: Sequence[str],
-    atlas: str | None,
-    *,
-    k: int | None = None,
-    layers: Collection[int] | None = None,
-    sites: Collection[str] | None = None,
-    width: str | None = None,
-    set_name: str | None = None,
-    model: str | None = None,
+    sources: Sequence[str], atlas: str | None, *, k: int | None = None, selection: Selection = EVERYTHING
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the plan: one a dictionary, one a pair, one in all. Nothing is written."""
     folder = atlas_path(atlas)
@@ -38,7 +31,7 @@ def plan_rows(
         manifest = Manifest.load(folder)
     except NotAnAtlas:
         manifest = Manifest()
-    found = find_sources(sources, layers=layers, sites=sites, width=width, set_name=set_name, model=model)
+    found = find_sources(sources, selection)
     kept = load_dictionaries(folder, manifest.dictionaries)
     everything: dict[str, Any] = {source.id: source for source in found} | kept
     there = {id_ for id_, record in kept.items() if Rows.there(dictionary_folder(folder, id_), record)}

@@ -34,6 +34,7 @@ from ingest.publish import publish, store_for_writing
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source, find_sources, source_sha256
 from ingest.sources.refetch import write_rows
+from ingest.sources.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def ingest(
     folder = atlas_path(atlas)
     progress = progress or Progress(quiet=True)
     wanted = [os.fspath(source) for source in sources]
-    choice = {"layers": layers, "sites": sites, "width": width, "set_name": set_name, "model": model}
-    found = find_sources(wanted, **choice) if wanted else []  # type: ignore[arg-type]
+    selection = Selection(layers, sites, width, set_name, model)
+    found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)
     _settings(before, k, min_res, min_module)  # checked before anything is made
     if not found and not before.dictionaries:

@@ -56,3 +56,12 @@ def empty(address: str | None, request: pytest.FixtureRequest) -> str | None:
         return None
     name = next(name for name in STORES if name in request.fixturenames or name in str(request.node.name))
     return emptied(request.getfixturevalue(name))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a Neo4j, so that `make test-fast` can leave it out."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        needed = {*getattr(item, "fixturenames", ()), *map(str, parameters.values())}
+        if item.path.name.startswith("test_server_") or not needed.isdisjoint((*STORES[1:], "server")):
+            item.add_marker(pytest.mark.server)

@@ -11,7 +11,7 @@ from folders import configuration, write_folder
 
 from atlas.errors import IngestError
 from ingest.sources.find import find_sources, source_sha256
-from ingest.sources.selection import has_width
+from ingest.sources.selection import Selection, has_width
 
 
 def many(root: Path, **fields: Any) -> Path:
@@ -49,11 +49,11 @@ def test_ids(tmp_path: Path) -> None:
 
 def test_filters(tmp_path: Path) -> None:
     root = str(many(tmp_path))
-    assert len(find_sources([root], layers=range(4, 9))) == 3
-    assert {s.site for s in find_sources([root], sites={"res", "att"})} == {"res", "att"}
-    assert len(find_sources([root], width="20")) == 6
+    assert len(find_sources([root], Selection(layers=range(4, 9)))) == 3
+    assert {s.site for s in find_sources([root], Selection(sites={"res", "att"}))} == {"res", "att"}
+    assert len(find_sources([root], Selection(width="20"))) == 6
     with pytest.raises(IngestError, match=r"layers \[7\].*layer \[3, 4\]"):
-        find_sources([root], layers={7})
+        find_sources([root], Selection(layers={7}))
 
 
 def test_width_labels() -> None:
@@ -80,26 +80,31 @@ def test_two_with_one_id(tmp_path: Path) -> None:
     two = write_folder(tmp_path / "two", configuration())
     with pytest.raises(IngestError, match=f"{one} and {two} would both be tiny-1m/3-res-20.*--set NAME"):
         find_sources([str(tmp_path)])
-    assert find_sources([str(two)], set_name="second")[0].id == "tiny-1m/3-second"
+    assert find_sources([str(two)], Selection(set_name="second"))[0].id == "tiny-1m/3-second"
 
 
 def test_set_name_keeps_sites_apart_whatever_the_filters(tmp_path: Path) -> None:
     root = str(many(tmp_path))
-    assert {s.id for s in find_sources([root], set_name="mine")} >= {"tiny-1m/3-res-mine", "tiny-1m/4-att-mine"}
-    assert [s.id for s in find_sources([root], set_name="mine", layers={3}, sites={"res"})] == ["tiny-1m/3-res-mine"]
+    assert {s.id for s in find_sources([root], Selection(set_name="mine"))} >= {
+        "tiny-1m/3-res-mine",
+        "tiny-1m/4-att-mine",
+    }
+    assert [s.id for s in find_sources([root], Selection(set_name="mine", layers={3}, sites={"res"}))] == [
+        "tiny-1m/3-res-mine"
+    ]
     with pytest.raises(IngestError, match="--set"):
-        find_sources([root], set_name="../mine")
+        find_sources([root], Selection(set_name="../mine"))
 
 
 def test_model_of_the_user(tmp_path: Path) -> None:
     nameless = write_folder(tmp_path / "sae", configuration(model_name=None))
     with pytest.raises(IngestError, match="--model NAME_OR_FOLDER"):
         find_sources([str(nameless)])
-    assert find_sources([str(nameless)], model="Acme/Big")[0].id == "big/3-res-20"
+    assert find_sources([str(nameless)], Selection(model="Acme/Big"))[0].id == "big/3-res-20"
     model = tmp_path / "My-Model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 12}))
-    (source,) = find_sources([str(nameless)], model=str(model))
+    (source,) = find_sources([str(nameless)], Selection(model=str(model)))
     assert (source.id, source.model_name) == ("my-model/3-res-20", str(model))
 
 
@@ -109,7 +114,7 @@ def test_d_model_against_the_model_and_each_other(tmp_path: Path) -> None:
     (model / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": {"hidden_size": 16}}))
     sae = write_folder(tmp_path / "saes" / "a", configuration())
     with pytest.raises(IngestError, match=r"writes 12 numbers.*has 16"):
-        find_sources([str(sae)], model=str(model))
+        find_sources([str(sae)], Selection(model=str(model)))
     write_folder(tmp_path / "saes" / "b", configuration("blocks.4.hook_resid_post", d_in=16))
     with pytest.raises(IngestError, match="write 12 and 16 numbers"):
         find_sources([str(tmp_path / "saes")])

@@ -19,6 +19,7 @@ from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources
 from ingest.sources.head_space import HeadMap
 from ingest.sources.model_weights import head_map, known_width
+from ingest.sources.selection import Selection
 
 LAYER = 2
 # family -> the module whose input is hook_z, the one whose output goes to the stream, and its norm between the two
@@ -152,7 +153,7 @@ def test_a_dictionary_of_heads_is_written_in_the_stream(family: str, mapped: str
     weights = tensors(cfg)
     weights["W_dec"][7] = 0
     folder = write_folder(tmp_path / "sae", cfg, weights)
-    (source,) = find_sources([str(folder)], model=str(tmp_path / "model"))
+    (source,) = find_sources([str(folder)], Selection(model=str(tmp_path / "model")))
     assert (source.site, source.d_model, source.in_head_space) == ("att", 32, True)
     record = write_dictionary(source, tmp_path / "out")
     rows = Rows.open(tmp_path / "out", record)
@@ -169,6 +170,6 @@ def test_a_dictionary_of_heads_is_written_in_the_stream(family: str, mapped: str
 def test_heads_of_another_model(tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path / "model")
     folder = write_folder(tmp_path / "sae", configuration(f"blocks.{LAYER}.attn.hook_z", d_in=10))
-    (source,) = find_sources([str(folder)], model=str(tmp_path / "model"))
+    (source,) = find_sources([str(folder)], Selection(model=str(tmp_path / "model")))
     with pytest.raises(IngestError, match=r"rows of 10 numbers.*48 side by side"):
         write_dictionary(source, tmp_path / "out")

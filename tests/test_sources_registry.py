@@ -19,6 +19,7 @@ from atlas.folder.dictionary import Rows
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources, source_sha256
 from ingest.sources.model_weights import head_map, known_width
+from ingest.sources.selection import Selection
 
 JB = "jbloom/GPT2-Small-SAEs-Reformatted"
 
@@ -55,7 +56,7 @@ def test_gpt2_small_res_jb_from_the_cache(cache: Path, tmp_path: Path) -> None:
 def test_layers_leave_out_before_anything_is_fetched(cache: Path, tmp_path: Path) -> None:
     fill_res_jb(cache, tmp_path, range(3))  # of 13: the others are not in the cache
     # layers −1 and 0 are the inputs of blocks 0 and 1; block 2's, layer 1, is not asked for
-    found = find_sources(["gpt2-small-res-jb"], layers={-1, 0})
+    found = find_sources(["gpt2-small-res-jb"], Selection(layers={-1, 0}))
     assert [source.layer for source in found] == [-1, 0]
 
 

@@ -22,6 +22,7 @@ from hooked.encoder import Encoder
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources
 from ingest.sources.model_weights import head_map
+from ingest.sources.selection import Selection
 
 sae_lens = pytest.importorskip("sae_lens")
 D, N = 12, 40
@@ -50,7 +51,7 @@ def inference(architecture: str, **fields: Any) -> Any:
 
 
 def written(address: str, out: Path, **options: Any) -> tuple[Dictionary, Rows]:
-    (source,) = find_sources([address], **options)
+    (source,) = find_sources([address], Selection(**options))
     record = write_dictionary(source, out)
     return record, Rows.open(out, record)
 
@@ -172,11 +173,11 @@ def test_canonical_gemma_scope_is_what_a_reader_expects(caplog: pytest.LogCaptur
     ]
     assert {source.model_name for source in found} == {"google/gemma-2-2b"}
     assert [source.configuration.d_in for source in found[:3]] == [2048, 2304, 2304]
-    wide = find_sources(releases, width="65k", layers={12})
+    wide = find_sources(releases, Selection(width="65k", layers={12}))
     assert [source.id.rpartition("-")[2] for source in wide] == ["65k"] * 3
-    every = find_sources(releases[:1], width="all", layers={12})
+    every = find_sources(releases[:1], Selection(width="all", layers={12}))
     assert [source.id.rpartition("-")[2] for source in every] == ["16k", "1m", "262k", "32k", "524k", "65k"]
-    (transcoder,) = find_sources(["gemma-scope-2b-pt-transcoders"], layers={12})
+    (transcoder,) = find_sources(["gemma-scope-2b-pt-transcoders"], Selection(layers={12}))
     assert (transcoder.site, transcoder.hook_name) == ("mlp", "blocks.12.hook_mlp_out")
 
 
@@ -184,4 +185,4 @@ def test_several_of_one_place_are_told_apart_by_the_user() -> None:
     with pytest.raises(
         IngestError, match=r"gemma-scope-2b-pt-mlp/layer_12/width_16k/average_l0_[0-9]+ and .*would both be"
     ):
-        find_sources(["gemma-scope-2b-pt-mlp"], layers={12}, width="16k")
+        find_sources(["gemma-scope-2b-pt-mlp"], Selection(layers={12}, width="16k"))

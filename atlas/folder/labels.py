@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
 from atlas.folder.manifest import replacing
+from atlas.folder.paths import LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FILE = "labels.parquet"
 WORDS = ("promotes", "fires_on")
 TEXTS = ("label", *WORDS)
 FIGURES = ("frequency", "max_activation")
+NAMING = 4  # words that name a feature which has no label
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Labels:
     @classmethod
     def load(cls, folder: Path) -> Labels:
         """Read a dictionary folder's labels; raises CorruptAtlas where the file is damaged."""
-        path = folder / FILE
+        path = folder / LABELS
         if not path.exists():
             return cls(None)
         import pyarrow as pa
@@ -44,7 +45,7 @@ class Labels:
             raise CorruptAtlas(f"{path} is damaged ({error}); delete it and run feature-atlas label again") from None
 
     def column(self, name: str, size: int) -> pa.ChunkedArray | pa.Array:
-        """A column as the graph holds it: token lists joined by commas; nulls where there are no labels.
+        """A column as the graph holds it: words joined by commas; nulls where there are no labels.
 
         A feature without a label of its own is named by the first tokens it fires on, else by those it promotes.
         """
@@ -52,25 +53,23 @@ class Labels:
         import pyarrow.compute as pc
 
         if name == "label":
-            named, fires_on = self._texts("label", size), self._texts("fires_on", size, 4)
-            return pc.coalesce(named, fires_on, self._texts("promotes", size, 4))
-        if name in TEXTS:
-            return self._texts(name, size)
-        if self.table is None or name not in self.table.column_names:
-            return pa.nulls(size, pa.float64())
-        return self.table[name].cast(pa.float64())
+            own = self._own("label", size, pa.string())
+            return pc.coalesce(own, *(self._joined(words, size, NAMING) for words in ("fires_on", "promotes")))
+        return self._joined(name, size) if name in WORDS else self._own(name, size, pa.float64())
 
-    def _texts(self, name: str, size: int, most: int | None = None) -> pa.ChunkedArray | pa.Array:
-        """A column as text, of a list its first `most` entries."""
+    def _own(self, name: str, size: int, type_: pa.DataType) -> pa.ChunkedArray | pa.Array:
+        import pyarrow as pa
+
+        there = self.table is not None and name in self.table.column_names
+        return self.table[name].cast(type_) if there else pa.nulls(size, type_)  # type: ignore[index]
+
+    def _joined(self, name: str, size: int, most: int | None = None) -> pa.ChunkedArray | pa.Array:
+        """A column of words as text, of each list its first `most`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if self.table is None or name not in self.table.column_names:
-            return pa.nulls(size, pa.string())
-        column = self.table[name]
-        if not pa.types.is_list(column.type):
-            return column.cast(pa.string())
-        return pc.binary_join(pc.list_slice(column, 0, most) if most else column, ", ")
+        words = self._own(name, size, pa.list_(pa.string()))
+        return pc.binary_join(pc.list_slice(words, 0, most) if most else words, ", ")
 
     def contexts(self, index: int) -> list[str]:
         """The best contexts of one feature."""
@@ -85,7 +84,7 @@ class Labels:
 
         old = {} if self.table is None else {name: self.table[name] for name in self.table.column_names}
         for name, column in columns.items():
-            old[name] = pc.coalesce(column, _as(old[name], column.type)) if name in old else column
+            old[name] = pc.coalesce(column, old[name].cast(column.type)) if name in old else column
         return Labels(pa.table(old))
 
     def with_contexts_of(self, other: Labels) -> Labels:
@@ -104,6 +103,7 @@ class Labels:
         Words come back as lists. A label that is only made of them stays unnamed, so that other words can name it anew.
         """
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         size = len(graph)
         differing = [name for name in (*TEXTS, *FIGURES) if not _equal(self.column(name, size), graph[name])]
@@ -111,17 +111,18 @@ class Labels:
             return self
         new = {} if self.table is None else {name: self.table[name] for name in self.table.column_names}
         for name in differing:
-            new[name] = _listed(graph[name]) if name in WORDS else graph[name]
+            new[name] = pc.split_pattern(graph[name], ", ") if name in WORDS else graph[name]
         if not {*FIGURES}.issuperset(differing):
             made = Labels(pa.table({name: new[name] for name in WORDS if name in new} or {"label": pa.nulls(size)}))
-            new["label"] = _unless(graph["label"], made.column("label", size))
+            same = pc.fill_null(pc.equal(graph["label"], made.column("label", size)), False)
+            new["label"] = pc.if_else(same, None, graph["label"])
         return Labels(pa.table(new))
 
     def save(self, folder: Path) -> None:
         """Write the table, atomically."""
         import pyarrow.parquet as pq
 
-        with replacing(folder / FILE) as temporary:
+        with replacing(folder / LABELS) as temporary:
             pq.write_table(self.table, temporary, compression="zstd")
 
 
@@ -130,30 +131,3 @@ def _equal(one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -
 
     whole = [pa.chunked_array(c.chunks if isinstance(c, pa.ChunkedArray) else [c], c.type) for c in (one, other)]
     return bool(whole[0].equals(whole[1]))
-
-
-def _listed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Words that were joined by commas."""
-    import pyarrow.compute as pc
-
-    return pc.split_pattern(column, ", ")
-
-
-def _unless(column: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column, null where the other one says the same."""
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.fill_null(pc.equal(column, other), False), None, column)
-
-
-def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
-    """Words as a list or as one text, whichever is wanted: a graph keeps one text, a measurement gives a list."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_list(type_) and not pa.types.is_list(column.type):
-        words = [None if text is None else [text] for text in column.to_pylist()]
-        return pa.chunked_array([pa.array(words, type_)])
-    if pa.types.is_list(column.type) and not pa.types.is_list(type_):
-        column = pc.binary_join(column, ", ")
-    return column.cast(type_)

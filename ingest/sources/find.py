@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,8 @@ from hooked.hook_names import place_of, site_of, split_hook
 from ingest.sources.configuration import Configuration
 from ingest.sources.local import find_folders
 from ingest.sources.model_weights import known_width
-from ingest.sources.selection import has_width
+from ingest.sources.selection import EVERYTHING, Selection
 from ingest.sources.tensors import Tensors
-
-_SET = re.compile(r"\w[\w.\-+]*")
 
 
 class Origin(Protocol):
@@ -108,36 +105,25 @@ class Source:
         return 4 * self.d_sae * (width + self.configuration.d_in + 3)
 
 
-def find_sources(
-    addresses: Sequence[str],
-    *,
-    layers: Collection[int] | None = None,
-    sites: Collection[str] | None = None,
-    width: str | None = None,
-    set_name: str | None = None,
-    model: str | None = None,
-) -> list[Source]:
-    """The dictionaries that `addresses` stand for, ordered by depth.
+def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) -> list[Source]:
+    """The selected dictionaries of those that `addresses` stand for, ordered by depth.
 
-    `width` is a label such as `16k`, `1m` or `2048`; a release with several widths gives the smallest that it has at
-    every place unless `width` says otherwise (`all`: every width). `set_name` replaces the last part of the ids, with
-    the site before it where the addresses hold several; `model` (a hub name or a folder) the model that the metadata
-    names.
+    A release with several widths gives the smallest that it has at every place unless the selection names one.
 
-    Raises IngestError where an address stands for nothing, a dictionary cannot be taken in, the filters leave none, two
-    would share an id, or widths contradict each other.
+    Raises IngestError where an address stands for nothing, a dictionary cannot be taken in, the selection leaves none,
+    two would share an id, or widths contradict each other.
     """
-    if set_name is not None and not _SET.fullmatch(set_name):
-        raise IngestError(f"--set {set_name!r}: a name of letters, digits, dots, dashes and underscores is needed")
     origins: dict[str, Origin] = {}
     for address in addresses:
-        origins |= {origin.address: origin for origin in _origins(address, layers, width)}
-    found = [_source(origin, model, set_name) for origin in origins.values()]
-    if set_name is not None and len({source.site for source in found}) > 1:
-        found = [_source(origin, model, set_name, with_site=True) for origin in origins.values()]
-    sources = [source for source in found if _wanted(source, layers, sites, width)]
+        origins |= {origin.address: origin for origin in _origins(address, selection)}
+    found = [_source(origin, selection.model, selection.set_name) for origin in origins.values()]
+    if selection.set_name is not None and len({source.site for source in found}) > 1:
+        found = [_source(origin, selection.model, selection.set_name, with_site=True) for origin in origins.values()]
+    sources = [source for source in found if selection.takes(source.layer, source.site, source.d_sae)]
     if not sources:
-        raise IngestError(_nothing_left(found, layers, sites, width))
+        names = ("layer", "site", "d_sae")
+        there = "; ".join(f"{name} {sorted({getattr(source, name) for source in found})}" for name in names)
+        raise IngestError(f"no dictionary has {str(selection) or 'been named'}; there: {there if found else 'none'}")
     _check_ids(sources)
     _check_widths(sources)
     return sorted(sources, key=lambda source: (source.model, source.depth, source.id))
@@ -162,7 +148,7 @@ def source_sha256(source: Source) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _origins(address: str, layers: Collection[int] | None, width: str | None) -> Sequence[Origin]:
+def _origins(address: str, selection: Selection) -> Sequence[Origin]:
     path = Path(address).expanduser()
     if path.exists():
         return find_folders(path)
@@ -170,7 +156,7 @@ def _origins(address: str, layers: Collection[int] | None, width: str | None) ->
         raise IngestError(f"there is no folder {address}")
     from ingest.sources.registry import find_entries
 
-    return find_entries(address, layers=layers, width=width)
+    return find_entries(address, selection)
 
 
 def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: bool = False) -> Source:
@@ -206,24 +192,6 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
         d_model=known_width(model_name) if in_head_space else configuration.d_out,
         origin=origin,
     )
-
-
-def _wanted(source: Source, layers: Collection[int] | None, sites: Collection[str] | None, width: str | None) -> bool:
-    return (
-        (layers is None or source.layer in layers)
-        and (sites is None or source.site in sites)
-        and (width is None or has_width(source.d_sae, width))
-    )
-
-
-def _nothing_left(
-    found: Sequence[Source], layers: Collection[int] | None, sites: Collection[str] | None, width: str | None
-) -> str:
-    asked = [f"layers {sorted(layers)}"] if layers is not None else []
-    asked += [f"sites {', '.join(sites)}"] if sites is not None else []
-    asked += [f"width {width}"] if width is not None else []
-    there = [f"{name} {sorted({getattr(source, name) for source in found})}" for name in ("layer", "site", "d_sae")]
-    return f"no dictionary has {' and '.join(asked) or 'been named'}; there: {'; '.join(there) if found else 'none'}"
 
 
 def _check_ids(sources: Sequence[Source]) -> None:

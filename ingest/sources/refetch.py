@@ -13,6 +13,7 @@ from atlas.folder.manifest import disk_errors
 from atlas.folder.paths import DECODER, ENCODER, RECORD, VECTORS
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source, find_sources, source_sha256
+from ingest.sources.selection import Selection
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _source(record: Dictionary) -> Source:
     if record.source.startswith("/") and not Path(record.source).exists():
         raise IngestError(missing)
     try:
-        found = find_sources([record.source], model=record.model_name)
+        found = find_sources([record.source], Selection(model=record.model_name))
     except IngestError as error:
         raise IngestError(f"{missing} ({error})") from None
     found = [source for source in found if source.address == record.source] or found  # others may lie below it

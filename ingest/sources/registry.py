@@ -12,9 +12,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
-import re
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,7 +23,7 @@ from typing import Any
 from atlas.errors import IngestError
 from ingest.sources.configuration import CROSS_LAYER, Configuration, read_configuration
 from ingest.sources.local import CONFIGURATION, WEIGHTS, read_json
-from ingest.sources.selection import ALL, smallest_common
+from ingest.sources.selection import Selection, smallest_common
 from ingest.sources.tensors import Tensors, open_safetensors
 
 _OWN = "sae_lens"  # the loader of SAELens's own format
@@ -91,11 +90,11 @@ class Entry:
         return dict(state)
 
 
-def find_entries(address: str, *, layers: Collection[int] | None = None, width: str | None = None) -> list[Entry]:
+def find_entries(address: str, selection: Selection) -> list[Entry]:
     """The dictionaries that a release's name or `release/sae_id` stands for.
 
-    `layers` and `width` leave out, before anything is fetched, what an id shows to be elsewhere; without a width, a
-    release that has several gives the smallest that it has at every place.
+    What an id shows not to be selected is left out before anything is fetched; without a width, a release that has
+    several gives the smallest that it has at every place.
 
     Raises IngestError where there is no such release or id (with those that are close), where it cannot be taken in, or
     where a file is neither in the hub's cache nor to be had from the hub.
@@ -115,8 +114,8 @@ def find_entries(address: str, *, layers: Collection[int] | None = None, width: 
             close = difflib.get_close_matches(sae_id, [sae["id"] for sae in saes], n=3, cutoff=0)
             raise IngestError(f"release {release} has no {sae_id!r}; closest: {', '.join(close)}")
         return [_entry(release, sae, loader) for sae in chosen]
-    entries = [_entry(release, sae, loader) for sae in saes if _may_be_meant(sae["id"], layers, width)]
-    common = smallest_common(entry.configuration for entry in entries) if width is None else None
+    entries = [_entry(release, sae, loader) for sae in saes if selection.may_take(sae["id"])]
+    common = smallest_common(entry.configuration for entry in entries) if selection.width is None else None
     if common is None:
         return entries
     _log.warning("%s holds several widths; taking %d features (--width all: every one)", release, common)
@@ -167,15 +166,6 @@ def _loaded_configuration(release: str, sae_id: str) -> dict[str, Any]:
 
     with _shapes_from_cache():
         return dict(load_sae_config_from_huggingface(release, sae_id))
-
-
-def _may_be_meant(sae_id: str, layers: Collection[int] | None, width: str | None) -> bool:
-    """Whether an id such as `layer_12/width_16k/canonical` leaves room for what is asked for."""
-    number = re.search(r"(?:layer_?|blocks\.|\bl)(\d+)", sae_id)
-    label = re.search(r"width_(\d+[km])", sae_id)
-    # the input of block n is the stream after block n − 1
-    in_layers = layers is None or number is None or bool({int(number[1]), int(number[1]) - 1} & set(layers))
-    return in_layers and (width is None or label is None or width.lower() in (label[1], ALL) or width.isdigit())
 
 
 def _fetch(repository: str, name: str) -> Path:
