@@ -78,7 +78,6 @@ def test_there_and_back(
     empty: str | None, first: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atlas.graph.stored, "SLICE", 20)  # a pair's 64 features in four parts
-    there = empty or str(tmp_path / "second")
     there, third = empty or str(tmp_path / "second"), tmp_path / "third"
     wanted = copied(first, there)
     assert wanted == digest_of(first) == copied(first, there)  # once more: nothing to do
