@@ -29,6 +29,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench_matching.py
 	$(BIN)/python tests/bench_load.py
 	$(BIN)/python tests/bench_neo4j.py
+	$(BIN)/python tests/bench_start.py
 	$(BIN)/python tests/bench_lineage.py
 	$(BIN)/python tests/bench_steering.py
 

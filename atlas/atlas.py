@@ -49,6 +49,10 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
 
     Raises NotAnAtlas, CorruptAtlas or NewerAtlas where there is none that can be read, AddressError or StoreError where
     a server cannot be reached.
+
+    Example:
+        with open_atlas("my-atlas") as atlas:
+            print(*atlas.dictionaries)
     """
     if is_server(address := atlas_address(path)):
         return _open_server(ServerAddress.parse(address))
@@ -128,11 +132,20 @@ class Atlas:
         """Rows of a read-only Cypher statement; keyword arguments are its parameters.
 
         limit: most rows (0: all). timeout: seconds. Raises QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
+
+        Example:
+            rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", l=9, limit=5)
+            labels = {row["id"]: row["label"] for row in rows}
         """
         return self.answer(cypher, parameters, limit=limit, timeout=timeout).rows
 
     def answer(self, cypher: str, parameters: dict[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
-        """As `query`, with the columns and whether rows were cut off."""
+        """As `query`, with the columns and whether rows were cut off.
+
+        Example:
+            answer = atlas.answer("MATCH (f:Feature) RETURN f.id AS id", {}, limit=5)
+            print(answer.columns, answer.more)
+        """
         return self.store.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
 
     def read(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -144,7 +157,12 @@ class Atlas:
         return self.store.read_each(cypher, parameters)
 
     def locate(self, feature: str) -> tuple[Dictionary, int]:
-        """Dictionary and row index of a feature; raises UnknownFeature with what there is."""
+        """Dictionary and row index of a feature; raises UnknownFeature with what there is.
+
+        Example:
+            dictionary, index = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
+            print(dictionary.site, dictionary.layer, index)
+        """
         name, index = split_feature_id(feature)
         dictionary = self.dictionaries.get(name)
         if dictionary is None:
@@ -157,6 +175,10 @@ class Atlas:
         """The memory-mapped rows of a dictionary, fetched from its source where the atlas has no folder.
 
         Raises CorruptAtlas where they are damaged, IngestError where they cannot be fetched.
+
+        Example:
+            rows = atlas.rows("smollm2-135m-instruct/9-res-2k")
+            alive = rows.decoder[rows.alive]
         """
         if dictionary not in self._rows:
             self._rows[dictionary] = open_rows(self.path, self.dictionaries[dictionary])
@@ -166,6 +188,11 @@ class Atlas:
         """Unit decoder rows in residual space, float32 [n, d_model], in the order given.
 
         Raises UnknownFeature; a dead feature has no direction and raises it too. All must be of one width.
+
+        Example:
+            ids = ["smollm2-135m-instruct/8-res-2k/1996", "smollm2-135m-instruct/9-res-2k/2018"]
+            earlier, later = atlas.directions(ids)
+            cosine = float(earlier @ later)
         """
         import numpy as np
 
@@ -192,7 +219,12 @@ class Atlas:
         return self._labels[dictionary]
 
     def contexts(self, feature: str) -> list[str]:
-        """The texts at which the feature was most active, best first; empty where `label --text` was not run."""
+        """The texts at which the feature was most active, best first; empty where `label --text` was not run.
+
+        Example:
+            for text in atlas.contexts("smollm2-135m-instruct/9-res-2k/2018"):
+                print(text)
+        """
         dictionary, index = self.locate(feature)
         return self.labels(dictionary.id).contexts(index)
 

@@ -72,7 +72,7 @@ NODES = (
             "origin": STRING,  # res, mlp, att or none
             "lifecycle": STRING,  # start, persists, transforms, appears or unexplained; residual features only
             "vanishes": BOOLEAN,  # no feature of the next residual dictionary continues it
-            "label": STRING,
+            "label": STRING,  # a name of its own, else the first tokens it fires on, else of those it promotes
             "promotes": STRING,  # tokens its direction promotes, comma separated
             "fires_on": STRING,  # tokens it fires on, comma separated
             "frequency": FLOAT,  # share of text positions at which it is active

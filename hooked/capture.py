@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,7 @@ from hooked.hookpoints import HookPoint
 if TYPE_CHECKING:
     import torch
 
+    from hooked.hookpoints import OnHidden
 
 K = TypeVar("K")
 
@@ -20,15 +21,18 @@ def captured(points: Mapping[K, HookPoint]) -> Iterator[dict[K, torch.Tensor]]:
     """The hidden states `[batch, positions, width]` of the last pass made inside, by the keys given to the points.
 
     The tensors are the model's own, not copies. The hooks are gone afterwards, also after an exception.
+
+    Example:
+        dictionary, _ = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
+        with captured({"stream": write_point(model, dictionary)}) as seen:
+            model(**tokenizer("I think ", return_tensors="pt"))
+        print(seen["stream"].shape)
     """
     seen: dict[K, torch.Tensor] = {}
     handles = []
     try:
         for name, point in points.items():
-            if point.side == "input":
-                handles.append(point.module.register_forward_pre_hook(_before(seen, name), with_kwargs=True))
-            else:
-                handles.append(point.module.register_forward_hook(_after(seen, name)))
+            handles.append(point.register(_keeping(seen, name)))
         yield seen
     finally:
         for handle in handles:
@@ -54,15 +58,8 @@ def run_until(model: Any, block: Any, **inputs: Any) -> None:
         handle.remove()
 
 
-def _before(seen: dict[K, torch.Tensor], name: K) -> Callable[[Any, Any, Any], None]:
-    def hook(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        seen[name] = arguments[0] if arguments else keywords["hidden_states"]
+def _keeping(seen: dict[K, torch.Tensor], name: K) -> OnHidden:
+    def keep(hidden: torch.Tensor, _module_input: torch.Tensor | None) -> None:
+        seen[name] = hidden
 
-    return hook
-
-
-def _after(seen: dict[K, torch.Tensor], name: K) -> Callable[[Any, Any, Any], None]:
-    def hook(_module: Any, _arguments: Any, output: Any) -> None:
-        seen[name] = output[0] if isinstance(output, tuple) else output
-
-    return hook
+    return keep

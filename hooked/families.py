@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from atlas.errors import ModelError
 
@@ -64,10 +65,8 @@ class Family:
     o_proj: str  # its input is hook_z, all heads side by side
     o_proj_transposed: bool = False  # Conv1D keeps [in, out]
     output_norm: str | None = None  # RMS norm between o_proj and the stream, weight applied as 1 + w
-    embeddings: str = "model.embed_tokens"  # from the model's root
     final_norm: str = "model.norm"  # from the model's root
     norm_offset: float = 0.0  # what is added to the final norm's weight
-    unembedding: str = "lm_head"  # from the model's root
 
 
 FAMILIES = (
@@ -80,7 +79,6 @@ FAMILIES = (
         mlp_input="mlp",
         o_proj="attn.c_proj",
         o_proj_transposed=True,
-        embeddings="transformer.wte",
         final_norm="transformer.ln_f",
     ),
     Family(
@@ -121,9 +119,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_input="mlp",
         o_proj="attention.dense",
-        embeddings="gpt_neox.embed_in",
         final_norm="gpt_neox.final_layer_norm",
-        unembedding="embed_out",
     ),
 )
 
@@ -138,8 +134,16 @@ def family_of(model_type: str) -> Family:
 
 
 def hub_name(name: str) -> str:
-    """The hub name of a TransformerLens or Neuronpedia short name; any other name as it is."""
-    return HUB_NAMES.get(name.lower(), name)
+    """The hub name of a TransformerLens or Neuronpedia short name, any other as it is; each may end in @REVISION."""
+    plain, revision = split_revision(name)
+    known = HUB_NAMES.get(plain.lower(), plain)
+    return f"{known}@{revision}" if revision else known
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """A model's name and its revision on the hub, of `NAME@REVISION`; a folder has none, whatever it is called."""
+    plain, sign, revision = name.rpartition("@")
+    return (plain, revision) if sign and plain and revision and not Path(name).expanduser().exists() else (name, None)
 
 
 def short_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from hooked.families import Family, family_of
 from hooked.hook_names import Place, place_of, writes_at
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+
+    OnHidden = Callable[[Tensor, Tensor | None], Tensor | None]
 
 # Where multimodal models and bare base models keep the blocks of their language model.
 _TEXT_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "")
@@ -24,6 +28,30 @@ class HookPoint:
     name: str  # path from the model's root, e.g. model.layers.9.mlp
     side: str  # input or output
     module: nn.Module
+
+    def register(self, function: OnHidden) -> RemovableHandle:
+        """Call `function` in every pass with the hidden states here; returns the hook's handle.
+
+        It is given them, `[batch, positions, width]`, and at an output the module's input, where that was positional.
+        What it returns takes their place; None leaves them as they are.
+        """
+
+        def on_input(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            changed = function(arguments[0] if arguments else keywords["hidden_states"], None)
+            if changed is None:
+                return None
+            if arguments:
+                return (changed, *arguments[1:]), keywords
+            return arguments, keywords | {"hidden_states": changed}
+
+        def on_output(_module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
+            several = isinstance(output, tuple)
+            changed = function(output[0] if several else output, arguments[0] if arguments else None)
+            return (changed, *output[1:]) if several and changed is not None else changed
+
+        if self.side == "input":
+            return self.module.register_forward_pre_hook(on_input, with_kwargs=True)
+        return self.module.register_forward_hook(on_output)
 
 
 def write_point(model: Any, record: Dictionary) -> HookPoint:

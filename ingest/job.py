@@ -32,7 +32,7 @@ from ingest.matching.pairs import plan_pairs
 from ingest.matching.stage import stage_pair, staged_name
 from ingest.publish import publish, store_for_writing
 from ingest.sources.dictionaries import write_dictionary
-from ingest.sources.find import Source, find_sources, source_sha256
+from ingest.sources.find import Source, check_models, find_sources, source_sha256
 from ingest.sources.refetch import write_rows
 from ingest.sources.selection import Selection
 
@@ -79,6 +79,10 @@ def ingest(
         device: auto, cpu or cuda:N, for matching.
         min_res, min_module: the life cycle's thresholds, a cosine or `floor`; None: what the atlas has (0.5, 0.25).
 
+    Example:
+        report = ingest(["ingest/bundle/smollm2-135m"], "demo-atlas", sites={"res"}, min_res="floor")
+        print(f"{len(report.dictionaries)} dictionaries added, {report.edges:,} edges")
+
     Raises IngestError, LockedAtlas, CorruptAtlas, NewerAtlas, FolderError.
     """
     started = time.time()
@@ -95,13 +99,16 @@ def ingest(
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder), store_for_writing(folder, before := _manifest(folder)) as store:
             settings = _settings(before, k, min_res, min_module)
-            added, restored = _write_rows(folder, found, before, progress)
+            known = load_dictionaries(folder, before.dictionaries)
+            check_models([*found, *known.values()])
+            added, restored = _write_rows(folder, found, before, model is not None, progress)
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
             names, matched = _match(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
-            changed = replace(before, runs=()) != replace(after, runs=()) or not store.present()
+            renamed = any(records[id_] != known[id_] for id_ in known)
+            changed = renamed or replace(before, runs=()) != replace(after, runs=()) or not store.present()
             if changed:
                 publish(folder, store, _with_run(after, started, edges), progress)
     seconds = time.time() - started
@@ -133,10 +140,11 @@ def _settings(before: Manifest, k: int | None, min_res: float | str | None, min_
 
 
 def _write_rows(
-    folder: Path, found: list[Source], before: Manifest, progress: Progress
+    folder: Path, found: list[Source], before: Manifest, named: bool, progress: Progress
 ) -> tuple[list[Dictionary], list[str]]:
     """Write the dictionaries that the atlas lacks, and the rows that it lacks of others.
 
+    named: whether the user names the model, and not the metadata alone.
     Returns those that its manifest does not name yet, and the ids of those whose rows were written again.
     """
     added, restored = [], []
@@ -146,6 +154,9 @@ def _write_rows(
             record = Dictionary.load(target) if (target / RECORD).exists() else None
             if record is None or not _same_content(record, source, source.id in before.dictionaries):
                 record = write_dictionary(source, target)
+            elif named and record.model_name != source.model_name:
+                record = _renamed(record, source, target)
+                restored.append(record.id)
             elif not Rows.there(target, record):  # taken on from a server, or damaged
                 write_rows(record, source, target)
                 restored.append(record.id)
@@ -153,6 +164,18 @@ def _write_rows(
                 added.append(record)
             step(1)
     return added, restored
+
+
+def _renamed(record: Dictionary, source: Source, target: Path) -> Dictionary:
+    """The record with the model that the user names now, as when its folder has moved; not for rows mapped with it."""
+    if record.mapped:
+        raise IngestError(
+            f"{record.id} was mapped with the weights of {record.model_name}, not of {source.model_name}; ingest it "
+            "into a new atlas"
+        )
+    renamed = replace(record, model_name=source.model_name)
+    renamed.save(target)
+    return renamed
 
 
 def _check_widths(records: Iterable[Dictionary]) -> None:

@@ -144,23 +144,26 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
-    from queries.show import COLUMNS, MATCH_COLUMNS, portrait
+    from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        shown = portrait(opened, feature, most=most)
+        rows = show(opened, feature, most=most)
     if format_ != "table":
-        print_rows(shown.rows(), COLUMNS, format_)
+        print_rows(rows, COLUMNS, format_)
         return
-    for name, value in shown.feature.items():
+    parts: dict[str, list[dict[str, Any]]] = {"feature": [], "earlier": [], "later": [], "context": []}
+    for row in rows:
+        parts[row.pop("part")].append(row)
+    for name, value in parts["feature"][0].items():
         if value is not None:
             click.echo(f"{name:<14} {value:.4g}" if isinstance(value, float) else f"{name:<14} {value}")
-    for title, rows in (("comes from", shown.earlier), ("goes to", shown.later)):
-        if rows:
+    for title, part in (("comes from", "earlier"), ("goes to", "later")):
+        if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(rows, MATCH_COLUMNS)
+            print_rows(parts[part], MATCH_COLUMNS)
     width = shutil.get_terminal_size().columns
-    if shown.contexts:
+    if parts["context"]:
         click.echo("\ncontexts")
-    for text in shown.contexts:
-        line = " ".join(text.split())
+    for row in parts["context"]:
+        line = " ".join(row["context"].split())
         click.echo("  " + (line if len(line) <= width - 2 else line[: width - 3] + "…"))

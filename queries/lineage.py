@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 _RES, _ANY = EDGE_OF_SITE[RES], "|".join(EDGE_OF_SITE.values())
 _FIELDS = ("id", "layer", "site", "depth", "label", "s_res", "s_mlp", "s_att", "origin", "lifecycle")  # of the json
-_NODE = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, "dictionary", "fires_on", "promotes"))
+_NODE = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, "dictionary"))
 _MATCH = "r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank"
 
 SEED = f"MATCH (g:{FEATURE} {{id: $id}}) RETURN {_NODE}"
@@ -49,15 +49,13 @@ class Node:
     layer: int
     site: str  # res, mlp or att
     depth: int  # order along the forward pass
-    label: str | None
+    label: str | None  # its own, else tokens it fires on, else tokens it promotes
     s_res: float | None  # best cosine with the residual dictionary before it (paper §3.3)
     s_mlp: float | None  # with its layer's MLP dictionary
     s_att: float | None  # with its layer's attention dictionary
     origin: str | None  # res, mlp, att or none
     lifecycle: str | None  # start, persists, transforms, appears or unexplained
     dictionary: str  # its dictionary's id
-    fires_on: str | None  # tokens it fires on, comma separated
-    promotes: str | None  # tokens its direction promotes, comma separated
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,11 @@ def lineage(
     pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k.
     Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
     floor.
+
+    Example:
+        graph = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018", min_res="floor")
+        earliest, *_ = graph.nodes
+        print(earliest.id, earliest.label)
     """
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
@@ -179,8 +182,7 @@ class _Walk:
         return other
 
     def _add(self, row: Row) -> Node:
-        names = (*_FIELDS, "dictionary", "fires_on", "promotes")
-        return self.nodes.setdefault(row["id"], Node(**{name: row[name] for name in names}))
+        return self.nodes.setdefault(row["id"], Node(**{name: row[name] for name in (*_FIELDS, "dictionary")}))
 
 
 def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], steps: int | None) -> None:

@@ -10,7 +10,7 @@ BORN_HERE = """
 MATCH (f:Feature)
 WHERE f.lifecycle = 'appears' AND coalesce($layer, f.layer) = f.layer
 RETURN f.id AS feature, f.layer AS layer, f.origin AS origin, f.s_res AS s_res, f.s_mlp AS s_mlp, f.s_att AS s_att,
-       coalesce(f.label, f.fires_on, f.promotes) AS label
+       f.label AS label
 ORDER BY CASE WHEN coalesce(s_mlp, 0.0) > coalesce(s_att, 0.0) THEN s_mlp ELSE s_att END DESC, feature
 LIMIT $limit
 """
@@ -18,8 +18,7 @@ LIMIT $limit
 DIES_HERE = """
 MATCH (f:Feature)
 WHERE f.vanishes = true AND coalesce($layer, f.layer) = f.layer
-RETURN f.id AS feature, f.layer AS layer, f.s_next AS s_next, f.lifecycle AS lifecycle,
-       coalesce(f.label, f.fires_on, f.promotes) AS label
+RETURN f.id AS feature, f.layer AS layer, f.s_next AS s_next, f.lifecycle AS lifecycle, f.label AS label
 ORDER BY s_next, feature
 LIMIT $limit
 """
@@ -31,7 +30,7 @@ WHERE NOT EXISTS {
 }
 MATCH p = (b)-[:FROM_RES*1..30 {rank: 0, forward_rank: 0}]->(a:Feature)
 UNWIND relationships(p) AS r
-WITH b.id AS last, b.layer AS to_layer, coalesce(b.label, b.fires_on, b.promotes) AS label, a.id AS first,
+WITH b.id AS last, b.layer AS to_layer, b.label AS label, a.id AS first,
      length(p) AS steps, min(r.similarity) AS weakest
 WHERE weakest >= $min_similarity
 MATCH (root:Feature {id: first})
@@ -71,8 +70,7 @@ MATCH p = (f:Feature {id: $feature})-[:FROM_RES|FROM_MLP|FROM_ATT*1..30 {rank: 0
 UNWIND relationships(p) AS r
 WITH a, length(p) AS steps, min(r.similarity) AS weakest
 WHERE weakest >= $min_similarity
-RETURN a.id AS feature, a.layer AS layer, a.site AS site, steps, weakest, a.lifecycle AS lifecycle,
-       coalesce(a.label, a.fires_on, a.promotes) AS label
+RETURN a.id AS feature, a.layer AS layer, a.site AS site, steps, weakest, a.lifecycle AS lifecycle, a.label AS label
 ORDER BY steps, feature
 LIMIT $limit
 """
@@ -82,8 +80,7 @@ MATCH p = (f:Feature {id: $feature})<-[:FROM_RES|FROM_MLP|FROM_ATT*1..30 {forwar
 UNWIND relationships(p) AS r
 WITH d, length(p) AS steps, min(r.similarity) AS weakest
 WHERE weakest >= $min_similarity
-RETURN d.id AS feature, d.layer AS layer, d.site AS site, steps, weakest, d.lifecycle AS lifecycle,
-       coalesce(d.label, d.fires_on, d.promotes) AS label
+RETURN d.id AS feature, d.layer AS layer, d.site AS site, steps, weakest, d.lifecycle AS lifecycle, d.label AS label
 ORDER BY steps, feature
 LIMIT $limit
 """
@@ -93,8 +90,7 @@ MATCH p = (f:Feature {id: $later})-[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]
 WITH a.id AS common, length(p) AS later_steps
 MATCH q = (g:Feature {id: $earlier})-[:FROM_RES|FROM_MLP|FROM_ATT*0..30 {rank: 0}]->(c:Feature)
 WHERE c.id = common
-RETURN common AS feature, c.layer AS layer, c.site AS site, later_steps, length(q) AS earlier_steps,
-       coalesce(c.label, c.fires_on, c.promotes) AS label
+RETURN common AS feature, c.layer AS layer, c.site AS site, later_steps, length(q) AS earlier_steps, c.label AS label
 ORDER BY later_steps + earlier_steps, feature
 LIMIT $limit
 """
@@ -104,7 +100,7 @@ MATCH (f:Feature {lifecycle: 'transforms'})
 WHERE coalesce($layer, f.layer) = f.layer
 WITH f, CASE WHEN coalesce(f.s_mlp, 0.0) > coalesce(f.s_att, 0.0) THEN f.s_mlp ELSE f.s_att END AS written
 RETURN f.id AS feature, f.layer AS layer, written - f.s_res AS excess, written, f.s_res AS s_res, f.s_mlp AS s_mlp,
-       f.s_att AS s_att, coalesce(f.label, f.fires_on, f.promotes) AS label
+       f.s_att AS s_att, f.label AS label
 ORDER BY excess DESC, feature
 LIMIT $limit
 """
@@ -112,8 +108,7 @@ LIMIT $limit
 UNEXPLAINED = """
 MATCH (f:Feature {lifecycle: 'unexplained'})
 WHERE coalesce($layer, f.layer) = f.layer
-RETURN f.id AS feature, f.layer AS layer, f.s_res AS s_res, f.s_mlp AS s_mlp, f.s_att AS s_att,
-       coalesce(f.label, f.fires_on, f.promotes) AS label
+RETURN f.id AS feature, f.layer AS layer, f.s_res AS s_res, f.s_mlp AS s_mlp, f.s_att AS s_att, f.label AS label
 ORDER BY s_res, feature
 LIMIT $limit
 """
@@ -123,8 +118,7 @@ MATCH (f:Feature {site: 'res'})
 WHERE coalesce($layer, f.layer) = f.layer
 WITH f, CASE WHEN $site = 'mlp' THEN f.s_mlp ELSE f.s_att END AS written
 WHERE written IS NOT NULL
-RETURN f.id AS feature, f.layer AS layer, written, f.s_res AS s_res, f.lifecycle AS lifecycle,
-       coalesce(f.label, f.fires_on, f.promotes) AS label
+RETURN f.id AS feature, f.layer AS layer, written, f.s_res AS s_res, f.lifecycle AS lifecycle, f.label AS label
 ORDER BY written DESC, feature
 LIMIT $limit
 """
@@ -132,7 +126,7 @@ LIMIT $limit
 WRITES = """
 MATCH (f:Feature {id: $feature})<-[r:FROM_MLP|FROM_ATT]-(b:Feature)
 RETURN b.id AS feature, b.layer AS layer, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank,
-       b.lifecycle AS lifecycle, coalesce(b.label, b.fires_on, b.promotes) AS label
+       b.lifecycle AS lifecycle, b.label AS label
 ORDER BY similarity DESC, feature
 LIMIT $limit
 """
@@ -142,7 +136,7 @@ MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
 WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 WITH a, count(*) AS wins, min(r.similarity) AS weakest, max(r.similarity) AS strongest
 RETURN a.id AS feature, a.layer AS layer, a.site AS site, wins, weakest, strongest, a.frequency AS frequency,
-       coalesce(a.label, a.fires_on, a.promotes) AS label
+       a.label AS label
 ORDER BY wins DESC, feature
 LIMIT $limit
 """
@@ -150,9 +144,7 @@ LIMIT $limit
 TWINS = """
 MATCH (b:Feature {site: 'res'})-[r:FROM_RES {rank: 0, forward_rank: 0}]->(a:Feature {site: 'res'})
 WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
-RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity,
-       coalesce(b.label, b.fires_on, b.promotes) AS later_label,
-       coalesce(a.label, a.fires_on, a.promotes) AS earlier_label
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, b.label AS later_label, a.label AS earlier_label
 ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
@@ -162,7 +154,7 @@ MATCH (b:Feature {site: 'res'})-[r:FROM_RES {rank: 0}]->(a:Feature {site: 'res'}
 WHERE r.similarity >= $min_similarity AND coalesce($layer, a.layer) = a.layer
 WITH a, count(*) AS parts, min(r.similarity) AS weakest, max(r.similarity) AS strongest
 WHERE parts > 1
-RETURN a.id AS feature, a.layer AS layer, parts, weakest, strongest, coalesce(a.label, a.fires_on, a.promotes) AS label
+RETURN a.id AS feature, a.layer AS layer, parts, weakest, strongest, a.label AS label
 ORDER BY parts DESC, weakest DESC, feature
 LIMIT $limit
 """
@@ -172,7 +164,7 @@ MATCH (b:Feature {site: 'res'})-[r:FROM_RES {forward_rank: 0}]->(a:Feature {site
 WHERE r.similarity >= $min_similarity AND coalesce($layer, b.layer) = b.layer
 WITH b, count(*) AS parts, min(r.similarity) AS weakest, max(r.similarity) AS strongest
 WHERE parts > 1
-RETURN b.id AS feature, b.layer AS layer, parts, weakest, strongest, coalesce(b.label, b.fires_on, b.promotes) AS label
+RETURN b.id AS feature, b.layer AS layer, parts, weakest, strongest, b.label AS label
 ORDER BY parts DESC, weakest DESC, feature
 LIMIT $limit
 """
@@ -189,8 +181,7 @@ ORPHANS = """
 MATCH (f:Feature)
 WHERE f.site <> 'res' AND f.dead = false AND coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
   AND NOT EXISTS { MATCH (b:Feature)-[r:FROM_MLP|FROM_ATT {rank: 0}]->(f) }
-RETURN f.id AS feature, f.layer AS layer, f.site AS site, f.frequency AS frequency,
-       coalesce(f.label, f.fires_on, f.promotes) AS label
+RETURN f.id AS feature, f.layer AS layer, f.site AS site, f.frequency AS frequency, f.label AS label
 ORDER BY f.depth, f.`index`, feature
 LIMIT $limit
 """

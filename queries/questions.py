@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.ids import ATT, MLP, SITES
-from queries import question_cypher as cypher
+from queries.question_cypher import (
+    ABOVE_FLOOR,
+    ANCESTORS,
+    BORN_HERE,
+    DEAD,
+    DESCENDANTS,
+    DIES_HERE,
+    HUBS,
+    LIFECYCLE,
+    LONGEST_LIVED,
+    MERGES,
+    MOST_TRANSFORMED,
+    ORPHANS,
+    PATH,
+    SHARED_ANCESTORS,
+    SPLITS,
+    STRONGEST,
+    TURNOVER,
+    TWINS,
+    UNEXPLAINED,
+    WRITES,
+    WRITTEN_BY,
+)
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -51,87 +72,81 @@ _ANY = Parameter(0.0, float, "smallest cosine of a step")
 _ONE, _TWO = ("feature",), ("later", "earlier")
 
 _ALL = (
-    Question("ancestors", "all that its best matches lead back to", cypher.ANCESTORS, _ONE, {"min_similarity": _ANY}),
+    Question("ancestors", "all that its best matches lead back to", ANCESTORS, _ONE, {"min_similarity": _ANY}),
     Question(
         "descendants",
         "all later features it leads to, each step the best",
-        cypher.DESCENDANTS,
+        DESCENDANTS,
         _ONE,
         {"min_similarity": _ANY},
     ),
-    Question(
-        "shared-ancestors", "where the lineages of two features meet, nearest first", cypher.SHARED_ANCESTORS, _TWO
-    ),
-    Question(
-        "path", "best matches from one feature to another, edge by edge, followed from either end", cypher.PATH, _TWO
-    ),
-    Question("writes", "residual features that a feature of an MLP or attention writes", cypher.WRITES, _ONE),
+    Question("shared-ancestors", "where the lineages of two features meet, nearest first", SHARED_ANCESTORS, _TWO),
+    Question("path", "best matches from one feature to another, edge by edge, followed from either end", PATH, _TWO),
+    Question("writes", "residual features that a feature of an MLP or attention writes", WRITES, _ONE),
     Question(
         "born-here",
         "features that a module made in this layer, strongest first",
-        cypher.BORN_HERE,
+        BORN_HERE,
         (),
         {"layer": _LAYER},
     ),
-    Question("dies-here", "features that nothing in the next layer continues", cypher.DIES_HERE, (), {"layer": _LAYER}),
+    Question("dies-here", "features that nothing in the next layer continues", DIES_HERE, (), {"layer": _LAYER}),
     Question(
         "longest-lived",
         "longest chains of mutual best matches, unbroken",
-        cypher.LONGEST_LIVED,
+        LONGEST_LIVED,
         (),
         {"min_similarity": _STRONG},
     ),
     Question(
         "most-transformed",
         "features that came down the stream and that a module wrote to, most first",
-        cypher.MOST_TRANSFORMED,
+        MOST_TRANSFORMED,
         (),
         {"layer": _LAYER},
     ),
-    Question("unexplained", "features that no earlier one is close to", cypher.UNEXPLAINED, (), {"layer": _LAYER}),
-    Question(
-        "written-by", "features that one module writes most", cypher.WRITTEN_BY, (), {"site": _MODULE, "layer": _LAYER}
-    ),
+    Question("unexplained", "features that no earlier one is close to", UNEXPLAINED, (), {"layer": _LAYER}),
+    Question("written-by", "features that one module writes most", WRITTEN_BY, (), {"site": _MODULE, "layer": _LAYER}),
     Question(
         "hubs",
         "earlier features that are the best match of most others",
-        cypher.HUBS,
+        HUBS,
         (),
         {"site": _SITE, "layer": _LAYER},
     ),
     Question(
         "twins",
         "mutual best matches of neighbouring layers",
-        cypher.TWINS,
+        TWINS,
         (),
         {"min_similarity": _ANY, "layer": _LAYER},
     ),
     Question(
         "splits",
         "features that several features of the next layer come from",
-        cypher.SPLITS,
+        SPLITS,
         (),
         {"min_similarity": _STRONG, "layer": _LAYER},
     ),
     Question(
         "merges",
         "features that several features of the layer before go into",
-        cypher.MERGES,
+        MERGES,
         (),
         {"min_similarity": _STRONG, "layer": _LAYER},
     ),
-    Question("strongest", "edges of the highest cosine", cypher.STRONGEST, (), {"site": _SITE, "layer": _LAYER}),
+    Question("strongest", "edges of the highest cosine", STRONGEST, (), {"site": _SITE, "layer": _LAYER}),
     Question(
         "orphans",
         "MLP and attention features that are no residual feature's best match",
-        cypher.ORPHANS,
+        ORPHANS,
         (),
         {"site": _SITE, "layer": _LAYER},
     ),
-    Question("lifecycle", "how many features persist, transform, appear … by layer and origin", cypher.LIFECYCLE),
-    Question("turnover", "shares of each layer that are kept, born, unexplained, about to vanish", cypher.TURNOVER),
-    Question("above-floor", "share of best matches above the noise floor, by pair of dictionaries", cypher.ABOVE_FLOOR),
-    Question("dead", "dictionaries by their share of dead features", cypher.DEAD),
+    Question("lifecycle", "how many features persist, transform, appear … by layer and origin", LIFECYCLE),
+    Question("turnover", "shares of each layer that are kept, born, unexplained, about to vanish", TURNOVER),
+    Question("above-floor", "share of best matches above the noise floor, by pair of dictionaries", ABOVE_FLOOR),
+    Question("dead", "dictionaries by their share of dead features", DEAD),
 )
 QUESTIONS: dict[str, Question] = {question.name: question for question in _ALL}
 
@@ -139,6 +154,8 @@ QUESTIONS: dict[str, Question] = {question.name: question for question in _ALL}
 def find_question(name: str) -> Question:
     """The question of that name; raises QueryError with the closest names."""
     if name not in QUESTIONS:
+        import difflib
+
         close = difflib.get_close_matches(name, QUESTIONS, 3, 0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(QUESTIONS)}"
         raise QueryError(f"no question is called {name!r}; {hint}")
@@ -150,6 +167,10 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
 
     features: ids, as many as the question is about; of two, either may come first. limit: most rows.
     Raises QueryError (no such question, parameter or value, another number of features) or UnknownFeature.
+
+    Example:
+        rows = ask(atlas, "born-here", layer=9)
+        steps = ask(atlas, "path", "smollm2-135m-instruct/11-res-2k/355", "smollm2-135m-instruct/9-res-2k/2018")
     """
     question = find_question(name)
     if len(features) != len(question.features):

@@ -10,19 +10,25 @@ from atlas.ids import SITES
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
-# Commas and quotes become spaces, so that a whole token or word is what stands between two spaces.
+# The longest word alone is looked for first, which is several times faster than all words in every feature; one step a
+# WITH is what the embedded engine's parser is quick at. Commas and quotes become spaces, so that a whole token or word
+# is what stands between two spaces.
 SEARCH = """
-WITH $words AS words
 MATCH (f:Feature)
 WHERE coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
-WITH words, f,
-    ' ' + toLower(coalesce(f.label, '') + ' ' + coalesce(f.fires_on, '') + ' ' + coalesce(f.promotes, '')) + ' ' AS text
-WHERE all(word IN words WHERE text CONTAINS word)
-WITH words, f, replace(replace(replace(replace(text, ',', ' '), '"', ' '), '“', ' '), '”', ' ') AS text
-WITH f, CASE WHEN all(word IN words WHERE text CONTAINS (' ' + word + ' ')) THEN 0 ELSE 1 END AS part
+WITH f, toLower(coalesce(f.label, '')) AS label, toLower(coalesce(f.fires_on, '')) AS fires_on,
+     toLower(coalesce(f.promotes, '')) AS promotes
+WHERE label CONTAINS $longest OR fires_on CONTAINS $longest OR promotes CONTAINS $longest
+WITH f, ' ' + label + ' ' + fires_on + ' ' + promotes + ' ' AS text
+WHERE all(word IN $words WHERE text CONTAINS word)
+WITH f, replace(text, ',', ' ') AS text
+WITH f, replace(text, '"', ' ') AS text
+WITH f, replace(text, '“', ' ') AS text
+WITH f, replace(text, '”', ' ') AS text
 RETURN f.id AS feature, f.label AS label, f.fires_on AS fires_on, f.promotes AS promotes, f.frequency AS frequency,
-       f.max_activation AS max_activation, f.lifecycle AS lifecycle, part = 0 AS exact
-ORDER BY part, coalesce(max_activation, 0.0) DESC, coalesce(frequency, 0.0) DESC, feature
+       f.max_activation AS max_activation, f.lifecycle AS lifecycle,
+       all(word IN $words WHERE text CONTAINS (' ' + word + ' ')) AS exact
+ORDER BY exact DESC, coalesce(max_activation, 0.0) DESC, coalesce(frequency, 0.0) DESC, feature
 LIMIT $limit
 """
 COLUMNS = ("feature", "label", "fires_on", "promotes", "frequency", "max_activation", "lifecycle", "exact")
@@ -35,6 +41,10 @@ def search(
 
     Whole words and tokens come before parts of them, then the largest activation first. Rows have COLUMNS; `exact`
     tells whether all words are whole. Raises QueryError where the text has no word or the site is unknown.
+
+    Example:
+        for row in search(atlas, "film", site="res", limit=5):
+            print(row["feature"], row["label"])
     """
     words = sorted(set(text.lower().split()))
     if not words:
@@ -43,4 +53,4 @@ def search(
         raise QueryError(f"a site is one of {', '.join(SITES)}, not {site!r}")
     if limit < 1:
         raise QueryError("the limit must be at least 1")
-    return atlas.read(SEARCH, words=words, site=site, layer=layer, limit=limit)
+    return atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 _PROPERTIES = next(table for table in NODES if table.label == FEATURE).properties
 _ANY = "|".join(EDGE_OF_SITE.values())
 _MATCH = """RETURN g.id AS id, g.site AS site, g.layer AS layer, r.similarity AS similarity, r.rank AS rank,
-  r.forward_rank AS forward_rank, g.lifecycle AS lifecycle, coalesce(g.label, g.fires_on, g.promotes) AS label
+  r.forward_rank AS forward_rank, g.lifecycle AS lifecycle, g.label AS label
 """
 _RETURN = ", ".join(f"f.`{name}` AS `{name}`" for name in _PROPERTIES)
 RECORD = f"MATCH (f:{FEATURE} {{id: $id}}) RETURN {_RETURN}"
@@ -27,32 +26,22 @@ MATCH_COLUMNS = ("id", "site", "layer", "similarity", "rank", "forward_rank", "l
 COLUMNS = ("part", *_PROPERTIES, "similarity", "rank", "forward_rank", "context")
 
 
-@dataclass(frozen=True)
-class Portrait:
-    """One feature with its neighbours."""
+def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
+    """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
-    feature: dict[str, Any]  # its properties, as atlas.schema names them
-    earlier: list[dict[str, Any]]  # its best matches by site, MATCH_COLUMNS
-    later: list[dict[str, Any]]  # later features that it matches best, MATCH_COLUMNS
-    contexts: list[str]  # texts at which it was most active, best first
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All of it as flat rows of COLUMNS; `part` is feature, earlier, later or context."""
-        rows = [{"part": "feature", **self.feature}]
-        rows += [{"part": "earlier", **row} for row in self.earlier]
-        rows += [{"part": "later", **row} for row in self.later]
-        return rows + [{"part": "context", "context": text} for text in self.contexts]
-
-
-def portrait(atlas: Atlas, feature: str, *, most: int = 3) -> Portrait:
-    """What the atlas knows of a feature, with at most `most` matches in each dictionary.
-
+    - feature: one row, its properties as atlas.schema names them
+    - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS
+    - context: the texts at which it was most active, best first, in the column `context`
     Raises UnknownFeature; QueryError where `most` is below 1.
+
+    Example:
+        feature, *rows = show(atlas, "smollm2-135m-instruct/9-res-2k/2018")
+        print(feature["label"], [row["id"] for row in rows if row["part"] == "earlier"])
     """
     atlas.locate(feature)
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")
-    record = atlas.read(RECORD, id=feature)[0]
-    earlier = atlas.read(EARLIER, id=feature, most=most)
-    later = atlas.read(LATER, id=feature, most=most)
-    return Portrait(record, earlier, later, atlas.contexts(feature))
+    rows = [{"part": "feature", **row} for row in atlas.read(RECORD, id=feature)]
+    rows += [{"part": "earlier", **row} for row in atlas.read(EARLIER, id=feature, most=most)]
+    rows += [{"part": "later", **row} for row in atlas.read(LATER, id=feature, most=most)]
+    return rows + [{"part": "context", "context": text} for text in atlas.contexts(feature)]

@@ -41,8 +41,8 @@ def tree(graph: Lineage) -> str:
 
 
 def words(node: Node) -> str:
-    """The label, else tokens it fires on, else tokens it promotes; on one line."""
-    return " ".join(UNPRINTABLE.sub(" ", node.label or node.fires_on or node.promotes or "").split())
+    """The label on one line; empty where there is none."""
+    return " ".join(UNPRINTABLE.sub(" ", node.label or "").split())
 
 
 def short(feature: str) -> str:

@@ -20,7 +20,7 @@ from atlas.graph.copying import copy_atlas
 from queries.lineage import lineage
 from queries.questions import QUESTIONS, ask
 from queries.search import search
-from queries.show import portrait
+from queries.show import show
 
 SEEDS = 60
 SETTINGS: tuple[dict[str, Any], ...] = ({}, {"min_res": "floor", "min_module": "floor"}, {"k": 3, "min_res": 0.3})
@@ -53,7 +53,7 @@ def questions(atlas: Atlas) -> Iterator[tuple[str, list[Asked]]]:
     for setting in SETTINGS:
         name = " ".join(["lineage", *(f"{key}={value}" for key, value in setting.items())])
         yield name, [(lineage, (seed,), setting) for seed in seeds]
-    yield "portrait", [(portrait, (seed,), {}) for seed in seeds]
+    yield "show", [(show, (seed,), {}) for seed in seeds]
     yield "search", [(search, (word,), {"limit": 100}) for word in WORDS]
     for question in QUESTIONS.values():
         ends = [seeds[i : i + len(question.features)] for i in range(0, 20, 2)] if question.features else [[]]

@@ -25,7 +25,7 @@ def configuration(
         "hf_hook_name_out",
         "hook_head_index",
     )
-    names += ("neuronpedia_id", "model_from_pretrained_kwargs")
+    names += ("neuronpedia_id", "model_from_pretrained_kwargs", "prepend_bos")
     metadata |= {name: fields.pop(name) for name in names if name in fields}
     cfg = {"architecture": architecture, "d_in": D_MODEL, "d_sae": D_SAE, "dtype": "float32", "device": "cpu"}
     cfg |= {"apply_b_dec_to_input": "transcoder" not in architecture, "normalize_activations": "none"}

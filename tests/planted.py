@@ -229,7 +229,7 @@ def _record(layer: int, site: str, size: int, width: int) -> Dictionary:
 
 
 def _columns(rng: np.random.Generator, record: Dictionary, rows: np.ndarray) -> dict[str, Any]:
-    """Feature properties as lists, without scores; two thirds have tokens, a third of all a label."""
+    """Feature properties as lists, without scores; two thirds have tokens, a third of all a label of its own."""
     size = record.d_sae
     columns: dict[str, Any] = {name: [None] * size for name in _properties(schema.FEATURE)}
     columns["id"] = _ids(record, range(size))
@@ -246,8 +246,8 @@ def _columns(rng: np.random.Generator, record: Dictionary, rows: np.ndarray) -> 
             columns["promotes"][i] = ", ".join(word.title() for word in words[2:])
             columns["frequency"][i] = float(rng.uniform(0, 0.1))
             columns["max_activation"][i] = round(float(rng.uniform(0, 40)), 1)
-        if i % 3 == 2:
-            columns["label"][i] = f"About {words[0]}s, “{words[1]}”"
+            # Where it has no label of its own, an ingest takes the tokens it fires on.
+            columns["label"][i] = f"About {words[0]}s, “{words[1]}”" if i % 3 == 2 else columns["fires_on"][i]
     return columns
 
 

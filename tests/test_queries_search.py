@@ -1,4 +1,4 @@
-"""Search and portraits against the planted columns, and the commands that print them."""
+"""Search and show against the planted columns, and the commands that print them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atlas.atlas import Atlas, open_atlas
 from atlas.cli.main import root
 from atlas.errors import QueryError, UnknownFeature
 from queries.search import search
-from queries.show import COLUMNS, MATCH_COLUMNS, portrait
+from queries.show import COLUMNS, MATCH_COLUMNS, show
 
 FEATURE = "planted/3-res-24/7"
 
@@ -68,25 +68,25 @@ def test_what_cannot_be_searched(atlas: Atlas, text: str, where: dict[str, Any])
         search(atlas, text, **where)
 
 
-def test_a_portrait_holds_the_record_and_the_best_matches(planted: Planted, atlas: Atlas) -> None:
-    shown = portrait(atlas, FEATURE, most=2)
-    assert shown.feature == planted.features()[FEATURE]
+def test_show_holds_the_record_and_the_best_matches(planted: Planted, atlas: Atlas) -> None:
+    rows = show(atlas, FEATURE, most=2)
+    parts = {part: [row for row in rows if row["part"] == part] for part in ("feature", "earlier", "later", "context")}
+    assert parts["feature"] == [{"part": "feature", **planted.features()[FEATURE]}]
     edges = planted.edge_rows()
     expected = [(e["target"], e["rank"]) for e in edges if e["source"] == FEATURE and (e["rank"] or 0) < 2]
-    assert len(shown.earlier) == 2 * 3  # residual, MLP, attention
-    assert {(row["id"], row["rank"]) for row in shown.earlier} <= set(expected)
+    assert len(parts["earlier"]) == 2 * 3  # residual, MLP, attention
+    assert {(row["id"], row["rank"]) for row in parts["earlier"]} <= set(expected)
     later = {e["source"] for e in edges if e["target"] == FEATURE and e["forward_rank"] in (0, 1)}
-    assert {row["id"] for row in shown.later} == later
-    assert [row["part"] for row in shown.rows()] == ["feature"] + ["earlier"] * 6 + ["later"] * 2
-    assert all(set(row) <= set(COLUMNS) for row in shown.rows())
-    assert shown.contexts == []
+    assert {row["id"] for row in parts["later"]} == later
+    assert [row["part"] for row in rows] == ["feature"] + ["earlier"] * 6 + ["later"] * 2
+    assert all(set(row) <= set(COLUMNS) for row in rows)
 
 
-def test_a_portrait_needs_its_feature(atlas: Atlas) -> None:
+def test_show_needs_its_feature(atlas: Atlas) -> None:
     with pytest.raises(UnknownFeature):
-        portrait(atlas, "planted/3-res-24/99")
+        show(atlas, "planted/3-res-24/99")
     with pytest.raises(QueryError):
-        portrait(atlas, FEATURE, most=0)
+        show(atlas, FEATURE, most=0)
 
 
 def run(*arguments: str) -> str:

@@ -15,12 +15,14 @@ from atlas.cli.main import COMMANDS, _run, root
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
+SERVER = (REPOSITORY / "docker" / "README.md").read_text()
+DOCS = [(REPOSITORY / "docs" / name).read_text() for name in ("graph.md", "steering.md")]
 _BLOCK = re.compile(r"(?:<!-- (\w+) -->\n)?```(\w+)\n(.*?)```", re.S)
 
 
-def blocks(language: str, needs: str = "") -> list[str]:
-    """The README's code blocks of a language, in order; those that need nothing, a hub, or neo4j."""
-    return [text for mark, name, text in _BLOCK.findall(README) if name == language and mark == needs]
+def blocks(language: str, needs: str = "", of: str = README) -> list[str]:
+    """A text's code blocks of a language, in order; those that need nothing, a hub, or neo4j."""
+    return [text for mark, name, text in _BLOCK.findall(of) if name == language and mark == needs]
 
 
 def commands(block: str) -> list[list[str]]:
@@ -35,7 +37,7 @@ def test_every_command_of_the_readme_runs(
     (tmp_path / "ingest").symlink_to(REPOSITORY / "ingest")
     monkeypatch.chdir(tmp_path)
     ran = 0
-    for block in blocks("bash"):
+    for block in [block for text in (README, *DOCS) for block in blocks("bash", of=text)]:
         for words in commands(block):
             if words[0] == "export":
                 name, _, value = words[1].partition("=")
@@ -62,10 +64,11 @@ def test_every_command_for_a_server_runs(
     uri = emptied(neo4j_lts)
     assert _run(["ingest", "ingest/bundle/smollm2-135m"]) == 0
     capsys.readouterr()
-    (block,) = blocks("bash", "neo4j")
-    for words in commands(block.replace("neo4j://localhost:7687", uri)):
-        assert _run(words[1:]) == 0, (words, capsys.readouterr().err)
-        assert capsys.readouterr().out.strip(), words
+    for text in (README, SERVER):
+        (block,) = blocks("bash", "neo4j", text)
+        for words in commands(block.replace("neo4j://localhost:7687", uri)):
+            assert _run(words[1:]) == 0, (words, capsys.readouterr().err)
+            assert capsys.readouterr().out.strip(), words
     assert (tmp_path / "atlas-files" / "import.sh").exists()
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary, Rows
+from hooked.encoder import Encoder
 from ingest.sources import rows as rows_module
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources, source_sha256
@@ -77,11 +78,11 @@ def test_encoder_rows_that_are_not_finite_never_fire(tmp_path: Path, caplog: pyt
     weights["W_enc"][2, 5] = np.nan
     weights["b_enc"][6] = np.inf
     record, rows = written(write_folder(tmp_path / "sae", cfg, weights), tmp_path)
-    assert record.dead_rows == 0 and "2 encoder rows are not finite" in caplog.text
+    assert record.dead_rows == 0 and "2 features have an encoder row" in caplog.text
     assert not rows.encoder[5].any()
     for index in (5, 6):
-        # max(0, x·w + b) with x·w = b = 0, or 0 > threshold = 0: never
-        assert rows.vectors["b_enc"][index] == rows.vectors["threshold"][index] == 0
+        # max(0, x·w − ∞) is 0 whatever x·w is
+        assert rows.vectors["b_enc"][index] == -np.inf and rows.vectors["threshold"][index] == 0
     weights["b_dec"][0] = np.nan
     with pytest.raises(IngestError, match="b_dec"):
         written(write_folder(tmp_path / "other", cfg, weights), tmp_path)
@@ -153,6 +154,11 @@ def test_a_transcoder_keeps_no_b_dec(tmp_path: Path) -> None:
         ({"b_enc": None}, "b_enc .* is missing"),
         ({"b_dec": np.zeros(D_SAE)}, r"b_dec .* has shape \(20,\)"),
         ({"scaling_factor": np.full(D_SAE, 2.0)}, "scaling_factor"),
+        (
+            {"threshold": np.full(D_SAE, 1.5)},
+            "threshold, which .* 'standard' does not have.*jumprelu",
+        ),
+        ({"W_lora": np.zeros((3, 3))}, "W_lora, which an encoder"),
     ],
 )
 def test_tensors_are_checked_against_the_configuration(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -198,3 +204,28 @@ def test_replacing_and_remains_of_an_interrupted_run(tmp_path: Path) -> None:
     assert record.sha256 == source_sha256(source)
     np.testing.assert_array_equal(Rows.open(target, record).encoder, changed["W_enc"].T)
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "value"),
+    [
+        ("jumprelu", "threshold", np.inf),
+        ("jumprelu", "threshold", np.nan),
+        ("jumprelu", "b_enc", np.nan),
+        ("standard", "b_enc", -np.inf),
+        ("standard", "W_enc", np.nan),
+        ("topk", "b_enc", np.nan),
+        ("gated", "b_gate", -np.inf),
+        ("gated", "r_mag", np.nan),
+    ],
+)
+def test_what_is_not_finite_never_fires(tmp_path: Path, architecture: str, name: str, value: float) -> None:
+    """Every second feature is switched off; the others fire."""
+    cfg = configuration(architecture=architecture) | ({"k": 5} if architecture == "topk" else {})
+    weights = tensors(cfg)
+    half = np.arange(D_SAE) % 2 == 1
+    weights[name][..., half] = value
+    record, rows = written(write_folder(tmp_path / "sae", cfg, weights), tmp_path / "out")
+    hidden = torch.randn(500, D_MODEL, generator=torch.Generator().manual_seed(1))
+    values = Encoder.of(record, rows)(hidden).values.numpy()
+    assert np.isfinite(values).all() and not values[:, half].any() and values[:, ~half].any()

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from folders import configuration, write_folder
 
+from atlas import open_atlas
 from atlas.errors import IngestError
+from ingest import ingest
+from ingest.matching.pairs import plan_pairs
 from ingest.sources.find import find_sources, source_sha256
 from ingest.sources.selection import Selection, has_width
 
@@ -165,3 +168,55 @@ def test_sha256_follows_the_weights(tmp_path: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     assert len(before) == 64 and source_sha256(source) != before
+
+
+REVISION: dict[str, Any] = {"model_from_pretrained_kwargs": {"revision": "step1000"}}
+
+
+def test_a_revision_is_part_of_the_model(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", configuration("blocks.0.hook_resid_post"))
+    write_folder(tmp_path / "b", configuration("blocks.1.hook_resid_post", **REVISION))
+    checkpoint: dict[str, Any] = {"model_from_pretrained_kwargs": {"checkpoint_value": 3000}}
+    write_folder(tmp_path / "c", configuration("blocks.2.hook_resid_post", **checkpoint))
+    found = find_sources([str(tmp_path)])
+    assert [(source.model, source.model_name) for source in found] == [
+        ("tiny-1m", "acme/Tiny-1M"),
+        ("tiny-1m@step1000", "acme/Tiny-1M@step1000"),
+        ("tiny-1m@step3000", "acme/Tiny-1M@step3000"),
+    ]
+    pairs = plan_pairs(found, 5)  # type: ignore[arg-type]
+    assert pairs == [], "no edges between two revisions"
+
+
+def test_a_checkpoint_that_is_only_numbered_must_be_named(tmp_path: Path) -> None:
+    checkpoint: dict[str, Any] = {"model_from_pretrained_kwargs": {"checkpoint_index": 12}}
+    write_folder(tmp_path / "a", configuration(**checkpoint))
+    with pytest.raises(IngestError, match="NAME@REVISION"):
+        find_sources([str(tmp_path)])
+    (source,) = find_sources([str(tmp_path)], Selection(model="acme/Tiny-1M@step512"))
+    assert (source.id, source.model_name) == ("tiny-1m@step512/3-res-20", "acme/Tiny-1M@step512")
+
+
+def test_two_models_do_not_share_a_name(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", configuration("blocks.0.hook_resid_post", model_name="alice/Tiny"))
+    write_folder(tmp_path / "b", configuration("blocks.1.hook_resid_post", model_name="bob/tiny"))
+    with pytest.raises(IngestError, match=r"alice/Tiny .* and bob/tiny .* are two models"):
+        find_sources([str(tmp_path)])
+    ingest([str(tmp_path / "a")], tmp_path / "atlas")
+    with pytest.raises(IngestError, match="two models"):
+        ingest([str(tmp_path / "b")], tmp_path / "atlas")
+    with pytest.raises(IngestError, match="two models"):  # the name that the user gives counts, also on what is there
+        ingest([str(tmp_path / "a")], tmp_path / "atlas", model="carol/tiny")
+
+
+def test_a_model_s_folder_takes_the_place_of_its_hub_name(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", configuration())
+    ingest([str(tmp_path / "a")], tmp_path / "atlas")
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    for expected in (True, False):
+        report = ingest([str(tmp_path / "a")], tmp_path / "atlas", model=str(tmp_path / "models" / "tiny"))
+        assert report.published == expected
+    with open_atlas(tmp_path / "atlas") as atlas:
+        assert atlas.read("MATCH (m:Model) RETURN m.id AS id, m.name AS name") == [
+            {"id": "tiny-1m", "name": str(tmp_path / "models" / "tiny")}
+        ]

@@ -173,3 +173,42 @@ def test_heads_of_another_model(tmp_path: Path) -> None:
     (source,) = find_sources([str(folder)], Selection(model=str(tmp_path / "model")))
     with pytest.raises(IngestError, match=r"rows of 10 numbers.*48 side by side"):
         write_dictionary(source, tmp_path / "out")
+
+
+def quantised(kind: str, exact: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """A weight [12, 16] as quantised models keep it, tensors by the end of their names, and what the config adds."""
+    if kind == "int8 by row":
+        scale = exact.abs().amax(1, keepdim=True) / 127
+        return {"weight": (exact / scale).round().to(torch.int8), "weight_scale": scale}, {}
+    if kind == "float8 by row":
+        scale = exact.abs().amax(1, keepdim=True) / 448
+        return {"weight": (exact / scale).to(torch.float8_e4m3fn), "weight_scale": scale}, {}
+    if kind == "float8 in one":
+        scale = exact.abs().max() / 448
+        return {"weight": (exact / scale).to(torch.float8_e4m3fn), "weight_scale": scale.reshape(1)}, {}
+    rows, columns = 4, 16
+    scale = torch.stack([exact[i : i + rows].abs().amax() / 448 for i in range(0, len(exact), rows)])[:, None]
+    weight = (exact / scale.repeat_interleave(rows, 0)).to(torch.float8_e4m3fn)
+    return {"weight": weight, "weight_scale_inv": scale}, {"weight_block_size": [rows, columns]}
+
+
+@pytest.mark.parametrize("kind", ["int8 by row", "float8 by row", "float8 in one", "float8 by block"])
+def test_quantised_weights_are_mapped_with_their_scales(tmp_path: Path, kind: str) -> None:
+    """Rows of very different size, as real ones: without scales the mapped directions have a cosine of 0.6 to 0.9."""
+    draw = torch.Generator().manual_seed(0)
+    exact = torch.randn(12, 16, generator=draw) * torch.linspace(0.05, 3, 12)[:, None]
+    held, settings = quantised(kind, exact)
+    named = {f"model.layers.0.self_attn.o_proj.{end}": tensor for end, tensor in held.items()}
+    save_file(named, tmp_path / "model.safetensors")
+    config = {"model_type": "llama", "hidden_size": 12, "quantization_config": settings}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rows = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)
+    found, wanted = head_map(str(tmp_path), 0).rows(rows), rows @ exact.numpy().T
+    cosines = (found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert cosines.min() > 0.995
+
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {}}))
+    bare = {f"model.layers.0.self_attn.o_proj.{end}": tensor for end, tensor in held.items() if end == "weight"}
+    save_file(bare, tmp_path / "model.safetensors")
+    with pytest.raises(IngestError, match="is quantised, and its scales are not beside it"):
+        head_map(str(tmp_path), 0)

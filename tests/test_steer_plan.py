@@ -11,9 +11,11 @@ import numpy as np
 import planted_steering as planted
 import pytest
 import saes
+from click.testing import CliRunner, Result
 
 from atlas.atlas import Atlas, open_atlas
-from atlas.errors import PlanError, UnknownFeature
+from atlas.cli.main import root
+from atlas.errors import ModelError, PlanError, UnknownFeature
 from ingest.job import ingest
 from queries.lineage import lineage
 from queries.steer.plan import SteeringPlan
@@ -205,6 +207,36 @@ def test_errors_say_what_would_do(atlas: Atlas) -> None:
     refused("sit at 1/res, 2/mlp", [RES1, MLP2], layers="upto:0", strength=1)
     refused("features 0 to 15, not 16", ["tiny-1m/1-res-16/16"], strength=1)
     refused("empty|no feature is left", [], strength=1)
+
+
+def test_the_commands_choices_are_those_of_the_plan(folder: Path, atlas: Atlas, tmp_path: Path) -> None:
+    """A plan is written before a model is loaded, so none is needed here."""
+    path = tmp_path / "plan.json"
+
+    def steer(*arguments: str) -> Result:
+        where = ["-a", str(folder), "--model", str(tmp_path / "none"), "--save-plan", str(path)]
+        return CliRunner().invoke(root, ["steer", "I think", *arguments, *where])
+
+    def written(*arguments: str) -> SteeringPlan:
+        path.unlink(missing_ok=True)
+        assert isinstance(steer(*arguments).exception, ModelError)
+        return SteeringPlan.load(path, atlas)
+
+    assert written("--feature", RES1) == SteeringPlan.from_features(atlas, [RES1], strength="30%")
+    two = SteeringPlan.from_features(atlas, {RES1: 8, RES2: None}, strength="6%")
+    assert written("--feature", f"{RES1}=8", "--feature", RES2) == two
+    options = ("--mode", "clamp", "--strength", "5", "--schedule", "linear", "--layers", "1-2", "--positions", "prompt")
+    clamped = SteeringPlan.from_lineage(
+        atlas, RES3, 5, mode="clamp", schedule="linear", layers="1-2", positions="prompt", sites=("res", "mlp")
+    )
+    assert written("--lineage", RES3, *options, "--sites", "res,mlp") == clamped
+    query = f"MATCH (f:Feature {{id: '{RES1}'}}) RETURN f.id AS feature"
+    assert written("--cypher", query, "--mode", "ablate") == SteeringPlan.from_query(atlas, query, mode="ablate")
+    # A saved plan says all of it already; and something must be named.
+    assert steer("--plan", str(path)).exit_code == 1
+    for arguments in (["--plan", str(path), "--mode", "add"], [], ["--feature", RES1, "--lineage", RES1]):
+        assert steer(*arguments).exit_code == 2
+    assert isinstance(steer("--feature", RES1, "--feature", RES1).exception, PlanError)
 
 
 def test_one_plan_steers_one_model() -> None:

@@ -37,7 +37,7 @@ from ingest.labels.job import label_atlas
 from queries.lineage import lineage
 from queries.questions import QUESTIONS, ask
 from queries.search import search
-from queries.show import portrait
+from queries.show import show
 
 EDGES = (
     "MATCH (b:Feature)-[e:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) RETURN b.id AS later, a.id AS earlier, type(e) AS "
@@ -291,9 +291,9 @@ def test_searches_are_the_same(filled: Atlas, embedded: Atlas, text: str, where:
     assert search(filled, text, limit=1000, **where) == search(embedded, text, limit=1000, **where)
 
 
-def test_portraits_and_overviews_are_the_same(filled: Atlas, embedded: Atlas) -> None:
+def test_records_and_overviews_are_the_same(filled: Atlas, embedded: Atlas) -> None:
     for feature in ("planted/3-res-24/7", "planted/2-mlp-24/5", "planted/0-att-24/23"):
-        assert portrait(filled, feature).rows() == portrait(embedded, feature).rows()
+        assert show(filled, feature) == show(embedded, feature)
     assert dictionary_rows(filled) == dictionary_rows(embedded) and pair_rows(filled) == pair_rows(embedded)
     assert filled.dictionaries == embedded.dictionaries and list(filled.dictionaries) == list(embedded.dictionaries)
     assert [row["id"] for row in run_rows(filled)[1]] == ["run"] or filled is embedded

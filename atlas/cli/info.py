@@ -20,10 +20,7 @@ MATCH (f:Feature) WHERE f.lifecycle IS NOT NULL
 RETURN f.dictionary AS id, f.lifecycle AS lifecycle, count(*) AS n
 """
 _VANISHING = "MATCH (f:Feature) WHERE f.vanishes RETURN f.dictionary AS id, count(*) AS n"
-_LABELLED = """
-MATCH (f:Feature) WHERE f.label IS NOT NULL OR f.fires_on IS NOT NULL OR f.promotes IS NOT NULL
-RETURN count(*) AS n
-"""
+_LABELLED = "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN count(*) AS n"
 _PAIRS = """
 MATCH (b:Dictionary)-[m:MATCHED]->(a:Dictionary)
 RETURN b.id AS later, a.id AS earlier, m.k AS k, m.edges AS edges, m.gap AS gap, m.floor_median AS floor_median,

@@ -1,35 +1,70 @@
-"""The command line's root. Commands are named as strings and loaded when called: looking at an atlas is instant."""
+"""The command line's root. Commands are named as strings and loaded when called: help and a look are instant."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
+from atlas.embedded.engine import without_asyncio
 from atlas.errors import AtlasError
 
+
+class Listed(NamedTuple):
+    """A command as the root lists it, known without its module."""
+
+    place: str  # module:name
+    about: str  # the first sentence of its own help
+
+
 COMMANDS = {
-    "demo": "atlas.cli.demo:demo",
-    "init": "atlas.cli.commands:init",
-    "ingest": "ingest.commands:ingest_command",
-    "info": "atlas.cli.commands:info",
-    "query": "atlas.cli.commands:query",
-    "lineage": "queries.commands:lineage",
-    "ask": "queries.commands:ask",
-    "label": "ingest.commands:label",
-    "search": "queries.commands:search",
-    "show": "queries.commands:show",
-    "steer": "queries.steer.commands:steer",
-    "score": "queries.steer.commands:score",
-    "copy": "atlas.cli.commands:copy",
-    "export": "atlas.cli.commands:export",
+    "demo": Listed(
+        "atlas.cli.demo:demo",
+        "The main job, end to end, on bundled dictionaries: ingest, label, lineage, steer, score.",
+    ),
+    "init": Listed(
+        "atlas.cli.commands:init",
+        "Bind DIR to a Neo4j database: the graph lives there, rows and staged matches in DIR.",
+    ),
+    "ingest": Listed("ingest.commands:ingest_command", "Take dictionaries into an atlas and match them across layers."),
+    "info": Listed(
+        "atlas.cli.commands:info",
+        "What an atlas holds: models, dictionaries, counts, life cycles, pairs, runs, store, disk.",
+    ),
+    "query": Listed("atlas.cli.commands:query", "Ask the graph in Cypher, read-only and bounded."),
+    "lineage": Listed(
+        "queries.commands:lineage",
+        "The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.",
+    ),
+    "ask": Listed("queries.commands:ask", "Ask a named QUESTION; without one, list them all."),
+    "label": Listed(
+        "ingest.commands:label",
+        "Give features words: tokens they promote, tokens and contexts they fire on, labels made elsewhere.",
+    ),
+    "search": Listed(
+        "queries.commands:search", "Features by label, by the tokens they fire on, by the tokens they promote."
+    ),
+    "show": Listed(
+        "queries.commands:show", "Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts."
+    ),
+    "steer": Listed(
+        "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
+    ),
+    "score": Listed(
+        "queries.steer.commands:score",
+        "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
+    ),
+    "copy": Listed(
+        "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
+    ),
+    "export": Listed("atlas.cli.commands:export", "Write the graph as files for other tools to DIR."),
 }
 
 
 class _Lazy(click.Group):
-    """A group that imports a command's module when the command is called; its help imports them all."""
+    """A group that imports a command's module when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -37,9 +72,13 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.about) for name, listed in COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -57,6 +96,7 @@ def root(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `feature-atlas`: run a command, turn errors into one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    without_asyncio()
     sys.exit(_run(arguments))
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from atlas.cli.output import FORMATS
+
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 
 if TYPE_CHECKING:
     _Value = click.ParamType[Any]
@@ -67,3 +72,19 @@ atlas_option = click.option(
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True, help="How rows are printed."
 )
+
+
+def gathered(name: str, options: Mapping[str, Decorator]) -> Decorator:
+    """Give a command these options as one mapping, `name`; those without a value are left out."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def gathering(**values: Any) -> None:
+            own = {option: values.pop(option) for option in options}
+            command(**values, **{name: {option: value for option, value in own.items() if value is not None}})
+
+        for option in reversed([*options.values()]):
+            option(gathering)
+        return gathering
+
+    return decorate

@@ -17,11 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.bounded import MAX_MEMORY, BoundedReader
-from atlas.cli.progress import Advance
 from atlas.embedded.file import engine_path, fingerprint, open_checked, state_path
 from atlas.embedded.guard import Statement, guard
-from atlas.embedded.load import create_tables, load
 from atlas.embedded.values import column_names, converters, first_line, plain_row
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
 from atlas.graph.store import Answer, Graph, Row
@@ -29,6 +26,8 @@ from atlas.graph.store import Answer, Graph, Row
 if TYPE_CHECKING:
     import ladybug
 
+    from atlas.bounded import BoundedReader
+    from atlas.cli.progress import Advance
     from atlas.folder.manifest import Manifest
 
 BUFFER = 1 << 30  # bytes of the engine's page cache, while reading and while loading
@@ -137,6 +136,8 @@ class LadybugStore:
         statement = checked(cypher, parameters)
         with self._lock:
             if self._reader is None:
+                from atlas.bounded import MAX_MEMORY, BoundedReader
+
                 descriptor, path = self._held()
                 worker = ("atlas.embedded.worker", path, str(MAX_MEMORY // 2))
                 self._reader = BoundedReader(worker, descriptors=(descriptor,))
@@ -209,6 +210,8 @@ def checked(cypher: str, parameters: Mapping[str, Any]) -> Statement:
 def _build(path: Path, graph: Graph, progress: Advance | None) -> None:
     """Write a complete database file and see it onto the disk."""
     import ladybug
+
+    from atlas.embedded.load import create_tables, load
 
     database = ladybug.Database(path, buffer_pool_size=BUFFER, auto_checkpoint=False)
     try:

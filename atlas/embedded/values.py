@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atlas.embedded.guard import Statement
 from atlas.schema import BOOLEAN, INTEGER, NODES
+
+if TYPE_CHECKING:
+    from atlas.embedded.guard import Statement
 
 _PROPERTIES = {table.label: table.properties for table in NODES}
 _AS_IS = frozenset(("BOOL", "STRING", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"))

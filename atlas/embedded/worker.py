@@ -10,16 +10,21 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ladybug
-
+from atlas.embedded.engine import without_asyncio
 from atlas.embedded.values import converters, plain_row
 from atlas.worker import Execute, Failed, serve
+
+if TYPE_CHECKING:
+    import ladybug
 
 
 def connect(path: str, buffer_bytes: str) -> Execute:
     """Open the database; returns what runs a statement on it."""
+    without_asyncio()
+    import ladybug
+
     try:
         database = ladybug.Database(path, read_only=True, buffer_pool_size=int(buffer_bytes), max_num_threads=2)
         _warm(database)
@@ -60,6 +65,8 @@ def _warm(database: ladybug.Database) -> None:
     import datetime  # noqa: F401
     import decimal  # noqa: F401
     import uuid  # noqa: F401
+
+    import ladybug
 
     connection = ladybug.Connection(database)
     connection.execute("UNWIND [1, 2] AS x RETURN sum(x), avg(x), collect({x: x})").get_all()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,7 @@ class Dictionary:
     source: str  # where it was read from
     sha256: str  # of the source's weights
     rows_sha256: str  # of decoder.npy: what matching depends on
+    prepend_bos: bool = True  # trained on contexts behind a start token
 
     def __post_init__(self) -> None:
         """Raises CorruptAtlas where a name that becomes a path is none that an ingest gives."""
@@ -73,7 +74,8 @@ class Dictionary:
         path = folder / RECORD
         try:
             values = json.loads(path.read_text())
-            return cls(**{field.name: values[field.name] for field in fields(cls)})
+            known = [field.name for field in fields(cls) if field.name in values or field.default is MISSING]
+            return cls(**{name: values[name] for name in known})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptAtlas(
                 f"{path} is missing or damaged ({error}); ingest its source again into a new atlas"

@@ -12,8 +12,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from atlas.errors import CorruptAtlas
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.manifest import disk_errors
@@ -35,6 +33,8 @@ def open_rows(folder: Path | None, record: Dictionary) -> Rows:
     """
     place = dictionary_folder(folder, record.id) if folder else None
     if place is None or not (place / DECODER).exists():
+        from filelock import FileLock
+
         # All three: dictionaries with the same decoder may differ in their encoders.
         place = cache_folder() / "rows" / f"{record.sha256}-{record.rows_sha256}-{record.architecture}"
         with disk_errors(place):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas, NewerAtlas
@@ -59,5 +59,9 @@ def manifest_of(store: Neo4jStore) -> Manifest:
 
 def records_of(store: Store) -> dict[str, Dictionary]:
     """The dictionaries' records by id, in the order of their depth."""
-    names = [field.name for field in fields(Dictionary)]
-    return {row["id"]: Dictionary(**{name: row[name] for name in names}) for row in store.read(DICTIONARIES)}
+    # What an older graph does not say has a default; null is a value where there is none.
+    later = {field.name for field in fields(Dictionary) if field.default is not MISSING}
+    return {
+        row["id"]: Dictionary(**{name: value for name, value in row.items() if value is not None or name not in later})
+        for row in store.read(DICTIONARIES)
+    }

@@ -1,15 +1,19 @@
 """What features fire on: the model run once over a text, every dictionary read in the same pass.
 
-1. The text becomes contexts of 255 tokens behind one start token; the start token's position is left out.
+1. The text becomes contexts of 255 tokens behind one start token, whose position is left out; contexts without one for
+   dictionaries that were trained so (prepend_bos).
 2. Hooks keep what each encoder reads, and the pass ends after the last block that one reads; one matrix product a
    dictionary and batch gives all activations.
-3. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
+3. Attention sinks are left out: positions at which the stream after the dictionary's block is SINK times as long as at
+   the median one. What fires there says nothing of the words there.
+4. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
    of each). Memory is bounded by features × kept contexts, whatever the text's length.
-4. Positions become words and passages of the text through the tokenizer's offsets.
+5. Positions become words and passages of the text through the tokenizer's offsets.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +30,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from hooked.hookpoints import HookPoint
+
 CONTEXT = 256  # tokens of a context, the start token included
 KEPT = 20  # best contexts kept a feature: their words become fires_on
 SHOWN = 5  # of which so many are stored as passages
 WORDS = 8
+SINK = 10.0  # times the median length of the stream; SmolLM2's first position has 180 times it from layer 11 on
+_log = logging.getLogger(__name__)
 
 
 class Figures:
@@ -37,13 +45,22 @@ class Figures:
 
     def __init__(self, size: int) -> None:
         self.fires = np.zeros(size, dtype=np.int64)
+        self.seen = 0  # positions measured
+        self.sinks = 0  # positions left out as attention sinks
         self.values = np.zeros((size, KEPT), dtype=np.float32)  # best activations, descending
         self.positions = np.full((size, KEPT), -1, dtype=np.int64)  # token numbers in the text
 
-    def add(self, activations: torch.Tensor, numbers: np.ndarray) -> None:
-        """Take in a batch: activations [contexts, positions, d_sae], numbers [contexts, positions] (−1: padding)."""
-        real = activations.new_tensor(numbers >= 0).bool()
-        activations = activations * real[:, :, None]
+    def add(self, activations: torch.Tensor, numbers: np.ndarray, lengths: torch.Tensor) -> None:
+        """Take in a batch.
+
+        activations: [contexts, positions, d_sae]. numbers: int64 [contexts, positions], of the text's tokens, −1 at
+        padding. lengths: [contexts, positions], of the stream.
+        """
+        real = lengths.new_tensor(numbers >= 0).bool()
+        sinks = real & (lengths > SINK * lengths[real].median())
+        self.seen += int((real & ~sinks).sum())
+        self.sinks += int(sinks.sum())
+        activations = activations * (real & ~sinks)[:, :, None]
         self.fires += (activations > 0).sum(dim=(0, 1)).cpu().numpy()
         best, where = activations.max(dim=1)  # [contexts, d_sae]
         values = np.concatenate([self.values, best.float().cpu().numpy().T], axis=1)
@@ -72,36 +89,48 @@ def columns_from_text(
 
     model, tokenizer = load_model(model_name, device=device)
     text = read_text(texts, tokenizer, tokens)
-    figures = measure(model, start_token(tokenizer), folder, records, text, batch, progress)
-    return {id_: _columns(found, text) for id_, found in figures.items()}
+    found: dict[str, Figures] = {}
+    for prepended in (True, False):
+        group = {id_: d for id_, d in records.items() if d.prepend_bos == prepended}
+        if group:
+            start = start_token(tokenizer) if prepended else None
+            found |= measure(model, start, folder, group, text, batch, progress)
+    sinks = max(figures.sinks for figures in found.values())
+    if sinks:
+        _log.warning("%d of %d positions are attention sinks and were left out of labels", sinks, len(text.ids))
+    return {id_: _columns(found[id_], text) for id_ in records}
 
 
 def measure(
     model: Any,
-    start: int,
+    start: int | None,
     folder: Path,
     records: dict[str, Dictionary],
     text: Text,
     batch: int,
     progress: Progress,
 ) -> dict[str, Figures]:
-    """Run the model over the text once; figures of every dictionary."""
+    """Run the model over the text once, its contexts behind the token `start` if any; figures of every dictionary."""
     import torch
 
     from hooked.capture import captured, run_until
     from hooked.encoder import Encoder
-    from hooked.hookpoints import blocks_path, read_point
+    from hooked.hookpoints import blocks_path, read_point, resolve
 
     encoders = {id_: Encoder.of(d, open_rows(folder, d)).to(model.device) for id_, d in records.items()}
-    points = {id_: read_point(model, d) for id_, d in records.items()}
-    last = max(place_of(d.hook_name_in).layer for d in records.values())
+    points: dict[Any, HookPoint] = {id_: read_point(model, d) for id_, d in records.items()}
+    # The stream after each layer, or before the first block, says which positions are sinks.
+    layers = {d.layer for d in records.values()}
+    points |= {layer: resolve(model, place_of(f"blocks.{max(layer, 0)}.{_stream(layer)}")) for layer in layers}
+    last = max(layers | {place_of(d.hook_name_in).layer for d in records.values()})
     block = model.get_submodule(f"{blocks_path(model)}.{last}")
     figures = {id_: Figures(d.d_sae) for id_, d in records.items()}
+    first = 0 if start is None else 1  # column of the first token of the text
     with progress.steps("activations", len(text.ids), "tokens") as step, torch.inference_mode():
         for ids, numbers in _batches(text.ids, start, batch):
             with captured(points) as seen:
                 mask = torch.from_numpy(numbers >= 0)
-                mask[:, 0] = True
+                mask[:, :first] = True
                 run_until(
                     model,
                     block,
@@ -109,23 +138,29 @@ def measure(
                     attention_mask=mask.long().to(model.device),
                     use_cache=False,
                 )
+            lengths = {layer: seen[layer][:, first:].float().norm(dim=-1) for layer in layers}
             for id_, encoder in encoders.items():
-                figures[id_].add(encoder(seen[id_][:, 1:]).values, numbers[:, 1:])
+                found = encoder(seen[id_][:, first:]).values
+                figures[id_].add(found, numbers[:, first:], lengths[records[id_].layer].to(found.device))
             step(int((numbers >= 0).sum()))
     return figures
 
 
-def _batches(tokens: np.ndarray, start: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Token ids and token numbers, each [contexts, CONTEXT]; number −1 at the start token and at padding."""
-    width = CONTEXT - 1
-    for first in range(0, len(tokens), width * batch):
-        part = tokens[first : first + width * batch]
+def _stream(layer: int) -> str:
+    return "hook_resid_pre" if layer < 0 else "hook_resid_post"
+
+
+def _batches(tokens: np.ndarray, start: int | None, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Token ids and token numbers, each [contexts, columns]; number −1 at the start token, if any, and at padding."""
+    width, first = CONTEXT - 1, 0 if start is None else 1
+    for begin in range(0, len(tokens), width * batch):
+        part = tokens[begin : begin + width * batch]
         rows = -(-len(part) // width)
-        ids = np.full((rows, CONTEXT), start, dtype=np.int64)
-        numbers = np.full((rows, CONTEXT), -1, dtype=np.int64)
+        ids = np.full((rows, width + first), start or 0, dtype=np.int64)
+        numbers = np.full((rows, width + first), -1, dtype=np.int64)
         row, column = np.divmod(np.arange(len(part)), width)
-        ids[row, column + 1] = part
-        numbers[row, column + 1] = first + np.arange(len(part))
+        ids[row, column + first] = part
+        numbers[row, column + first] = begin + np.arange(len(part))
         yield ids, numbers
 
 
@@ -134,7 +169,7 @@ def _columns(figures: Figures, text: Text) -> dict[str, pa.Array]:
 
     active = figures.values > 0
     return {
-        "frequency": pa.array(figures.fires / len(text.ids)),
+        "frequency": pa.array(figures.fires / max(1, figures.seen)),
         "max_activation": pa.array(figures.values[:, 0].astype(np.float64)),
         "fires_on": _fires_on(figures.values, np.where(active, figures.positions, -1), text),
         "contexts": _contexts(np.where(active, figures.positions, -1)[:, :SHOWN], text),

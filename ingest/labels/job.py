@@ -48,6 +48,9 @@ def label_atlas(
         batch: contexts in one forward pass.
         device: auto, cpu or cuda:N, for the model.
 
+    Example:
+        label_atlas("demo-atlas", imports=["ingest/bundle/smollm2-135m/labels.parquet"])
+
     Raises NotAnAtlas, LockedAtlas, IngestError, ModelError.
     """
     from ingest.labels.activations import columns_from_text

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from atlas.cli.progress import Progress
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.rows_cache import open_rows
-from hooked.families import family_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,10 +69,16 @@ def columns_promoted(
 
 def _final_norm(model: Any) -> tuple[torch.Tensor, bool]:
     """What the norm before the unembedding multiplies by, and whether it removes the mean."""
-    family = family_of(model.config.model_type)
-    names = [name for name, _ in model.named_modules() if name.endswith(family.final_norm.rpartition(".")[2])]
-    norm = model.get_submodule(min(names, key=lambda name: name.count(".")))
-    return norm.weight.detach().float() + family.norm_offset, getattr(norm, "bias", None) is not None
+    import torch
+
+    from hooked.hookpoints import blocks_path, model_family
+
+    # It stands beside the language model's blocks; an image tower and its projector have norms of the same name.
+    family = model_family(model)
+    beside = blocks_path(model).rpartition(".")[0]
+    norm = model.get_submodule(f"{beside}.{family.final_norm.rpartition('.')[2]}".lstrip("."))
+    centres = isinstance(norm, torch.nn.LayerNorm) or getattr(norm, "bias", None) is not None
+    return norm.weight.detach().float() + family.norm_offset, centres
 
 
 def _words(tokenizer: Any, ids: Any) -> list[str]:

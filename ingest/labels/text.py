@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 
 from atlas.errors import IngestError
 
+PIECE = 1 << 20  # characters that are tokenised at once
+LONGEST = 1 << 28  # characters of a file that is read to its end
 _AROUND = 60  # characters on each side of the word in a passage
 _WORD = re.compile(r"\w[\w'’-]*|[^\w\s]+")
 
@@ -33,20 +35,56 @@ class Text:
 
 
 def read_text(paths: Sequence[Path], tokenizer: Any, tokens: int = 0) -> Text:
-    """Tokenise files one after the other, the first `tokens` of them (0: all); raises IngestError."""
-    try:
-        text = "\n\n".join(path.read_text(encoding="utf-8") for path in paths)
-    except (OSError, UnicodeDecodeError) as error:
-        raise IngestError(f"the text cannot be read as UTF-8 ({error})") from None
+    """Tokenise files one after the other, the first `tokens` of them (0: all); raises IngestError.
+
+    Read piece by piece: a tokenizer takes two hundred times a text's size while it works on it.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise IngestError(f"{type(tokenizer).__name__} gives no offsets into the text; a fast tokenizer is needed")
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    stop = tokens or len(found["input_ids"])
-    ids = np.asarray(found["input_ids"][:stop], dtype=np.int64)
-    offsets = np.asarray(found["offset_mapping"][:stop], dtype=np.int64).reshape(-1, 2)
-    if len(ids) < 2:
+    pieces: list[str] = []
+    ids: list[np.ndarray] = []
+    offsets: list[np.ndarray] = []
+    length = count = 0
+    for piece in _pieces(paths, bounded=tokens > 0):
+        found = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids.append(np.asarray(found["input_ids"], dtype=np.int64))
+        offsets.append(np.asarray(found["offset_mapping"], dtype=np.int64).reshape(-1, 2) + length)
+        pieces.append(piece)
+        length, count = length + len(piece), count + len(ids[-1])
+        if 0 < tokens <= count:
+            break
+    if count < 2:
         raise IngestError(f"{', '.join(map(str, paths))}: no text to measure activations on")
-    return Text(text, ids, _words(text, offsets))
+    stop = tokens or count
+    text = "".join(pieces)
+    return Text(text, np.concatenate(ids)[:stop], _words(text, np.concatenate(offsets)[:stop]))
+
+
+def _pieces(paths: Sequence[Path], *, bounded: bool) -> Iterator[str]:
+    """The files' text, an empty line between two, in pieces that end before a space or a line's end.
+
+    Cut there, a text has the tokens that it has as a whole. Raises IngestError where a file is no UTF-8 text, or where
+    it is very long and nothing bounds it.
+    """
+    for number, path in enumerate(paths):
+        rest = "\n\n" if number else ""
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                read = 0
+                while chunk := file.read(PIECE):
+                    read += len(chunk)
+                    if read > LONGEST and not bounded:
+                        raise IngestError(f"{path} is longer than {LONGEST:,} characters; say how much with --tokens N")
+                    whole = rest + chunk
+                    # The last place where a word begins, behind which the next piece goes on.
+                    cut = max(whole.rfind("\n", 1), whole.rfind(" ", 1)) if len(chunk) == PIECE else len(whole)
+                    cut = cut if cut > 0 else len(whole)
+                    yield whole[:cut]
+                    rest = whole[cut:]
+        except (OSError, UnicodeDecodeError) as error:
+            raise IngestError(f"the text {path} cannot be read as UTF-8 ({error})") from None
+        if rest.strip():
+            yield rest
 
 
 def _words(text: str, offsets: np.ndarray) -> np.ndarray:

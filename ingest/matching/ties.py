@@ -43,12 +43,12 @@ def settle(best: Best, rows: UnitRows, others: UnitRows, k: int) -> Ranked:
     unsure = (live & close).any(axis=1)
     short = live[:, -1] & (values[:, -1] - best.values[:, -1] < _NOISE)
     ids[(values <= 0) | ~live] = -1
-    _again(np.flatnonzero(unsure & ~short), best, rows, others, values, ids)
-    _against_all(np.flatnonzero(short), rows, others, values, ids)
+    _recompute_candidates(np.flatnonzero(unsure & ~short), best, rows, others, values, ids)
+    _recompute_against_all(np.flatnonzero(short), rows, others, values, ids)
     return Ranked(np.clip(values, 0, 1), ids, unsure | short)
 
 
-def _again(which: Ids, best: Best, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids) -> None:
+def _recompute_candidates(which: Ids, best: Best, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids) -> None:
     """Step 2, into `values` and `ids`."""
     keep, k = best.ids.shape[1], ids.shape[1]
     step = max(1, _ELEMENTS // (keep * rows.array.shape[1]))
@@ -61,7 +61,7 @@ def _again(which: Ids, best: Best, rows: UnitRows, others: UnitRows, values: Flo
         values[some], ids[some] = _in_order(products, found, k)
 
 
-def _against_all(which: Ids, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids) -> None:
+def _recompute_against_all(which: Ids, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids) -> None:
     """Step 3, into `values` and `ids`."""
     n, k = len(others), ids.shape[1]
     for low, high in spans(len(which), max(1, _ELEMENTS // n)):

@@ -59,6 +59,7 @@ class Configuration:
     normalize_activations: str  # as SAELens names it
     norm_factor: float | None  # constant that the encoder's input is multiplied by (expected_average_only_in)
     centred_input: bool  # trained on centred weights (see `_centred`)
+    prepend_bos: bool  # trained on contexts behind a start token
 
     @property
     def transcoder(self) -> bool:
@@ -95,7 +96,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
         hook_name_in=hook_name_in,
         hf_hook_name=get("hf_hook_name_out") if transcoder else hf_in,
         hf_hook_name_in=hf_in,
-        model_name=get("model_name"),
+        model_name=_model_name(get, name),
         neuronpedia_id=neuronpedia_id if _NEURONPEDIA.fullmatch(str(neuronpedia_id)) else None,
         k=_size(_top(get), "k", name, limit=d_sae) if ENCODERS[architecture] == "topk" else None,
         rescale="topk" in architecture and get("rescale_acts_by_decoder_norm") is True,
@@ -103,6 +104,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
         normalize_activations=_normalisation(get("normalize_activations"), name),
         norm_factor=None,
         centred_input=_centred(get, hook_name_in),
+        prepend_bos=get("prepend_bos") is not False,
     )
 
 
@@ -129,6 +131,17 @@ def _architecture(get: Any, name: str) -> str:
         raise IngestError(f"{name} is a {architecture}: {CROSS_LAYER}")
     reason = _REFUSED.get(architecture, "this architecture is not known")
     raise IngestError(f"{name} is of architecture {architecture!r}: {reason}; known: {', '.join(ENCODERS)}")
+
+
+def _model_name(get: Any, name: str) -> str | None:
+    """The model, as `NAME@REVISION` where it is not the hub's newest: another revision has other weights."""
+    model, loaded_with = get("model_name"), get("model_from_pretrained_kwargs") or {}
+    revision = loaded_with.get("revision")
+    if revision is None and loaded_with.get("checkpoint_value") is not None:
+        revision = f"step{loaded_with['checkpoint_value']}"  # how the hub names Pythia's checkpoints
+    if revision is None and loaded_with.get("checkpoint_index") is not None:
+        return None  # which revision that is stands in TransformerLens alone: the user must say
+    return f"{model}@{revision}" if model and revision not in (None, "main") else model
 
 
 def _hook(value: Any, field: str, name: str) -> str:

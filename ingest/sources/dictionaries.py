@@ -12,13 +12,13 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from atlas.cli.progress import Advance
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.paths import DECODER, ENCODER, VECTORS
@@ -31,10 +31,8 @@ from ingest.sources.tensors import Tensors
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[int], Any]
 
-
-def write_dictionary(source: Source, folder: Path, *, progress: Progress | None = None) -> Dictionary:
+def write_dictionary(source: Source, folder: Path, *, progress: Advance | None = None) -> Dictionary:
     """Write a source's rows, vectors and record to `folder` and return the record.
 
     The folder appears whole or not at all; one that is there already is replaced. `progress` is called with the number
@@ -79,6 +77,7 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         if shapes.get(name) != shape:
             there = f"has shape {shapes[name]}" if name in shapes else "is missing"
             raise IngestError(f"{name} of {source.address} {there}; its configuration says {shape}")
+    _check_unknown(source, set(shapes) - set(expected))
     if "scaling_factor" in shapes and not np.allclose(tensors.whole("scaling_factor"), 1):
         raise IngestError(f"{source.address} has a finetuned scaling_factor that was not folded into its decoder")
     if mapping is not None and mapping.projection.shape[1] != cfg.d_out:
@@ -88,7 +87,23 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         )
 
 
-def _write(path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Progress | None) -> str:
+def _check_unknown(source: Source, others: set[str]) -> None:
+    """Raise IngestError where weights hold tensors that their architecture does not have: it may be another one."""
+    architecture = source.configuration.architecture
+    others -= {"b_dec", "scaling_factor"}  # a transcoder's bias at its output, which no row depends on; checked below
+    if "skip" in architecture:
+        others.discard("W_skip")  # what a skip transcoder adds past its features
+    if "batchtopk" in architecture:
+        others.discard("topk_threshold")  # left by training beside the threshold that was made of it
+    if others:
+        hint = "; a threshold belongs to jumprelu" if any("threshold" in name for name in others) else ""
+        raise IngestError(
+            f"{source.address} holds {', '.join(sorted(others))}, which an encoder of architecture {architecture!r} "
+            f"does not have{hint}; correct the architecture in its configuration"
+        )
+
+
+def _write(path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Advance | None) -> str:
     """Write float32 [n, width] as .npy, block by block; returns the file's SHA-256."""
     digest = hashlib.sha256()
     with path.open("w+b") as file:

@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from atlas.errors import IngestError
+from atlas.folder.dictionary import Dictionary
 from atlas.ids import depth, dictionary_id, is_id
 from atlas.ids import set_name as default_set
 from hooked.families import hub_name, short_name
@@ -125,6 +126,7 @@ def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) ->
         there = "; ".join(f"{name} {sorted({getattr(source, name) for source in found})}" for name in names)
         raise IngestError(f"no dictionary has {str(selection) or 'been named'}; there: {there if found else 'none'}")
     _check_ids(sources)
+    check_models(sources)
     _check_widths(sources)
     return sorted(sources, key=lambda source: (source.model, source.depth, source.id))
 
@@ -169,7 +171,10 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
     number, _ = split_hook(configuration.hook_name)
     named = model or configuration.model_name
     if not named:
-        raise IngestError(f"{origin.address} does not name its model; say which with --model NAME_OR_FOLDER")
+        raise IngestError(
+            f"{origin.address} does not name its model, or its checkpoint by number only; say which with --model "
+            "NAME_OR_FOLDER, or NAME@REVISION"
+        )
     folder = Path(named).expanduser()
     model_name = str(folder.resolve()) if model and folder.exists() else hub_name(named)
     own_name = short_name(configuration.model_name or named)
@@ -202,6 +207,27 @@ def _check_ids(sources: Sequence[Source]) -> None:
             raise IngestError(
                 f"{other.address} and {source.address} would both be {source.id}; take one of them, "
                 "or ingest one alone under another name with --set NAME"
+            )
+
+
+def check_models(named: Iterable[Source | Dictionary]) -> None:
+    """Raise IngestError where two models would share a short name, and with it ids and edges.
+
+    A model may be known by its hub name and by a folder, but not by two of either.
+    """
+    first: dict[tuple[str, bool], Source | Dictionary] = {}
+    for each in named:
+        in_folder = Path(each.model_name).is_absolute()
+        other = first.setdefault((each.model, in_folder), each)
+        same = (
+            other.model_name == each.model_name
+            if in_folder
+            else (other.model_name.casefold() == each.model_name.casefold())
+        )
+        if not same:
+            raise IngestError(
+                f"{other.model_name} (of {other.id}) and {each.model_name} (of {each.id}) are two models, both to "
+                f"be called {each.model}; take each into an atlas of its own (-a FOLDER)"
             )
 
 

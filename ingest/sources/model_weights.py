@@ -7,16 +7,16 @@ index and the one file that holds a tensor are fetched (into the hub's own cache
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atlas.errors import IngestError, ModelError
-from hooked.families import Family, family_of
+from hooked.families import Family, family_of, split_revision
 from ingest.sources.head_space import HeadMap
-from ingest.sources.tensors import open_safetensors
+from ingest.sources.tensors import Tensors, open_safetensors
 
 _CONFIG, _INDEX, _SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 # Where a file's tensor names put the decoder: as transformers names them, in multimodal wrappers, or without the head.
@@ -41,7 +41,8 @@ def head_map(model: str, layer: int) -> HeadMap:
         )
     config = _json(path)
     family = family_of(str(config.get("model_type")))
-    projection = _tensor(model, _names(family, layer, family.o_proj))
+    quantised = config.get("quantization_config") or {}
+    projection = _tensor(model, _names(family, layer, family.o_proj), quantised.get("weight_block_size"))
     if family.o_proj_transposed:
         projection = np.ascontiguousarray(projection.T)
     gain = None
@@ -65,23 +66,53 @@ def _names(family: Family, layer: int, module: str) -> list[str]:
     return [root.format(f"{layers}.{block}") for layers in (family.layers, inner) for root in _ROOTS]
 
 
-def _tensor(model: str, names: Sequence[str]) -> np.ndarray:
-    """float32: the first of `names` that the model's files hold."""
+def _tensor(model: str, names: Sequence[str], blocks: Sequence[int] | None = None) -> np.ndarray:
+    """float32: the first of `names` that the model's files hold; quantised weights times their scales.
+
+    blocks: rows and columns that share one scale, where the configuration says so.
+    """
+    for name, tensors in _holding(model, names):
+        weight = tensors.whole(name)
+        kind = tensors.parts[name].dtype
+        if kind.kind in "iub" or (kind.names and kind.names[0].startswith("float8")):
+            weight = weight * _scales(model, name, weight.shape, blocks)
+        return weight
+    raise IngestError(f"{model} has no safetensors file with {names[0]}; hook_z rows cannot be mapped without it")
+
+
+def _scales(model: str, name: str, shape: tuple[int, ...], blocks: Sequence[int] | None) -> np.ndarray:
+    """What the values of a quantised weight are to be multiplied by, broadcastable to its `shape`.
+
+    One number for all or for each row (`weight_scale`), or one a block (`weight_scale_inv`), as transformers has it.
+    Raises IngestError where neither is there in such a form: without them the directions would be others.
+    """
+    for scale_name, tensors in _holding(model, [f"{name}_scale", f"{name}_scale_inv"]):
+        scale = tensors.whole(scale_name)
+        if scale.size == 1:
+            return scale.reshape(1, 1)
+        if scale.size == shape[0]:
+            return scale.reshape(-1, 1)
+        if blocks is not None and scale.shape == tuple(-(-n // step) for n, step in zip(shape, blocks, strict=True)):
+            return scale.repeat(blocks[0], 0).repeat(blocks[1], 1)[: shape[0], : shape[1]]
+    raise IngestError(
+        f"{name} of {model} is quantised, and its scales are not beside it in a form that is known; name the model "
+        "before it was quantised with --model NAME_OR_FOLDER"
+    )
+
+
+def _holding(model: str, names: Sequence[str]) -> Iterator[tuple[str, Tensors]]:
+    """Each of `names` that the model's files hold, with the opened file's tensors."""
     index = _find(model, _INDEX, fetch=True)
     if index is not None:
         files = _json(index).get("weight_map", {})
-        name = next((name for name in names if name in files), None)
-        path = _find(model, files[name], fetch=True) if name else None
-        candidates = [path] if path else []
+        found = [_find(model, files[name], fetch=True) for name in names if name in files]
+        paths = list(dict.fromkeys(path for path in found if path))
     else:
         path = _find(model, _SINGLE, fetch=True)
-        candidates = [path] if path else sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
-    for path in candidates:
+        paths = [path] if path else sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    for path in paths:
         with open_safetensors(path) as tensors:
-            for name in names:
-                if name in tensors.shapes:
-                    return tensors.whole(name)
-    raise IngestError(f"{model} has no safetensors file with {names[0]}; hook_z rows cannot be mapped without it")
+            yield from ((name, tensors) for name in names if name in tensors.shapes)
 
 
 def _find(model: str, name: str, *, fetch: bool) -> Path | None:
@@ -93,8 +124,10 @@ def _find(model: str, name: str, *, fetch: bool) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
+    repository, revision = split_revision(model)
     try:
-        found = hf_hub_download(model, name) if fetch else try_to_load_from_cache(model, name)
+        ask = hf_hub_download if fetch else try_to_load_from_cache
+        found = ask(repository, name, revision=revision)
     except HFValidationError:
         if not fetch:
             return None

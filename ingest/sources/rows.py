@@ -24,6 +24,7 @@ ENCODER_VECTORS = {  # what each encoder needs besides its rows
     "topk": ("b_enc",),
     "gated": ("b_gate", "b_mag", "r_mag"),
 }
+_SWITCHES = ("b_enc", "b_gate")  # −∞ here and the feature is off, whatever the rest
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ class DecoderRows:
 
 
 class EncoderRows:
-    """Encoder rows and vectors; a feature with a value that is not finite gets zeros, so that it never fires."""
+    """Encoder rows and vectors; a feature with a value that is not finite is switched off, so that it never fires."""
 
     def __init__(self, source: Source, tensors: Tensors, folded: np.ndarray) -> None:
         self.source = source
@@ -75,10 +76,15 @@ class EncoderRows:
         vectors = {name: self._vector(name) for name in ENCODER_VECTORS[self.configuration.encoder]}
         for vector in vectors.values():
             self.broken |= ~np.isfinite(vector)
-        for vector in vectors.values():
-            vector[self.broken] = 0
+        for name, vector in vectors.items():
+            # Zeros would not do: a feature without a bias or a threshold fires wherever its row points.
+            vector[self.broken] = -np.inf if name in _SWITCHES else 0
         if self.broken.any():
-            _log.warning("%s: %d encoder rows are not finite; they never fire", self.source.id, self.broken.sum())
+            _log.warning(
+                "%s: %d features have an encoder row, bias or threshold that is not finite; they never fire",
+                self.source.id,
+                self.broken.sum(),
+            )
         if not self.configuration.transcoder:  # a transcoder's b_dec belongs to what it writes, not to what it reads
             vectors["b_dec"] = self.tensors.whole("b_dec") / np.float32(self.configuration.norm_factor or 1.0)
             if not np.isfinite(vectors["b_dec"]).all():

@@ -12,24 +12,79 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, atlas_option, format_option
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, format_option, gathered
 from atlas.errors import PlanError
+from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
 from queries.steer.printed import side_by_side
-from queries.steer.strength import SCHEDULES
+from queries.steer.strength import SCHEDULES, Given
 
 if TYPE_CHECKING:
-    from atlas.atlas import Atlas
-    from queries.lineage import Lineage, Threshold
-    from queries.steer.generation import Generation
+    from queries.lineage import Threshold
     from queries.steer.plan import SteeringPlan
 
 # What reads well on a small model: one feature, and features along a lineage, each.
 ALONE, TOGETHER = "30%", "6%"
 
-
 model_option = click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the atlas' own]")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+
+
+steering_options = gathered(
+    "steering",
+    {
+        "mode": click.option("--mode", type=click.Choice(MODES), help="What is done.  [default: add]"),
+        "strength": click.option(
+            "--strength",
+            help="8: units of the unit direction; 30%: of the norm there. suppress: 0 removes, below 0 overshoots. "
+            f"clamp: the activation.  [default: add {ALONE} for one feature, {TOGETHER} each for several; suppress 0]",
+        ),
+        "schedule": click.option(
+            "--schedule", type=click.Choice(SCHEDULES), help="Strength over layers.  [default: constant]"
+        ),
+        "layers": click.option("--layers", metavar="SELECTION", help="single:12, upto:12 or 8-12."),
+        "sites": click.option(
+            "--sites",
+            metavar="LIST",
+            callback=lambda _context, _option, value: value.split(",") if value else None,
+            help="Of res,mlp,att.  [default: res for add and clamp of a lineage, else all]",
+        ),
+        "positions": click.option("--positions", type=click.Choice(POSITIONS), help="Which.  [default: all]"),
+    },
+)
+
+
+def generation_options(tokens: int, temperature: float | None, top_p: float | None) -> Decorator:
+    """How text is made, with a command's defaults; the keys are fields of GenerationOptions."""
+    share = click.FloatRange(0, 1, min_open=True)
+    return gathered(
+        "generation",
+        {
+            "max_new_tokens": click.option(
+                "--tokens",
+                "max_new_tokens",
+                type=click.IntRange(min=1),
+                default=tokens,
+                show_default=True,
+                help="Tokens to add.",
+            ),
+            "seed": click.option("--seed", type=int, default=0, show_default=True),
+            "temperature": click.option(
+                "--temperature",
+                type=click.FloatRange(min=0),
+                default=temperature,
+                show_default="greedy" if temperature is None else True,
+                help="Sample at this temperature; 0: greedy.",
+            ),
+            "top_p": click.option(
+                "--top-p",
+                type=share,
+                default=top_p,
+                show_default="all" if top_p is None else True,
+                help="Sample among tokens of this mass only.",
+            ),
+        },
+    )
 
 
 @cache
@@ -50,24 +105,10 @@ def announced_model(name: str, device: str) -> tuple[Any, Any]:
 @click.option("--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Its smallest mlp and att cosine.")
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A saved plan.")
-@click.option("--mode", type=click.Choice(MODES), help="What is done.  [default: add]")
-@click.option(
-    "--strength",
-    help="8: units of the unit direction; 30%: of the norm there. suppress: 0 removes, below 0 overshoots. clamp: the "
-    f"activation.  [default: add {ALONE} for one feature, {TOGETHER} each for several; suppress 0]",
-)
-@click.option("--schedule", type=click.Choice(SCHEDULES), help="Strength over layers.  [default: constant]")
-@click.option("--layers", metavar="SELECTION", help="single:12, upto:12 or 8-12.")
-@click.option(
-    "--sites", metavar="LIST", help="Of res,mlp,att.  [default: res for add and clamp of a lineage, else all]"
-)
-@click.option("--positions", type=click.Choice(POSITIONS), help="Which are steered.  [default: all]")
+@steering_options
 @model_option
 @device_option
-@click.option("--tokens", type=click.IntRange(min=1), default=36, show_default=True, help="Tokens to add.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--temperature", type=click.FloatRange(min=0), help="Sample at this temperature.  [default: greedy]")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Sample among tokens of this mass only.")
+@generation_options(tokens=36, temperature=None, top_p=None)
 @click.option("--save-plan", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan there, as JSON.")
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def steer(
@@ -79,18 +120,10 @@ def steer(
     min_module: Threshold,
     cypher: str | None,
     plan_file: Path | None,
-    mode: str | None,
-    strength: str | None,
-    schedule: str | None,
-    layers: str | None,
-    sites: str | None,
-    positions: str | None,
+    steering: dict[str, Any],
     model: str | None,
     device: str,
-    tokens: int,
-    seed: int,
-    temperature: float | None,
-    top_p: float | None,
+    generation: dict[str, Any],
     save_plan: Path | None,
     format_: str,
 ) -> None:
@@ -107,115 +140,64 @@ def steer(
 
     if sum(map(bool, (features, lineage, cypher, plan_file))) != 1:
         raise click.UsageError("name what to turn: one of --feature (repeatable), --lineage, --cypher, --plan")
-    choices = {
-        "mode": mode,
-        "strength": strength,
-        "schedule": schedule,
-        "layers": layers,
-        "sites": sites,
-        "positions": positions,
-    }
-    given = [name for name, value in choices.items() if value is not None]
-    if plan_file and given:
-        raise click.UsageError(f"--{given[0]} is for a new plan; --plan says what is done already")
+    if plan_file and steering:
+        raise click.UsageError(f"--{next(iter(steering))} is for a new plan; --plan says what is done already")
+    if "strength" not in steering and steering.get("mode", ADD) == ADD:
+        steering["strength"] = ALONE if len(features) == 1 else TOGETHER
     with open_atlas(atlas) as opened:
         if plan_file:
             plan = SteeringPlan.load(plan_file, opened)
+        elif lineage:
+            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module)
+            plan = SteeringPlan.from_lineage(opened, graph, **steering)
+        elif cypher:
+            plan = SteeringPlan.from_query(opened, cypher, **steering)
         else:
-            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module) if lineage else None
-            plan = _new_plan(opened, features, graph, cypher, choices)
+            plan = SteeringPlan.from_features(opened, _named(features), **steering)
     if save_plan:
         plan.save(save_plan)
         click.echo(f"plan written to {save_plan}", err=True)
     name = model or plan.model_name
     loaded, tokenizer = announced_model(name, device)
-    made = []
-    for title, chosen in (("unsteered", None), ("steered", plan)):
-        made.append(_generate(title, loaded, tokenizer, prompt, chosen, tokens, seed, temperature, top_p))
+    options = GenerationOptions(**generation)
+    unsteered = _generate("unsteered", loaded, tokenizer, prompt, None, options)
+    steered = _generate("steered", loaded, tokenizer, prompt, plan, options)
     if format_ == "json":
-        click.echo(json.dumps(_result(prompt, seed, name, plan, *made), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(_result(prompt, name, plan, unsteered, steered), indent=1, ensure_ascii=False))
     else:
-        click.echo(side_by_side(prompt, plan, *made, width=shutil.get_terminal_size((100, 24)).columns))
+        width = shutil.get_terminal_size((100, 24)).columns
+        click.echo(side_by_side(prompt, plan, unsteered, steered, width=width))
 
 
-def _new_plan(
-    atlas: Atlas, features: tuple[str, ...], graph: Lineage | None, cypher: str | None, choices: dict[str, str | None]
-) -> SteeringPlan:
-    """A plan from the command line's options."""
-    from queries.steer.plan import SteeringPlan
-
-    mode, strength = choices["mode"] or ADD, choices["strength"]
-    if strength is None and mode == ADD:
-        strength = ALONE if len(features) == 1 else TOGETHER
-    positions, schedule = choices["positions"] or "all", choices["schedule"] or "constant"
-    layers = choices["layers"]
-    sites = choices["sites"].split(",") if choices["sites"] else None
-    if graph is not None:
-        return SteeringPlan.from_lineage(
-            atlas, graph, strength, mode=mode, positions=positions, schedule=schedule, layers=layers, sites=sites
-        )
-    if cypher:
-        return SteeringPlan.from_query(
-            atlas, cypher, strength, mode=mode, positions=positions, schedule=schedule, layers=layers, sites=sites
-        )
-    named: dict[str, str | None] = {}
+def _named(features: tuple[str, ...]) -> dict[str, Given]:
+    """`ID` or `ID=STRENGTH`, taken apart; raises PlanError for an id that is named twice."""
+    named: dict[str, Given] = {}
     for feature in features:
         id_, _, own = feature.partition("=")
         if id_ in named:
             raise PlanError(f"{id_} is named twice; give it once")
         named[id_] = own or None
-    return SteeringPlan.from_features(
-        atlas,
-        named,
-        strength=strength,
-        mode=mode,
-        positions=positions,
-        schedule=schedule,
-        layers=layers,
-        sites=sites,
-    )
+    return named
 
 
 def _generate(
-    title: str,
-    model: Any,
-    tokenizer: Any,
-    prompt: str,
-    plan: SteeringPlan | None,
-    tokens: int,
-    seed: int,
-    temperature: float | None,
-    top_p: float | None,
+    title: str, model: Any, tokenizer: Any, prompt: str, plan: SteeringPlan | None, options: GenerationOptions
 ) -> Generation:
     """One continuation, shown on the terminal while it is made; stdout stays for the result."""
-    from queries.steer.generation import generate
-
     streamer = None
     if sys.stderr.isatty() and sys.stdout.isatty():
         from queries.steer.printed import stderr_streamer
 
         click.secho(f"{title}: ", err=True, dim=True, nl=False)
         streamer = stderr_streamer(tokenizer)
-    return generate(
-        model,
-        tokenizer,
-        [prompt],
-        plan,
-        max_new_tokens=tokens,
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-        streamer=streamer,
-    )[0]
+    return continued(model, tokenizer, [prompt], plan, options, streamer)[0]
 
 
-def _result(
-    prompt: str, seed: int, model: str, plan: SteeringPlan, unsteered: Generation, steered: Generation
-) -> dict[str, Any]:
+def _result(prompt: str, model: str, plan: SteeringPlan, unsteered: Generation, steered: Generation) -> dict[str, Any]:
     """The contract's json."""
     return {
         "prompt": prompt,
-        "seed": seed,
+        "seed": steered.seed,
         "model": model,
         "plan": [each.to_dict() for each in plan.interventions],
         "unsteered": {"text": unsteered.text, "tokens": unsteered.tokens},
@@ -230,10 +212,7 @@ def _result(
 @click.option("--words", required=True, help="The theme's words: war,army,soldier* or a file of them.")
 @click.option("--prompt", "prompts", multiple=True, default=["I think "], show_default=True, help="Repeatable.")
 @click.option("--samples", type=click.IntRange(min=1), default=12, show_default=True, help="Of each prompt.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--tokens", type=click.IntRange(min=1), default=30, show_default=True, help="Tokens to add.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=1.27, show_default=True, help="0: greedy.")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.7, show_default=True)
+@generation_options(tokens=30, temperature=1.27, top_p=0.7)
 @model_option
 @device_option
 @format_option
@@ -243,10 +222,7 @@ def score(
     words: str,
     prompts: tuple[str, ...],
     samples: int,
-    seed: int,
-    tokens: int,
-    temperature: float,
-    top_p: float,
+    generation: dict[str, Any],
     model: str | None,
     device: str,
     format_: str,
@@ -271,20 +247,9 @@ def score(
         plans |= {_name(path, plan_files): SteeringPlan.load(path, opened) for path in plan_files}
     name = model or next(plan.model_name for plan in plans.values() if plan)
     loaded, tokenizer = announced_model(name, device)
-    # Without sampling all samples are one.
-    chosen, count = (top_p, samples) if temperature else (None, 1)
-    scores = theme_score(
-        loaded,
-        tokenizer,
-        prompts,
-        read_words(words),
-        plans,
-        samples=count,
-        seed=seed,
-        max_new_tokens=tokens,
-        temperature=temperature,
-        top_p=chosen,
-    )
+    if not generation["temperature"]:  # without sampling all samples are one
+        samples, generation["top_p"] = 1, None
+    scores = theme_score(loaded, tokenizer, prompts, read_words(words), plans, samples=samples, **generation)
     print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
     if format_ == "table":
         click.echo(f"\n{verdict(scores)}")

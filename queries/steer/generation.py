@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import ModelError
-from queries.steer.plan import SteeringPlan
 
 if TYPE_CHECKING:
     import torch
+
+    from queries.steer.plan import SteeringPlan
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,52 @@ class Generation:
     tokens: list[int]  # ids of what was added, the end of sequence included
     hooks: list[dict[str, Any]]  # module, calls and positions of every hook, for the whole batch; [] unsteered
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """How tokens are chosen, and how many."""
+
+    max_new_tokens: int = 36  # most tokens to add (36 in the paper, App. B)
+    seed: int = 0  # of the sampling; torch's own random state is left as it was
+    temperature: float | None = None  # None or 0: greedy unless `top_p` is given, which samples at temperature 1
+    top_p: float | None = None  # sample among the most probable tokens of this mass only
+    num_beams: int = 1  # beams of a beam search
+    use_cache: bool = True  # keep keys and values between tokens; the text is the same without
+
+    def __post_init__(self) -> None:
+        """Raises ModelError where no token is wanted."""
+        if self.max_new_tokens < 1:
+            raise ModelError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+
+    def configuration(self, model: Any, tokenizer: Any) -> Any:
+        """transformers' GenerationConfig with every choice; what a model's own would fill in is set to do nothing."""
+        from transformers import GenerationConfig
+
+        sampled = bool(self.temperature) or self.top_p is not None
+        own = model.generation_config
+        end = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+        ends = end if isinstance(end, list) else [] if end is None else [end]
+        # Padding is masked, so any id will do; a model without one must not be given one for good.
+        pads = [t for t in (tokenizer.pad_token_id, own.pad_token_id, *ends, 0) if isinstance(t, int)]
+        return GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            min_new_tokens=0,
+            do_sample=sampled,
+            temperature=(self.temperature or 1.0) if sampled else 1.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=0,
+            typical_p=1.0,
+            min_p=0.0,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            num_beams=self.num_beams,
+            length_penalty=1.0,
+            use_cache=self.use_cache,
+            eos_token_id=ends or None,
+            pad_token_id=pads[0],
+            bos_token_id=tokenizer.bos_token_id,
+        )
 
 
 def generate(
@@ -51,24 +98,40 @@ def generate(
     Args:
         model: a Hugging Face causal language model, or its name or folder; then `tokenizer` may be None.
         plan: how to steer; None: not at all.
-        max_new_tokens: most tokens to add (36 in the paper, App. B).
-        seed: of the sampling; torch's own random state is left as it was.
-        temperature: None or 0 is greedy unless `top_p` is given, which samples at temperature 1.
-        top_p: sample among the most probable tokens of this mass only.
-        num_beams: beams of a beam search.
-        use_cache: keep keys and values between tokens; the text is the same without.
+        max_new_tokens, seed, temperature, top_p, num_beams, use_cache: see GenerationOptions.
         streamer: a transformers streamer, for a single prompt.
     Raises ModelError, HookNotFired.
+
+    Example:
+        (generation,) = generate(model, tokenizer, ["I think "], plan, max_new_tokens=8, seed=0)
+        print(generation.text, generation.hooks)
     """
+    options = GenerationOptions(
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        num_beams=num_beams,
+        use_cache=use_cache,
+    )
     if isinstance(model, str | os.PathLike):
         from hooked.load import load_model
 
         model, loaded = load_model(model)
         tokenizer = loaded if tokenizer is None else tokenizer
-    if max_new_tokens < 1:
-        raise ModelError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    names = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not names:
+    return continued(model, tokenizer, [prompts] if isinstance(prompts, str) else prompts, plan, options, streamer)
+
+
+def continued(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    plan: SteeringPlan | None,
+    options: GenerationOptions,
+    streamer: Any = None,
+) -> list[Generation]:
+    """As `generate`, with a loaded model and the options as one value."""
+    if not prompts:
         return []
     import torch
 
@@ -76,61 +139,23 @@ def generate(
     from queries.steer.steering import steered
 
     with quiet():
-        config = _config(model, tokenizer, max_new_tokens, temperature, top_p, num_beams, use_cache)
-    ids, mask = _batch(tokenizer, names, config.pad_token_id, input_device(model))
+        config = options.configuration(model, tokenizer)
+    ids, mask = _batch(tokenizer, prompts, config.pad_token_id, input_device(model))
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(quiet())
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(torch.inference_mode())
-        torch.manual_seed(seed)
+        torch.manual_seed(options.seed)
         record = plan and stack.enter_context(steered(model, plan, prompt_length=ids.shape[1]))
         extra = {} if streamer is None else {"streamer": streamer}
         output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
     hooks = record.hooks if record else []
-    rows = output[:, ids.shape[1] :].tolist()
-    return [_generation(tokenizer, name, row, config, hooks, seed) for name, row in zip(names, rows, strict=True)]
+    rows = zip(prompts, output[:, ids.shape[1] :].tolist(), strict=True)
+    return [_generation(tokenizer, prompt, row, config, hooks, options.seed) for prompt, row in rows]
 
 
-def _config(
-    model: Any,
-    tokenizer: Any,
-    max_new_tokens: int,
-    temperature: float | None,
-    top_p: float | None,
-    num_beams: int,
-    use_cache: bool,
-) -> Any:
-    """Every choice of the generation; what a model's own configuration would fill in is set to do nothing."""
-    from transformers import GenerationConfig
-
-    sampled = bool(temperature) or top_p is not None
-    own = model.generation_config
-    end = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
-    ends = end if isinstance(end, list) else [] if end is None else [end]
-    # Padding is masked, so any id will do; a model without one must not be given one for good.
-    pads = [t for t in (tokenizer.pad_token_id, own.pad_token_id, *ends, 0) if isinstance(t, int)]
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=0,
-        do_sample=sampled,
-        temperature=(temperature or 1.0) if sampled else 1.0,
-        top_p=1.0 if top_p is None else top_p,
-        top_k=0,
-        typical_p=1.0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        num_beams=num_beams,
-        length_penalty=1.0,
-        use_cache=use_cache,
-        eos_token_id=ends or None,
-        pad_token_id=pads[0],
-        bos_token_id=tokenizer.bos_token_id,
-    )
-
-
-def _batch(tokenizer: Any, prompts: list[str], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(tokenizer: Any, prompts: Sequence[str], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, int64 [batch, columns], padded on the left."""
     import torch
 

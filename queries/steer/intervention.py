@@ -10,18 +10,24 @@ Modes, for a direction d (|d| = 1), the hidden state h that the hook sees and th
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary, Rows
+from atlas.schema import FEATURE
 from queries.steer.strength import Strength
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
 
 ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
 MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
 POSITIONS = ("all", "prompt", "generated")
+LABELS = f"MATCH (f:{FEATURE}) WHERE f.id IN $ids RETURN f.id AS id, f.label AS label"
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,22 @@ class Intervention:
             "positions": self.positions,
             "rows_sha256": self.dictionary.rows_sha256,
         }
+
+
+def interventions_on(
+    atlas: Atlas, strengths: Mapping[str, Strength | None], mode: str, positions: str = "all"
+) -> Iterator[Intervention]:
+    """Interventions on features of an atlas, each with its direction and, where its mode measures, its encoder.
+
+    Raises UnknownFeature, also for a dead feature, which has no direction.
+    """
+    ids = list(strengths)
+    labels = {row["id"]: row["label"] for row in atlas.read(LABELS, ids=ids)}
+    directions = np.array(atlas.directions(ids), dtype=np.float32)
+    for id_, direction in zip(ids, directions, strict=True):
+        record, index = atlas.locate(id_)
+        rows = atlas.rows(record.id) if mode in (SUPPRESS, CLAMP) else None
+        yield Intervention(id_, record, index, mode, strengths[id_], positions, labels.get(id_), direction, rows)
 
 
 def check(what: str, value: str, known: tuple[str, ...]) -> None:

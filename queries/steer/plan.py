@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError
-from atlas.ids import RES, SITES
-from queries.steer.intervention import ABLATE, ADD, CLAMP, MODES, POSITIONS, Intervention, check
+from queries.lineage import Lineage, lineage
+from queries.steer.intervention import ADD, Intervention, interventions_on
+from queries.steer.options import SteeringOptions
 from queries.steer.plan_file import plan_values, read_plan, write_plan
-from queries.steer.plan_parts import Given, interventions_of, keep, listed, own_strength, query_features
-from queries.steer.strength import SCHEDULES, Strength, scheduled
+from queries.steer.strength import Given, Strength, given_by_id, given_by_row
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
-
-__all__ = ["Intervention", "SteeringPlan"]
 
 
 @dataclass(frozen=True)
@@ -67,27 +65,22 @@ class SteeringPlan:
             layers: `single:12`, `upto:12` or `8-12`; None: all.
             sites: those to keep; None: all.
         Raises PlanError, and UnknownFeature for an id that the atlas does not hold.
+
+        Example:
+            film = "smollm2-135m-instruct/9-res-2k/2018"
+            plan = SteeringPlan.from_features(atlas, {film: "30%"})
+            removed = SteeringPlan.from_features(atlas, [film], mode="suppress")
         """
-        check("mode", mode, MODES)
-        check("positions", positions, POSITIONS)
-        check("schedule", schedule, SCHEDULES)
-        if mode == ABLATE and schedule != "constant":
-            raise PlanError(f"mode ablate has no strength, so schedule {schedule} changes nothing")
-        given = dict(features) if isinstance(features, Mapping) else listed(features)
-        found = {feature: atlas.locate(feature) for feature in given}
-        kept = keep(found, layers, sites)
-        numbers = [found[feature][0].layer for feature in kept]
-        strengths: dict[str, Strength | None] = {}
-        for feature in kept:
-            own = own_strength(feature, given[feature], strength, mode)
-            strengths[feature] = own and scheduled(own, schedule, found[feature][0].layer, numbers)
-        return cls(tuple(interventions_of(atlas, {f: found[f] for f in kept}, strengths, mode, positions)))
+        options = SteeringOptions(
+            mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
+        )
+        return cls.of(atlas, given_by_id(features), options)
 
     @classmethod
     def from_lineage(
         cls,
         atlas: Atlas,
-        graph: Any,
+        graph: Lineage | Mapping[str, Any] | str,
         strength: Given = None,
         *,
         mode: str = ADD,
@@ -100,24 +93,18 @@ class SteeringPlan:
 
         Residual features alone are turned for add and clamp, all sites for suppress and ablate (paper §5.3), unless
         `sites` says otherwise. Raises PlanError where nothing is left.
-        """
-        if isinstance(graph, str):
-            from queries.lineage import lineage
 
+        Example:
+            graph = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018", min_res="floor")
+            plan = SteeringPlan.from_lineage(atlas, graph, 15, layers="9-11")
+        """
+        options = SteeringOptions(
+            mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
+        )
+        if isinstance(graph, str):
             graph = lineage(atlas, graph)
         values = graph if isinstance(graph, Mapping) else graph.to_dict()
-        if sites is None:
-            sites = (RES,) if mode in (ADD, CLAMP) else SITES
-        return cls.from_features(
-            atlas,
-            [node["id"] for node in values["nodes"]],
-            mode=mode,
-            strength=strength,
-            positions=positions,
-            schedule=schedule,
-            layers=layers,
-            sites=sites,
-        )
+        return cls.of(atlas, given_by_id(node["id"] for node in values["nodes"]), options.for_lineage())
 
     @classmethod
     def from_query(
@@ -136,24 +123,32 @@ class SteeringPlan:
         """A plan from a query's rows: column `feature` and, where it likes, `strength`.
 
         Raises PlanError where the rows have no such column, QueryError where the query cannot be answered.
+
+        Example:
+            cypher = "MATCH (f:Feature) WHERE f.label CONTAINS $word RETURN f.id AS feature LIMIT 3"
+            plan = SteeringPlan.from_query(atlas, cypher, "6%", parameters={"word": "film"})
         """
-        return cls.from_features(
-            atlas,
-            query_features(atlas.query(cypher, **(parameters or {}))),
-            mode=mode,
-            strength=strength,
-            positions=positions,
-            schedule=schedule,
-            layers=layers,
-            sites=sites,
+        options = SteeringOptions(
+            mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
         )
+        return cls.of(atlas, given_by_row(atlas.query(cypher, **(parameters or {}))), options)
+
+    @classmethod
+    def of(cls, atlas: Atlas, features: Mapping[str, Given], options: SteeringOptions) -> SteeringPlan:
+        """A plan from feature ids with what strength each was given, if any; raises PlanError, UnknownFeature."""
+        kept = options.kept({feature: atlas.locate(feature) for feature in features})
+        return cls(tuple(interventions_on(atlas, options.strengths(kept, features), options.mode, options.positions)))
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values; see `save`."""
         return plan_values(self.model_name, [each.to_dict() for each in self.interventions])
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON that a person can read: features and strengths, no vectors."""
+        """Write the plan as JSON that a person can read: features and strengths, no vectors.
+
+        Example:
+            plan.save("film.json")
+        """
         write_plan(Path(path), self.model_name, [each.to_dict() for each in self.interventions])
 
     @classmethod
@@ -162,18 +157,21 @@ class SteeringPlan:
 
         Raises PlanError where the file is none, or where the atlas' rows are other than those the plan was made with;
         UnknownFeature.
+
+        Example:
+            plan.save("film.json")
+            again = SteeringPlan.load("film.json", atlas)
         """
         made: list[Intervention] = []
         for entry in read_plan(Path(path)):
             feature = entry["feature"]
-            record, index = atlas.locate(feature)
+            record, _ = atlas.locate(feature)
             if record.rows_sha256 != entry["rows_sha256"]:
                 raise PlanError(
                     f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from it"
                 )
             strength = None if entry["strength"] is None else Strength.of(entry["strength"])
-            found = {feature: (record, index)}
-            made.extend(interventions_of(atlas, found, {feature: strength}, entry["mode"], entry["positions"]))
+            made.extend(interventions_on(atlas, {feature: strength}, entry["mode"], entry["positions"]))
         return cls(tuple(made))
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from atlas.errors import PlanError
-from queries.steer.generation import Generation, generate
+from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.plan import SteeringPlan
 
 TEMPERATURE, TOP_P = 1.27, 0.7  # of the paper's steering (App. B)
@@ -56,13 +56,19 @@ def theme_score(
         plans: condition's name -> plan; None: unsteered.
         samples: continuations of each prompt.
     Raises PlanError where there are no words, prompts or samples.
+
+    Example:
+        plans = {"unsteered": None, "film": plan}
+        scores = theme_score(model, tokenizer, ["I think "], ["film*"], plans, samples=2, max_new_tokens=8)
+        print([(score.condition, score.words, score.nats) for score in scores])
     """
     pattern = theme_pattern(words)
     if not prompts or samples < 1:
         raise PlanError("a score needs at least one prompt and one sample")
+    options = GenerationOptions(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature, top_p=top_p)
     scores = []
     for condition, plan in plans.items():
-        made = _continued(model, tokenizer, [*prompts] * samples, plan, seed, max_new_tokens, temperature, top_p)
+        made = _in_batches(model, tokenizer, [*prompts] * samples, plan, options)
         found = [len(pattern.findall(each.text)) for each in made]
         nats = nats_per_token(model, tokenizer, made)
         words_, share, fluency = (
@@ -73,29 +79,14 @@ def theme_score(
     return scores
 
 
-def _continued(
-    model: Any,
-    tokenizer: Any,
-    prompts: list[str],
-    plan: SteeringPlan | None,
-    seed: int,
-    max_new_tokens: int,
-    temperature: float | None,
-    top_p: float | None,
+def _in_batches(
+    model: Any, tokenizer: Any, prompts: list[str], plan: SteeringPlan | None, options: GenerationOptions
 ) -> list[Generation]:
     """One continuation of each prompt, in batches that fit a small machine."""
     made: list[Generation] = []
     for start in range(0, len(prompts), _BATCH):
-        made += generate(
-            model,
-            tokenizer,
-            prompts[start : start + _BATCH],
-            plan,
-            max_new_tokens=max_new_tokens,
-            seed=seed + start,
-            temperature=temperature,
-            top_p=top_p,
-        )
+        part = replace(options, seed=options.seed + start)
+        made += continued(model, tokenizer, prompts[start : start + _BATCH], plan, part)
     return made
 
 
@@ -161,10 +152,10 @@ def _nats(model: Any, tokenizer: Any, generations: Sequence[Generation]) -> list
         made[row, len(before) : stop] = True
     with torch.inference_mode():
         logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-        counted = made[:, 1:]  # what stands at position i is foretold at i − 1
+        counted = made[:, 1:]  # the logits at position i − 1 are those of the token at i
         losses = torch.zeros(counted.shape)
-        foretold = logits[:, :-1][counted.to(device)].float().cpu()
-        losses[counted] = torch.nn.functional.cross_entropy(foretold, ids[:, 1:][counted], reduction="none")
+        predicted = logits[:, :-1][counted.to(device)].float().cpu()
+        losses[counted] = torch.nn.functional.cross_entropy(predicted, ids[:, 1:][counted], reduction="none")
     return [float(nats) for nats in losses.sum(1) / counted.sum(1).clamp(min=1)]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from atlas.errors import ModelError
 from hooked.hookpoints import HookPoint
@@ -16,7 +16,7 @@ Read = dict[Key, torch.Tensor]  # what passed through the places that encoders r
 
 
 @dataclass
-class Site:
+class SteeredModule:
     """A module that is steered, and what happened there."""
 
     point: HookPoint
@@ -27,23 +27,9 @@ class Site:
     positions: int = 0  # positions that were steered, padding not counted
     _moved: dict[tuple[bool, torch.device, torch.dtype], Edit] = field(default_factory=dict)
 
-    def attach(self, passes: Passes, read: Read) -> Any:
+    def attach(self, passes: Passes, read: Read) -> RemovableHandle:
         """Register the hook; returns its handle."""
-
-        def on_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-            if args:
-                return (self.steer(args[0], None, passes, read), *args[1:]), kwargs
-            return args, kwargs | {"hidden_states": self.steer(kwargs["hidden_states"], None, passes, read)}
-
-        def on_output(module: Any, args: tuple[Any, ...], output: Any) -> Any:
-            before = args[0] if args else None
-            if isinstance(output, tuple):
-                return (self.steer(output[0], before, passes, read), *output[1:])
-            return self.steer(output, before, passes, read)
-
-        if self.point.side == "input":
-            return self.point.module.register_forward_pre_hook(on_input, with_kwargs=True)
-        return self.point.module.register_forward_hook(on_output)
+        return self.point.register(lambda hidden, before: self.steer(hidden, before, passes, read))
 
     def steer(self, hidden: torch.Tensor, before: torch.Tensor | None, passes: Passes, read: Read) -> torch.Tensor:
         """Hidden states `[batch, columns, d_model]` with the edit at the positions it is for.

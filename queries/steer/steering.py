@@ -20,29 +20,29 @@ from queries.steer.plan import SteeringPlan
 if TYPE_CHECKING:
     from hooked.hookpoints import HookPoint
     from queries.steer.positions import Passes
-    from queries.steer.steered_module import Site
+    from queries.steer.steered_module import SteeredModule
 
 
 @dataclass(frozen=True)
 class Record:
     """What steering did; complete when the `with` block has ended."""
 
-    sites: tuple[Site, ...]
+    modules: tuple[SteeredModule, ...]
     passes: Passes
 
     @property
     def hooks(self) -> list[dict[str, Any]]:
         """`{"module", "calls", "positions"}` of every steered module, in the order of the forward pass."""
-        return [{"module": site.point.name, "calls": site.calls, "positions": site.positions} for site in self.sites]
+        return [{"module": each.point.name, "calls": each.calls, "positions": each.positions} for each in self.modules]
 
     def check(self) -> None:
         """Raises HookNotFired where the model ran and a hook did not; warns where the model did not run."""
         if not self.passes.seen:
             warnings.warn("the model was not called inside steered(): nothing was steered", stacklevel=4)
             return
-        silent = [site.point.name for site in self.sites if not site.calls]
+        silent = [each.point.name for each in self.modules if not each.calls]
         if silent:
-            fired = ", ".join(site.point.name for site in self.sites if site.calls) or "none"
+            fired = ", ".join(each.point.name for each in self.modules if each.calls) or "none"
             raise HookNotFired(
                 f"nothing was steered at {', '.join(silent)}: it ran {self.passes.seen} times without calling it "
                 f"(hooks that fired: {fired}); is it the model whose dictionary this is?"
@@ -58,22 +58,27 @@ def steered(model: Any, plan: SteeringPlan, *, prompt_length: int | None = None)
         prompt_length: columns of the prompt, padding included, for plans that tell prompt from generated positions;
             None: the first pass of a sequence is its prompt (see queries.steer.positions).
     Raises ModelError where a module is not found, HookNotFired at the end where a hook never ran.
+
+    Example:
+        with steered(model, plan) as record:
+            model.generate(**tokenizer("I think ", return_tensors="pt"), max_new_tokens=8)
+        print(record.hooks)
     """
     from hooked.capture import captured
     from hooked.hookpoints import blocks_path
     from queries.steer.positions import Passes
 
-    sites, sources = _sites(model, plan)
-    passes = Passes(split=any(site.split for site in sites), prompt_length=prompt_length)
-    record = Record(tuple(sites), passes)
+    modules, sources = _modules(model, plan)
+    passes = Passes(split=any(each.split for each in modules), prompt_length=prompt_length)
+    record = Record(tuple(modules), passes)
     handles: list[Any] = []
     with captured({(source.name, source.side): source for source in sources}) as read:
         try:
             for holder in _holders(model, blocks_path(model)):
                 handles.append(holder.register_forward_pre_hook(passes.enter, with_kwargs=True))
                 handles.append(holder.register_forward_hook(passes.leave, always_call=True))
-            for site in sites:
-                handles.append(site.attach(passes, read))
+            for each in modules:
+                handles.append(each.attach(passes, read))
             yield record
             record.check()
         finally:
@@ -87,11 +92,11 @@ def _holders(model: Any, blocks: str) -> list[Any]:
     return [model.get_submodule(".".join(names[:depth])) for depth in range(len(names))]
 
 
-def _sites(model: Any, plan: SteeringPlan) -> tuple[list[Site], list[HookPoint]]:
+def _modules(model: Any, plan: SteeringPlan) -> tuple[list[SteeredModule], list[HookPoint]]:
     """The modules to steer with their edits, and the places elsewhere that encoders read."""
     from hooked.hookpoints import read_point, write_point
     from queries.steer.edits import make_edit
-    from queries.steer.steered_module import Site
+    from queries.steer.steered_module import SteeredModule
 
     _check_width(model, plan)
     grouped: dict[tuple[str, str], tuple[HookPoint, list[Any]]] = {}
@@ -103,7 +108,7 @@ def _sites(model: Any, plan: SteeringPlan) -> tuple[list[Site], list[HookPoint]]
             source = read_point(model, each.dictionary)
             if (source.name, source.side) != (point.name, point.side):
                 sources[source.name, source.side] = source
-    sites = []
+    modules = []
     for point, group in grouped.values():
         eps = getattr(point.module, "eps", getattr(point.module, "variance_epsilon", 0.0))
         edits = [
@@ -115,8 +120,8 @@ def _sites(model: Any, plan: SteeringPlan) -> tuple[list[Site], list[HookPoint]]
             for phase in ("prompt", "generated")
         ]
         split = any(each.positions != "all" for each in group)
-        sites.append(Site(point, edits[0], edits[1] if split else edits[0], split))
-    return sites, list(sources.values())
+        modules.append(SteeredModule(point, edits[0], edits[1] if split else edits[0], split))
+    return modules, list(sources.values())
 
 
 def _check_width(model: Any, plan: SteeringPlan) -> None:

@@ -1,11 +1,12 @@
-"""Strengths, the layers that are steered, and how strength changes from layer to layer (paper §5.3, App. B)."""
+"""Strengths: as they are given for features, and over the layers that are steered (paper §5.3, App. B)."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from atlas.errors import PlanError
 
@@ -35,6 +36,43 @@ class Strength:
 
     def __str__(self) -> str:
         return f"{self.value:.12g}{'%' if self.percent else ''}"
+
+
+Given = Strength | float | str | None  # a strength as a user gives it; None: the one that all features share
+
+
+def given_by_id(features: Mapping[str, Given] | Iterable[str]) -> dict[str, Given]:
+    """Features with what strength each was given, from such a mapping or from ids alone.
+
+    Raises PlanError for an id that is named twice.
+    """
+    if isinstance(features, Mapping):
+        return dict(features)
+    ids = [features] if isinstance(features, str) else list(features)
+    twice = sorted({id_ for id_ in ids if ids.count(id_) > 1})
+    if twice:
+        raise PlanError(f"{twice[0]} is named twice; give it once")
+    return dict.fromkeys(ids)
+
+
+def given_by_row(rows: list[dict[str, Any]]) -> dict[str, Given]:
+    """Features with what strength each was given, from a query's rows; the same row twice, as paths return it, is one.
+
+    Raises PlanError where there is no row or no column `feature`, or a feature has two strengths.
+    """
+    if not rows:
+        raise PlanError("the query returned no row, so there is nothing to steer")
+    if "feature" not in rows[0]:
+        columns = ", ".join(rows[0])
+        raise PlanError(f"the query returns {columns}; steering needs a column feature: RETURN f.id AS feature")
+    features: dict[str, Given] = {}
+    for row in rows:
+        feature, strength = row["feature"], row.get("strength")
+        if not isinstance(feature, str):
+            raise PlanError(f"column feature holds {feature!r}; it must hold feature ids: RETURN f.id AS feature")
+        if features.setdefault(feature, strength) != strength:
+            raise PlanError(f"the query gives {feature} two strengths, {features[feature]} and {strength}")
+    return features
 
 
 def scheduled(strength: Strength, schedule: str, layer: int, layers: Iterable[int]) -> Strength:

@@ -1,0 +1,31 @@
+"""Writes docs/commands.md: the help of every command, as a terminal of 100 columns shows it (`make docs`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from atlas.cli.main import COMMANDS, root
+
+TARGET = Path(__file__).parent / "commands.md"
+
+
+def text() -> str:
+    """What the file must hold."""
+    whole = root.make_context("feature-atlas", [], resilient_parsing=True, terminal_width=100)
+    parts = ["# Commands\n\nWritten by `make docs` from what `--help` says.\n", _block("feature-atlas", root, whole)]
+    for name in COMMANDS:
+        command = root.get_command(whole, name)
+        assert command is not None
+        context = command.make_context(name, [], parent=whole, resilient_parsing=True)
+        parts.append(_block(name, command, context))
+    return "\n".join(parts)
+
+
+def _block(name: str, command: click.Command, context: click.Context) -> str:
+    return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text())
