@@ -42,7 +42,6 @@ class AtlasGraph:
         self.dictionaries = dictionaries
         self.manifest = manifest
         self.state = state
-        self.previous = manifest.ancestors
         self.matched: dict[str, Pair] = {name: read_pair(matches_file(folder, name)) for name in manifest.pairs}
 
     @property

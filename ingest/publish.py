@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atlas.atlas import load_dictionaries, store_of
 from atlas.cli.progress import Progress
-from atlas.folder.manifest import HISTORY, Manifest
+from atlas.folder.manifest import Manifest
 from atlas.folder.paths import matches_folder
 from atlas.graph.store import Store
 from ingest.graph import AtlasGraph
@@ -23,7 +23,7 @@ def store_for_writing(folder: Path, manifest: Manifest) -> Iterator[Store]:
     store = store_of(folder, manifest)
     try:
         with store.writing():
-            store.check_follows(manifest)
+            store.check_replaceable(manifest)
             yield store
     finally:
         store.close()
@@ -38,10 +38,10 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
     graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, secrets.token_hex(8))
     if after.store is not None:
         begun = Manifest.load(folder)
-        replace(begun, pending=(*begun.pending, graph.state)[-HISTORY:]).save(folder)
+        replace(begun, pending=(*begun.pending, graph.state)).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
-    saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=(), previous=graph.previous)
+    saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=())
     saved.save(folder)
     store.retire(graph.state)
     _tidy(folder, saved)

@@ -60,7 +60,6 @@ class Planted:
         rng = np.random.default_rng(seed)
         self.k = k
         self.state = f"state-{seed}"
-        self.previous: tuple[str, ...] = ()
         self.dictionaries: list[Dictionary] = []
         self.columns: dict[str, dict[str, Any]] = {}
         self.matched: list[PairArrays] = []

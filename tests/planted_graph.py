@@ -31,7 +31,6 @@ class PlantedGraph:
     width: int = 10
     extra: int = 0  # further edges of random features of neighbouring layers, for benchmarks
     state: str = field(default_factory=lambda: secrets.token_hex(8))
-    previous: tuple[str, ...] = ()
     edges_before_failure: int | None = None  # raises after so many edge batches, as a failing disk would
 
     def dictionary(self, layer: int) -> str:

@@ -192,3 +192,13 @@ def test_what_is_cut_is_said(atlas: Path, capsys: pytest.CaptureFixture[str]) ->
         assert len(captured.out.splitlines()) == 4 and "cut after 3 rows" in captured.err
     assert _run(["ask", "turnover", "-a", str(atlas)]) == 0
     assert "cut" not in capsys.readouterr().err
+
+
+def test_a_copy_replaces_another_state_when_told_to(atlas: Path, tmp_path: Path) -> None:
+    copy = ("copy", "-a", str(atlas), "--to", str(tmp_path / "there"))
+    assert run(*copy).returncode == 0
+    ingest([], tmp_path / "there", k=4)
+    refused = run(*copy)
+    assert refused.returncode == 1 and refused.stdout == "" and "repeat the command with --replace" in refused.stderr
+    replaced = run(*copy, "--replace")
+    assert replaced.returncode == 0 and replaced.stdout == run(*copy).stdout

@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from neo4j_for_tests import Server, emptied
 from planted import Planted
+from published import Killed
 from saes import planted as write_saes
 
 import atlas.graph.stored
+import atlas.server.write
 from atlas import open_atlas
 from atlas.address import ServerAddress
 from atlas.errors import CorruptAtlas, FolderError, StoreError
@@ -45,9 +47,9 @@ def first(sources: Path, tmp_path: Path) -> Path:
     return tmp_path / "first"
 
 
-def copied(source: Path | str, to: Path | str) -> Digest:
+def copied(source: Path | str, to: Path | str, *, replace: bool = False) -> Digest:
     with open_atlas(source) as atlas:
-        return copy_atlas(atlas, str(to)).digest
+        return copy_atlas(atlas, str(to), replace=replace).digest
 
 
 def digest_of(place: Path | str) -> Digest:
@@ -76,7 +78,6 @@ def test_there_and_back(
     empty: str | None, first: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atlas.graph.stored, "SLICE", 20)  # a pair's 64 features in four parts
-    there = empty or str(tmp_path / "second")
     there, third = empty or str(tmp_path / "second"), tmp_path / "third"
     wanted = copied(first, there)
     assert wanted == digest_of(first) == copied(first, there)  # once more: nothing to do
@@ -148,43 +149,50 @@ def test_another_atlas_is_never_overwritten(empty: str | None, tmp_path: Path) -
 # --- what is there and is not the copy's --------------------------------------------------------------------------
 
 
-def test_a_copy_replaces_only_what_it_came_from(empty: str | None, first: Path, sources: Path, tmp_path: Path) -> None:
+def test_another_state_is_replaced_only_openly(empty: str | None, first: Path, sources: Path, tmp_path: Path) -> None:
     there = empty or str(tmp_path / "there")
     copied(first, there)
-    ingest([], first, k=4)
-    copied(first, there)  # of which the copy was an earlier state
     other = tmp_path / "other" if empty else Path(there)
     if empty:
         bind(other, ServerAddress.parse(empty))
     ingest([sources], other)
-    with open_atlas(there) as atlas:
-        before = digest(atlas.store)
-    with pytest.raises((StoreError, FolderError), match="did not come from"):
+    before = digest_of(there)
+    with pytest.raises((StoreError, FolderError), match=r"holds another state of this atlas .* with --replace"):
         copied(first, there)
-    with open_atlas(there) as atlas:
-        assert digest(atlas.store) == before and len(atlas.dictionaries) == 9
-        copy_atlas(atlas, str(first))  # the other way about, it came from there
-    assert len(Manifest.load(first).dictionaries) == 9
-
-
-def test_a_copy_knows_what_its_source_came_from(neo4j_lts: Server, first: Path, sources: Path, tmp_path: Path) -> None:
-    """Also where the server was filled in one go, by a copy or in bulk, with a state that others are behind."""
-    uri = emptied(neo4j_lts)
-    copied(first, tmp_path / "behind")
-    copied(first, tmp_path / "behind too")
+    assert digest_of(there) == before
+    with pytest.raises(FolderError, match="--replace"):
+        copied(there, first)  # older, of which nothing is known
+    assert copied(there, first, replace=True) == before
     ingest([], first, k=4)
-    copied(first, uri)
-    copied(uri, tmp_path / "behind")
-    bind(tmp_path / "bound", ServerAddress.parse(uri))
-    copied(tmp_path / "bound", tmp_path / "behind too")
-    for folder in ("behind", "behind too"):
-        ingest([sources], tmp_path / folder)
-    # And what a copy has come from is not forgotten over what its source has.
-    known = set(Manifest.load(first).previous)
-    with neo4j.GraphDatabase.driver(uri, auth=(neo4j_lts.user, neo4j_lts.password)) as driver:
-        driver.execute_query("MATCH (a:Atlas) SET a.previous = null")
-    copied(uri, first)
-    assert known and known <= set(Manifest.load(first).previous)
+    assert copied(first, there, replace=True) == digest_of(first) == digest_of(there) != before
+
+
+def test_a_copy_goes_on_where_it_was_broken_off(
+    neo4j_lts: Server, first: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = emptied(neo4j_lts)
+
+    def broken_off(replace: bool) -> None:
+        def dying(*_: Any) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(atlas.server.write, "write_edges", dying)
+            copied(first, uri, replace=replace)
+
+    broken_off(replace=False)
+    assert copied(first, uri) == digest_of(first)
+    ingest([], first, k=4)
+    broken_off(replace=True)
+    ingest([], first, k=3)
+    broken_off(replace=True)
+    with pytest.raises(StoreError, match="--replace"):  # what was replaced is not there whole, nor is it forgotten
+        copied(first, uri)
+    assert copied(first, uri, replace=True) == digest_of(first)
+    emptied(neo4j_lts)
+    broken_off(replace=False)
+    ingest([sources], first)
+    assert copied(first, uri) == digest_of(first)  # nothing whole was there
 
 
 def test_what_is_written_while_a_copy_waits_is_not_lost(
@@ -193,7 +201,7 @@ def test_what_is_written_while_a_copy_waits_is_not_lost(
     uri = emptied(neo4j_lts)
     copied(first, uri)
     bind(tmp_path / "other", ServerAddress.parse(uri))
-    ingest([], first, k=4)
+    emptied(neo4j_lts)
     present = Neo4jStore.present
 
     def slow(self: Neo4jStore) -> bool:
@@ -203,7 +211,7 @@ def test_what_is_written_while_a_copy_waits_is_not_lost(
         return found
 
     monkeypatch.setattr(Neo4jStore, "present", slow)
-    with pytest.raises(StoreError, match="did not come from"):
+    with pytest.raises(StoreError, match="holds another state"):
         copied(first, uri)
     with open_atlas(uri) as atlas:
         assert len(atlas.dictionaries) == 9
@@ -278,7 +286,7 @@ def test_matches_stay_in_their_place(first: Path, tmp_path: Path, key: str) -> N
 def test_new_labels_reach_a_copy(first: Path, tmp_path: Path) -> None:
     for words in (["one", "two"], ["uno", "due"]):
         labelled(first, label=words)
-        copied(first, tmp_path / "target")
+        copied(first, tmp_path / "target", replace=True)
     with open_atlas(tmp_path / "target") as atlas:
         assert atlas.read("MATCH (f:Feature {id: $id}) RETURN f.label AS l", id=f"{ID}/2") == [{"l": "due"}]
     assert Labels.load(place_of(tmp_path / "target")).table == Labels.load(place_of(first)).table
@@ -296,7 +304,7 @@ def test_a_copy_back_keeps_what_a_graph_does_not_hold(neo4j_lts: Server, first: 
     bind(tmp_path / "second", ServerAddress.parse(uri))
     labelled(tmp_path / "second", fires_on=[["new"], None])
     for source in (uri, tmp_path / "second"):  # which has no contexts either
-        copied(source, first)
+        copied(source, first, replace=True)
     labels = Labels.load(place_of(first))
     assert labels.contexts(1) == ["w1", "of", "the", "last", "fifth"]
     assert labels.column("fires_on", 64).to_pylist()[:3] == [

@@ -20,6 +20,7 @@ from atlas import open_atlas
 from atlas.errors import CorruptAtlas, IngestError, LockedAtlas, NewerAtlas, NotAnAtlas
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
+from atlas.folder.manifest import Manifest
 from ingest import ingest
 
 EDGES = (
@@ -242,6 +243,15 @@ def test_a_full_disk_is_one_line_and_the_atlas_still_opens(sources: Path, tmp_pa
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in done.stderr
     assert len({row["later"] for row in edges(tmp_path / "a")}) == 64
+
+
+def test_a_manifest_of_before_is_read(sources: Path, tmp_path: Path) -> None:
+    """It remembered the states that it came from, and had a null where nothing was begun."""
+    ingest([sources], tmp_path / "a", layers=[0])
+    manifest, path = Manifest.load(tmp_path / "a"), tmp_path / "a" / "feature-atlas.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"previous": ["state"], "pending": None}))
+    assert Manifest.load(tmp_path / "a") == manifest
+    assert not ingest([sources], tmp_path / "a", layers=[0]).published
 
 
 def test_damaged_atlases_are_named_and_never_overwritten(sources: Path, tmp_path: Path) -> None:

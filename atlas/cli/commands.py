@@ -100,23 +100,26 @@ def init(folder: Path, store: str, database: str | None) -> None:
 @atlas_option
 @click.option("--to", required=True, metavar="ADDRESS", help="A server's address, or a folder.")
 @database_option
-def copy(atlas: str | None, to: str, database: str | None) -> None:
+@click.option("--replace", is_flag=True, help="Replace another state of this atlas that is there; it is lost.")
+def copy(atlas: str | None, to: str, database: str | None, replace: bool) -> None:
     """Copy an atlas to another store: from a laptop's folder to a server, or back.
 
-    What an interrupted copy wrote is kept: repeat the command. At the end both sides are counted, and the edges of both
-    digested in Cypher and compared. A folder copied from a server has no rows; they are fetched from the dictionaries'
+    What an interrupted copy wrote is kept: repeat the command. Another atlas is never replaced, another state of the
+    same only with --replace. At the end both sides are counted, and the edges of both digested in Cypher and compared.
+    A folder copied from a server has no rows; they are fetched from the dictionaries'
     sources when they are needed.
 
     \b
     feature-atlas copy -a my-atlas --to neo4j://localhost:7687
     feature-atlas copy -a neo4j://localhost:7687 --to my-atlas-again
+    feature-atlas copy -a my-atlas --to neo4j://localhost:7687 --replace
     """
     from atlas import open_atlas
     from atlas.cli.progress import Progress
     from atlas.graph.copying import copy_atlas
 
     with open_atlas(atlas) as opened:
-        copied = copy_atlas(opened, to, database=database, progress=Progress())
+        copied = copy_atlas(opened, to, database=database, replace=replace, progress=Progress())
     counts = ", ".join(f"{count:,} {label}" for label, count in copied.digest.nodes.items() if count)
     click.echo(f"{copied.address}: {counts}, {copied.digest.edges:,} edges, digest {copied.digest.sha256[:16]} on both")
 

@@ -85,7 +85,7 @@ class LadybugStore:
         except OSError as error:
             raise FolderError(f"old states in {self.folder} could not be removed ({error})") from None
 
-    def check_follows(self, manifest: Manifest) -> None:
+    def check_replaceable(self, manifest: Manifest) -> None:
         """Nothing: the folder's lock and manifest are one with its graph."""
 
     def present(self) -> bool:

@@ -14,8 +14,7 @@ from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotA
 from atlas.folder.paths import manifest_file
 from atlas.ids import is_file_name, is_id
 
-FORMAT = 2
-HISTORY = 500  # states that are remembered
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class Manifest:
     state: str | None = None  # names the graph's state; None: nothing published yet
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
     pending: tuple[str, ...] = ()  # states begun on the server since; one may be there, though nobody lived to say so
-    previous: tuple[str, ...] = ()  # the states that this one came from, latest last
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -60,30 +58,19 @@ class Manifest:
         try:
             values = json.loads(text)
             number = int(values["format"])
-            values = {"previous": []} | values  # which came later
-            values["pending"] = (
-                [values["pending"]] if isinstance(values.get("pending"), str) else values.get("pending") or []
-            )
+            values["pending"] = values.get("pending") or []
             if number == FORMAT:
                 return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
-            if number < FORMAT:  # its rows and matches are still good: only the graph must be built anew
-                kept = ("dictionaries", "pairs", "k", "min_res", "min_module", "runs")
-                return cls(**{name: _frozen(values[name]) for name in kept})
+            if number < FORMAT:
+                known = {f.name: _frozen(values[f.name]) for f in fields(cls) if f.name in values}
+                # Rows and matches are still good; an embedded graph lacks columns, and an ingest builds it anew.
+                stale = {} if known.get("store") else {"state": None, "fingerprint": None}
+                return cls(**known | stale | {"format": FORMAT})
         except (ValueError, KeyError, TypeError):
             raise CorruptAtlas(f"{path} is damaged; restore it, or ingest the sources into another folder") from None
         raise NewerAtlas(
             f"{folder} has format {number}, newer than this version reads ({FORMAT}); upgrade feature-atlas"
         )
-
-    def follows(self, state: str | None) -> bool:
-        """Whether an atlas in that state may become this one: it is nothing yet, is this one, or what it came from."""
-        return state in (None, self.state, *self.previous)
-
-    @property
-    def ancestors(self) -> tuple[str, ...]:
-        """What a new state will have come from: the present one, and what that came from."""
-        known = self.previous if self.state is None else (*self.previous, self.state)
-        return tuple(dict.fromkeys(known))[-HISTORY:]
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest atomically and durably."""

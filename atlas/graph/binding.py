@@ -45,7 +45,7 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
                 bound = manifest
             else:
                 _check_same(folder, manifest, address, there)
-                bound = replace(manifest, fingerprint=None)
+                bound = replace(manifest, fingerprint=None, pending=())
             bound = replace(bound, store=str(address))
             bound.save(folder)
             if graph_folder(folder).exists():  # the embedded graph, which nothing names any more

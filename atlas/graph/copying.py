@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from atlas.address import ServerAddress, is_server
 from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.embedded.store import LadybugStore
-from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, StoreError
+from atlas.errors import AtlasError, CorruptAtlas, FolderError, NotAnAtlas, StoreError
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
-from atlas.folder.manifest import HISTORY, Manifest, disk_errors, replacing
+from atlas.folder.manifest import Manifest, disk_errors, replacing
 from atlas.folder.paths import LABELS, RECORD, dictionary_folder, graph_folder, is_own, matches_file
 from atlas.graph.digest import Digest, digest
 from atlas.graph.store import Store
@@ -30,20 +31,25 @@ class Copied:
     digest: Digest
 
 
-def copy_atlas(source: Atlas, to: str, *, database: str | None = None, progress: Progress | None = None) -> Copied:
+def copy_atlas(
+    source: Atlas, to: str, *, database: str | None = None, replace: bool = False, progress: Progress | None = None
+) -> Copied:
     """Copy an opened atlas to a folder or to a server, where what an interrupted copy wrote is kept.
 
+    replace: also where the target holds another state of the same atlas, which is lost. Nothing tells an older state,
+    all of which the source came from, from one with work that the source lacks.
+
     Both sides are counted and their edges digested at the end (atlas.graph.digest).
-    Raises AddressError, LockedAtlas, StoreError where the server cannot take it or the two differ, FolderError where
-    the folder holds something else.
+    Raises AddressError, LockedAtlas, StoreError where the server holds something else, cannot take it or the two
+    differ, FolderError where the folder holds something else.
     """
     progress = progress or Progress(quiet=True)
     if is_server(to):
-        return _to_server(source, ServerAddress.parse(to, database), progress)
-    return _to_folder(source, Path(to), progress)
+        return _to_server(source, ServerAddress.parse(to, database), replace, progress)
+    return _to_folder(source, Path(to), replace, progress)
 
 
-def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Copied:
+def _to_server(source: Atlas, address: ServerAddress, replace: bool, progress: Progress) -> Copied:
     from atlas.server.store import Neo4jStore
 
     graph = StoredGraph(source.store, source.manifest)
@@ -51,20 +57,21 @@ def _to_server(source: Atlas, address: ServerAddress, progress: Progress) -> Cop
     try:
         if not store.present():
             with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
-                store.check_follows(source.manifest)
+                if not replace and store.state_to_replace() not in (None, source.manifest.state):
+                    raise _other_state(StoreError, address, source)
                 store.publish(graph, progress=advance)
         return Copied(str(address), _compared(source.store, store, len(graph.matched), progress))
     finally:
         store.close()
 
 
-def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
-    _check_target(source, folder)
+def _to_folder(source: Atlas, folder: Path, replace: bool, progress: Progress) -> Copied:
+    _check_target(source, folder, replace)
     graph = StoredGraph(source.store, source.manifest)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder):
-            previous = _check_target(source, folder)  # which another process may have changed meanwhile
+            _check_target(source, folder, replace)  # which another process may have changed meanwhile
             if source.path is not None:
                 _copy_files(source, folder)
             else:
@@ -77,9 +84,7 @@ def _to_folder(source: Atlas, folder: Path, progress: Progress) -> Copied:
             store = LadybugStore(graph_folder(folder), graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.matched), progress)
-                known = tuple(dict.fromkeys((*previous, *source.manifest.previous)))[-HISTORY:]
-                saved = replace(source.manifest, store=None, fingerprint=fingerprint, pending=(), previous=known)
-                saved.save(folder)
+                dataclasses.replace(source.manifest, store=None, fingerprint=fingerprint, pending=()).save(folder)
                 store.retire(graph.state)
             finally:
                 store.close()
@@ -99,8 +104,8 @@ def _there(folder: Path, state: str) -> dict[str, Any] | None:
         return None
 
 
-def _check_target(source: Atlas, folder: Path) -> tuple[str, ...]:
-    """Raise FolderError unless the folder is new, or holds an earlier state of the same atlas; returns its states."""
+def _check_target(source: Atlas, folder: Path, replace: bool) -> None:
+    """Raise FolderError unless the folder is new, or holds the same state of the same atlas (any, to replace it)."""
     if source.path is not None and folder.resolve() == source.path.resolve():
         raise FolderError(f"{folder} is the atlas itself; copy it to another folder or to a server")
     try:
@@ -109,16 +114,18 @@ def _check_target(source: Atlas, folder: Path) -> tuple[str, ...]:
             raise FolderError(f"{folder} holds another atlas; copy to another folder")
         if there.store is not None:
             raise FolderError(f"{folder} is bound to {there.store}; copy to another folder")
-        if not source.manifest.follows(there.state):
-            raise FolderError(
-                f"{folder} holds a state of this atlas that {source.address} did not come from and that would be lost; "
-                "copy to another folder"
-            )
-        return tuple(state for state in there.ancestors if state != source.manifest.state)
+        if not replace and there.state not in (None, source.manifest.state):
+            raise _other_state(FolderError, folder, source)
     except NotAnAtlas:
         if folder.is_dir() and any(not is_own(path) for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty and holds no atlas; copy to another folder") from None
-        return ()
+
+
+def _other_state(error: type[AtlasError], target: object, source: Atlas) -> AtlasError:
+    return error(
+        f"{target} holds another state of this atlas than {source.address}: what was ingested or labelled only there "
+        "would be lost; repeat the command with --replace to have it replaced"
+    )
 
 
 def _copy_files(source: Atlas, folder: Path) -> None:

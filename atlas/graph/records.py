@@ -54,7 +54,6 @@ def manifest_of(store: Neo4jStore) -> Manifest:
         min_module=min_module,
         runs=tuple(store.read(RUNS)),
         state=atlas["state"],
-        previous=store.history(),
     )
 
 

@@ -39,11 +39,6 @@ class Graph(Protocol):
         """Names this state of the graph; its Atlas node says so too."""
         ...
 
-    @property
-    def previous(self) -> tuple[str, ...]:
-        """The states that this one came from, latest last."""
-        ...
-
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables with the columns of schema.NODES for that label, in that order."""
         ...
@@ -75,7 +70,7 @@ class Store(Protocol):
         ...
 
     def writing(self) -> AbstractContextManager[None]:
-        """Hold the right to write, against every other writer; raises LockedAtlas with its holder."""
+        """Hold the right to write, against every other writer; raises LockedAtlas with the one that has it."""
         ...
 
     def publish(self, graph: Graph, *, progress: Any = None) -> dict[str, Any] | None:
@@ -91,8 +86,8 @@ class Store(Protocol):
         """Drop every state but this one."""
         ...
 
-    def check_follows(self, manifest: Manifest) -> None:
-        """Raise StoreError where the store holds what this manifest's state did not come from, which would be lost."""
+    def check_replaceable(self, manifest: Manifest) -> None:
+        """Raise StoreError where a write would replace a state that is not this manifest's, and so lose it."""
         ...
 
     def present(self) -> bool:

@@ -58,11 +58,6 @@ class StoredGraph:
         return str(self.manifest.state)
 
     @property
-    def previous(self) -> tuple[str, ...]:
-        """The states that the manifest remembers."""
-        return self.manifest.previous
-
-    @property
     def size(self) -> int:
         """Number of features and edges."""
         features: int = self.store.read(f"MATCH (f:{FEATURE}) RETURN count(*) AS n")[0]["n"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +29,9 @@ READ_RETRIES = 10.0  # seconds in which a transaction that failed is repeated
 WRITE_RETRIES = 120.0  # the same while writing: a server's restart is waited for
 _CONNECT = 10.0  # seconds that a connection may take
 _TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # OpenSSL's
-_OPTIONAL = ("pandas", "numpy", "pyarrow")
+
+# What the driver reports while it tries again is not for who runs a command; what fails in the end is raised.
+logging.getLogger("neo4j").addHandler(logging.NullHandler())
 
 
 class Connection:
@@ -67,8 +68,9 @@ class Connection:
     def bookmarks(self) -> BookmarkManager:
         """What this connection has seen written, so that the next transaction sees it too."""
         if self._bookmarks is None:
-            own = _import_driver().GraphDatabase.bookmark_manager
-            self._bookmarks = self._beside.bookmarks if self._beside else own()
+            from neo4j import GraphDatabase
+
+            self._bookmarks = self._beside.bookmarks if self._beside else GraphDatabase.bookmark_manager()
         return self._bookmarks
 
     def session(self, **options: Any) -> Session:
@@ -118,10 +120,11 @@ def environment() -> dict[str, str]:
 
 
 def _driver(address: ServerAddress, retries: float) -> Driver:
-    neo4j = _import_driver()
+    from neo4j import GraphDatabase
+
     password = os.environ.get(PASSWORD)
     with translated(address):
-        driver: Driver = neo4j.GraphDatabase.driver(
+        driver: Driver = GraphDatabase.driver(
             address.uri,
             auth=(user(), password) if password else None,
             connection_timeout=_CONNECT,
@@ -132,23 +135,6 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
             user_agent="feature-atlas",
         )
     return driver
-
-
-def _import_driver() -> Any:
-    """The driver's module; it takes 0.1 s instead of 0.4 s where it does not find the array packages it can do without.
-
-    Those already loaded stay visible to it.
-    """
-    hidden = [name for name in _OPTIONAL if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
-        import neo4j
-    finally:
-        for name in hidden:
-            sys.modules.pop(name, None)
-    # What it reports while it tries again is not for who runs a command; what fails in the end is raised.
-    logging.getLogger("neo4j").addHandler(logging.NullHandler())
-    return neo4j
 
 
 def _version(driver: Driver, address: ServerAddress) -> str:

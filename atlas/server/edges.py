@@ -32,34 +32,34 @@ AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
 EDGE_TYPES = (*EDGE_OF_SITE.values(), RESEMBLES)
 Pairs = dict[tuple[str, str], dict[str, Any]]  # rows of MATCHED by (later, earlier)
 
-THERE = f"""
+STORED_PAIRS = f"""
 MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY})
 RETURN b.id AS later, a.id AS earlier, m.key AS key, m.written AS written
 """
-DISOWN = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) SET m.key = ''"
-UNLINK = f"""
+CLEAR_KEY = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) SET m.key = ''"
+DELETE_EDGES = f"""
 MATCH (:{FEATURE} {{dictionary: $later}})-[r:{"|".join(EDGE_TYPES)}]->(:{FEATURE} {{dictionary: $earlier}})
 WITH r LIMIT $limit DELETE r RETURN count(*) AS n
 """
-UNMATCH = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) DELETE m"
-MATCH_PAIRS = f"""
+DELETE_PAIR = f"MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED}]->(:{DICTIONARY} {{id: $earlier}}) DELETE m"
+MERGE_PAIRS = f"""
 UNWIND $rows AS row
 MATCH (b:{DICTIONARY} {{id: row.later}}) MATCH (a:{DICTIONARY} {{id: row.earlier}})
 MERGE (b)-[m:{MATCHED}]->(a)
 ON CREATE SET m.written = 0
 SET m += row.properties
 """
-CURSOR = f"""
+READ_WRITTEN = f"""
 MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED} {{key: $key}}]->(:{DICTIONARY} {{id: $earlier}})
 RETURN m.written AS written
 """
-ADVANCE = f"""
+SET_WRITTEN = f"""
 MATCH (:{DICTIONARY} {{id: $later}})-[m:{MATCHED} {{key: $key}}]->(:{DICTIONARY} {{id: $earlier}})
 SET m.written = $written
 """
 
 
-def link(type_: str) -> str:
+def create_edges(type_: str) -> str:
     """The statement that creates a chunk of edges of one type between two dictionaries."""
     values = ", ".join(f"`{name}`: ${name}[i]" for name in properties(type_))
     return f"""
@@ -76,14 +76,14 @@ RETURN count(*) AS n
 
 def remove_pairs(claim: Claim, kept: Pairs) -> None:
     """Remove the edges of every pair that is not among these, or has another key there."""
-    for there in claim.run(THERE):
+    for there in claim.run(STORED_PAIRS):
         pair = (there["later"], there["earlier"])
         if pair not in kept or kept[pair]["key"] != there["key"]:
             ends = {"later": pair[0], "earlier": pair[1]}
             # First what says that the edges are there: broken off in between, they must not be taken for it.
-            claim.run(DISOWN, **ends)
-            claim.until_none(UNLINK, **ends)
-            claim.run(UNMATCH, **ends)
+            claim.run(CLEAR_KEY, **ends)
+            claim.until_none(DELETE_EDGES, **ends)
+            claim.run(DELETE_PAIR, **ends)
 
 
 def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: Callable[[int], None]) -> None:
@@ -92,8 +92,8 @@ def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: C
         {"later": later, "earlier": earlier, "properties": {name: row[name] for name in properties(MATCHED)}}
         for (later, earlier), row in pairs.items()
     ]
-    claim.run(MATCH_PAIRS, rows=rows)
-    written = {row["key"]: row["written"] for row in claim.run(THERE)}
+    claim.run(MERGE_PAIRS, rows=rows)
+    written = {row["key"]: row["written"] for row in claim.run(STORED_PAIRS)}
 
     def unwritten() -> Iterator[Batch]:
         for batch in batches:
@@ -111,7 +111,7 @@ def _write_pair(claim: Claim, batch: Batch, written: int, advance: Callable[[int
     # In one order whoever made the table, so that a pair that was broken off goes on at its count.
     table = conform(batch.type, batch.table).sort_by([("later", "ascending"), ("earlier", "ascending")])
     ends = {"later": batch.later, "earlier": batch.earlier, "key": batch.key}
-    cypher = link(batch.type)
+    cypher = create_edges(batch.type)
     advance(written)
     for start in range(written, len(table), CHUNK):
         chunk = table.slice(start, CHUNK)
@@ -125,7 +125,7 @@ def _write_chunk(
     cypher: str, ends: dict[str, str], values: dict[str, Any], start: int, size: int, tx: ManagedTransaction
 ) -> None:
     """One chunk in a transaction, unless it is there already."""
-    there = tx.run(CURSOR, ends).single(strict=True)["written"]
+    there = tx.run(READ_WRITTEN, ends).single(strict=True)["written"]
     if there >= start + size:
         return
     made = tx.run(cypher, values | ends).single(strict=True)["n"]
@@ -134,7 +134,7 @@ def _write_chunk(
             f"the edges of {ends['later']} and {ends['earlier']} in the database are not what was written there; empty "
             "it, then repeat the command"
         )
-    tx.run(ADVANCE, ends, written=start + size).consume()
+    tx.run(SET_WRITTEN, ends, written=start + size).consume()
 
 
 def _write_disjoint(batches: Iterator[Batch], write: Callable[[Batch], None]) -> None:

@@ -22,7 +22,6 @@ from atlas.folder.manifest import disk_errors
 from atlas.graph.store import Graph
 from atlas.graph.tables import conform
 from atlas.schema import (
-    ATLAS,
     BOOLEAN,
     DICTIONARY,
     EDGES,
@@ -101,8 +100,6 @@ class _Files:
     def nodes(self, graph: Graph, of: NodeTable) -> int:
         """Write the nodes of a label; returns their number."""
         header = [f":ID({of.label})", *(f"{name}{_TYPES[type_]}" for name, type_ in of.properties.items())]
-        if of.label == ATLAS:  # what copies are compared by (atlas.server.write)
-            header.append("previous:string[]")
         progress = self.progress if of.label == FEATURE else None
         return _write(self.folder / _NODES / of.label, header, self._numbered(graph, of), progress)
 
@@ -130,9 +127,6 @@ class _Files:
             for field in table.schema:
                 if not self._line_feeds and pa.types.is_string(field.type):
                     self._line_feeds = bool(pc.any(pc.match_substring_regex(table[field.name], "[\r\n]")).as_py())
-            if of.label == ATLAS:
-                previous = ";".join(graph.previous) or None
-                table = table.append_column("previous", pa.array([previous] * len(table), pa.string()))
             yield table.add_column(0, "number", pa.array(numbers, pa.int64()))
             start += len(table)
 

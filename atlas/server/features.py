@@ -22,12 +22,10 @@ WORKERS = 2
 CHUNK = 2_000  # features of one transaction
 
 DIGESTS = f"MATCH (d:{DICTIONARY}) RETURN d.id AS id, d.digest AS digest"
-DIGEST = f"MATCH (d:{DICTIONARY} {{id: $id}}) SET d.digest = $digest"
-FEATURES = f"UNWIND $rows AS row MERGE (f:{FEATURE} {{id: row.id}}) SET f = row"
-CLEAR = f"MATCH (f:{FEATURE} {{dictionary: $id}}) WITH f LIMIT $limit DETACH DELETE f RETURN count(*) AS n"
-# A wider dictionary of the same id, whose write was broken off.
-BEYOND = f"""
-MATCH (f:{FEATURE} {{dictionary: $id}}) WHERE f.`index` >= $size
+SET_DIGEST = f"MATCH (d:{DICTIONARY} {{id: $id}}) SET d.digest = $digest"
+MERGE_FEATURES = f"UNWIND $rows AS row MERGE (f:{FEATURE} {{id: row.id}}) SET f = row"
+DELETE_FEATURES = f"""
+MATCH (f:{FEATURE} {{dictionary: $id}}) WHERE f.`index` >= $start
 WITH f LIMIT $limit DETACH DELETE f RETURN count(*) AS n
 """
 
@@ -36,8 +34,8 @@ def remove_features(claim: Claim, kept: Collection[str]) -> None:
     """Remove the features of every dictionary but these."""
     for row in claim.run(DIGESTS):
         if row["id"] not in kept:
-            claim.run(DIGEST, id=row["id"], digest=None)
-            claim.until_none(CLEAR, id=row["id"])
+            claim.run(SET_DIGEST, id=row["id"], digest=None)
+            claim.until_none(DELETE_FEATURES, id=row["id"], start=0)
 
 
 def write_features(claim: Claim, tables: Iterable[pa.Table], advance: Callable[[int], None]) -> None:
@@ -45,7 +43,7 @@ def write_features(claim: Claim, tables: Iterable[pa.Table], advance: Callable[[
     digests = {row["id"]: row["digest"] for row in claim.run(DIGESTS)}
 
     def merge(chunk: pa.Table) -> None:
-        claim.run(FEATURES, rows=chunk.to_pylist())
+        claim.run(MERGE_FEATURES, rows=chunk.to_pylist())
         advance(len(chunk))
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -57,11 +55,12 @@ def write_features(claim: Claim, tables: Iterable[pa.Table], advance: Callable[[
                 advance(len(table))
                 continue
             if digests.get(id_) is not None:
-                claim.run(DIGEST, id=id_, digest=None)  # broken off in between, they are neither the old nor the new
+                claim.run(SET_DIGEST, id=id_, digest=None)  # broken off now, they are neither the old nor the new
             for _ in pool.map(merge, [table.slice(at, CHUNK) for at in range(0, len(table), CHUNK)]):
                 pass
-            claim.until_none(BEYOND, id=id_, size=len(table))
-            claim.run(DIGEST, id=id_, digest=digest)
+            # Those of a wider dictionary of the same id, whose write was broken off.
+            claim.until_none(DELETE_FEATURES, id=id_, start=len(table))
+            claim.run(SET_DIGEST, id=id_, digest=digest)
 
 
 def _digest(table: pa.Table) -> str:

@@ -8,7 +8,7 @@ from atlas.errors import StoreError
 from atlas.schema import ATLAS, FEATURE, NODES
 from atlas.server.connect import Connection
 
-WRITER = "Writer"  # the lock: one node while somebody writes (atlas.server.lock)
+WRITER = "FeatureAtlasWriter"  # the lock: one node while somebody writes (atlas.server.lock)
 WORDS = "feature_words"  # full-text index over labels and tokens
 AWAIT = 600  # seconds that indexes may take to be populated
 
@@ -25,21 +25,22 @@ _FULL_TEXT = ("label", "fires_on", "promotes")
 
 def statements() -> list[str]:
     """The schema's statements; each may be repeated."""
-    labels = [table.label for table in NODES] + [WRITER]
     # Each with a variable of its own: `neo4j-admin database import --schema`, where the server's edition has it, reads
     # the whole script as one statement.
-    unique = [
-        f"CREATE CONSTRAINT {name}_id IF NOT EXISTS FOR ({name}:{label}) REQUIRE {name}.id IS UNIQUE"
-        for label in labels
-        for name in [label.lower()]
-    ]
+    constraints = [unique(label) for label in (*(table.label for table in NODES), WRITER)]
     indexes = [
         f"CREATE INDEX {name} IF NOT EXISTS FOR ({name}:{FEATURE}) ON ({', '.join(f'{name}.`{p}`' for p in columns)})"
         for name, columns in _INDEXES.items()
     ]
     texts = ", ".join(f"{WORDS}.{name}" for name in _FULL_TEXT)
     words = f"CREATE FULLTEXT INDEX {WORDS} IF NOT EXISTS FOR ({WORDS}:{FEATURE}) ON EACH [{texts}]"
-    return [*unique, *indexes, words]
+    return [*constraints, *indexes, words]
+
+
+def unique(label: str) -> str:
+    """The statement that makes the ids of a label's nodes unique; it may be repeated."""
+    name = label.lower()
+    return f"CREATE CONSTRAINT {name}_id IF NOT EXISTS FOR ({name}:{label}) REQUIRE {name}.id IS UNIQUE"
 
 
 def check_owner(connection: Connection, atlas: str | None = None) -> None:
@@ -71,7 +72,8 @@ def check_owner(connection: Connection, atlas: str | None = None) -> None:
 def _is_own(found: dict[str, Any]) -> bool:
     """Whether an Atlas node is this project's: whole, or of a first write that was broken off."""
     keys = set(found["keys"])
-    begun = found["state"] is None and {"id", "previous", "indexed"}.issuperset(keys)
+    # `previous` is what the node had instead of `base` once.
+    begun = found["state"] is None and {"id", "base", "indexed", "previous"}.issuperset(keys)
     whole = isinstance(found["format"], int) and {"k", "thresholds"}.issubset(keys)
     return isinstance(found["id"], str) and (begun or whole)
 

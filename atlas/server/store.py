@@ -33,8 +33,7 @@ _log = logging.getLogger(__name__)
 
 # Neo4j looks at a transaction's timeout between rows, not within an expression.
 OUTLIVED = ", and the server has not ended it yet (it looks at the time between rows, not within one expression)"
-HISTORY = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, coalesce(a.previous, []) AS previous"
-STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.indexed AS indexed"
+STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.base AS base, a.indexed AS indexed"
 
 
 class Neo4jStore:
@@ -58,7 +57,7 @@ class Neo4jStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the database against every other writer; raises LockedAtlas with its holder."""
+        """Hold the database against every other writer; raises LockedAtlas with the one that has it."""
         from atlas.server.lock import claimed
 
         connection = Connection(self.address, retries=WRITE_RETRIES, beside=self._connection)
@@ -86,41 +85,42 @@ class Neo4jStore:
     def retire(self, keep: str) -> None:
         """Nothing: a database has one state."""
 
-    def history(self) -> tuple[str, ...]:
-        """The states that the one there came from on this server, latest last."""
-        return tuple(self._state()["previous"])
+    def state_to_replace(self) -> str | None:
+        """The state that a write would replace: the one there, or the one that a broken-off write began from."""
+        found = self._atlas()
+        state: str | None = found["state"] or found["base"]
+        return state
 
-    def check_follows(self, manifest: Manifest) -> None:
-        """Raise StoreError where the database holds what this manifest's state did not come from.
+    def check_replaceable(self, manifest: Manifest) -> None:
+        """Raise StoreError where a write would replace a state that is not this manifest's, and so lose it.
 
-        What counts is the state that is there, or that was there before a write which is broken off.
+        Its own are the one that it names and those that its folder began to write since. That a folder wrote a state is
+        no reason to replace it: a copy or a backup of the folder, from before that state, would pass for it.
         """
-        found = self._state()
-        last = found["state"] or next(reversed(found["previous"]), None)
-        if manifest.follows(last) or (manifest.store == str(self.address) and last in manifest.pending):
+        if self.state_to_replace() in (None, manifest.state, *manifest.pending):
             return
-        if found["state"] is None:
+        if self._atlas()["state"] is None:
             raise StoreError(
                 f"a write to {self.address} from another folder was broken off; repeat its command there; where that "
                 "folder is gone, empty the database, then repeat this command"
             )
         raise StoreError(
-            f"{self.address} was written to from another folder: it holds a state that this atlas did not come from "
-            f"and that would be lost; take it on with: feature-atlas init NEWDIR --store {self.address}, and repeat "
-            "the command with -a NEWDIR; or empty the database"
+            f"{self.address} was written to from another folder, or set back: it holds a state that this folder does "
+            f"not know and that would be lost; take it on with: feature-atlas init NEWDIR --store {self.address}, and "
+            "repeat the command with -a NEWDIR; or empty the database"
         )
 
     def present(self) -> bool:
         """Whether the state is there, whole; raises StoreError where the database holds another atlas."""
-        return self.state is not None and self._state()["state"] == self.state
+        return self.state is not None and self._atlas()["state"] == self.state
 
-    def _state(self) -> dict[str, Any]:
+    def _atlas(self) -> dict[str, Any]:
         """What the Atlas node says; raises StoreError where it is another atlas's."""
-        for found in self._connection.read(HISTORY):
+        for found in self._connection.read(STATE):
             if self.atlas not in (None, found["id"]):
                 self._refuse(found)
             return found
-        return {"state": None, "previous": []}
+        return {"state": None, "base": None}
 
     def open(self) -> None:
         """Check that the state is there; done by the first question, if not before.
@@ -221,9 +221,9 @@ class Neo4jStore:
         )
 
     def _unfinished(self) -> LockedAtlas:
-        from atlas.server.lock import holder
+        from atlas.server.lock import current_writer
 
-        if who := holder(self._connection):
+        if who := current_writer(self._connection):
             return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done")
         return LockedAtlas(
             f"the last write to {self.address} was broken off; repeat its command: what is there is kept (where its "

@@ -1,11 +1,11 @@
 """A graph written to a Neo4j database, so that any step may be repeated or broken off.
 
-1. The Atlas node loses its state, which joins its `previous` ones: from here on readers are told that the graph is
-   being written.
+1. The Atlas node's state becomes its `base`, until the end and however often the write is broken off: from here on
+   readers are told that the graph is being written, and writers what would be lost (Neo4jStore.state_to_replace).
 2. What the graph no longer holds is removed: dictionaries, and pairs whose matches have another key.
 3. Nodes are merged by their ids, features where they have changed (atlas.server.features).
 4. Edges are created in chunks that count themselves (atlas.server.edges).
-5. The Atlas node gets the new state, and what that came from.
+5. The Atlas node gets the new state.
 
 What says that something is there, a pair's key or a dictionary's digest, goes before the thing and comes after it, so
 that nothing half done is taken for whole, whichever write comes next.
@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from atlas.folder.manifest import HISTORY
 from atlas.graph.store import Graph
 from atlas.graph.tables import conform
 from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN
@@ -31,14 +30,9 @@ if TYPE_CHECKING:
 
 BEGIN = f"""
 MERGE (a:{ATLAS} {{id: $id}})
-WITH a, [state IN [a.state] WHERE state IS NOT NULL] AS last
-SET a.state = null, a.previous = (coalesce(a.previous, []) + last)[-{HISTORY}..]
+SET a.base = coalesce(a.state, a.base), a.state = null
 """
-FINISH = f"""
-MATCH (a:{ATLAS} {{id: $row.id}})
-SET a += $row, a.indexed = true,
-    a.previous = ([state IN a.previous WHERE NOT state IN $previous] + $previous)[-{HISTORY}..]
-"""
+FINISH = f"MATCH (a:{ATLAS} {{id: $row.id}}) SET a += $row, a.base = null, a.indexed = true"
 
 
 def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | None) -> None:
@@ -62,7 +56,7 @@ def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | Non
     _replace(claim, DICTIONARY, dictionaries)
     write_features(claim, graph.nodes(FEATURE), advance)
     write_edges(claim, pairs, (batch for type_ in EDGE_TYPES for batch in graph.edges(type_)), advance)
-    claim.run(FINISH, row=atlas, previous=list(graph.previous))
+    claim.run(FINISH, row=atlas)
 
 
 def _replace(claim: Claim, label: str, rows: list[dict[str, Any]]) -> None:
