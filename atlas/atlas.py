@@ -215,7 +215,7 @@ class Atlas:
         """The labels of a dictionary's features; empty where none were made, or the atlas has no folder."""
         if dictionary not in self._labels:
             folder = self.path and dictionary_folder(self.path, dictionary)
-            self._labels[dictionary] = Labels.load(folder) if folder else Labels(None)
+            self._labels[dictionary] = Labels.load(folder, self.manifest.state) if folder else Labels(None)
         return self._labels[dictionary]
 
     def contexts(self, feature: str) -> list[str]:

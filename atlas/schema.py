@@ -46,6 +46,7 @@ NODES = (
             "format": INTEGER,
             "k": INTEGER,  # matches kept on each side of a pair
             "thresholds": STRING,  # of the life cycle, as JSON: {"res": 0.5, "module": 0.25}; a cosine or "floor"
+            "measured": STRING,  # what labels come from, as JSON: texts and imports (ingest.labels.job)
         },
     ),
     NodeTable(MODEL, {"id": STRING, "name": STRING, "d_model": INTEGER}),

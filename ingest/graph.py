@@ -64,7 +64,8 @@ class AtlasGraph:
         elif label == ATLAS:
             thresholds = json.dumps({"res": self.manifest.min_res, "module": self.manifest.min_module})
             values = {"id": self.manifest.id, "state": self.state, "format": FORMAT, "k": self.manifest.k}
-            yield table_of(label, [values | {"thresholds": thresholds}])
+            measured = json.dumps(self.manifest.measured) if self.manifest.measured else None
+            yield table_of(label, [values | {"thresholds": thresholds, "measured": measured}])
         elif label == FEATURE:
             for dictionary in self.dictionaries.values():
                 yield self._features(dictionary)
@@ -84,7 +85,7 @@ class AtlasGraph:
         import pyarrow as pa
 
         opened = open_rows(self.folder, d)
-        labels = Labels.load(dictionary_folder(self.folder, d.id))
+        labels = Labels.load(dictionary_folder(self.folder, d.id), self.state)
         rows = pa.array(np.arange(d.d_sae))
         columns: dict[str, Any] = {
             "id": feature_ids(d.id, rows),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from atlas.atlas import load_dictionaries, store_of
 from atlas.cli.progress import Progress
+from atlas.folder.labels import settle
 from atlas.folder.manifest import Manifest
-from atlas.folder.paths import matches_folder
+from atlas.folder.paths import dictionary_folder, matches_folder
 from atlas.graph.store import Store
 from ingest.graph import AtlasGraph
 
@@ -29,13 +30,16 @@ def store_for_writing(folder: Path, manifest: Manifest) -> Iterator[Store]:
         store.close()
 
 
-def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> Manifest:
+def publish(folder: Path, store: Store, after: Manifest, progress: Progress, state: str | None = None) -> Manifest:
     """Build the graph of `after`, then make it the current one; readers see either, whole, or are told to wait.
 
-    Returns the manifest as saved.
+    state: what to call it, where labels wait for it. Returns the manifest as saved.
     """
     after = replace(after, id=after.id or uuid.uuid4().hex)
-    graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, secrets.token_hex(8))
+    if state is None:
+        state = secrets.token_hex(8)
+        settle_labels(folder, after)
+    graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, state)
     if after.store is not None:
         begun = Manifest.load(folder)
         replace(begun, pending=(*begun.pending, graph.state)).save(folder)
@@ -44,8 +48,15 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress) -> 
     saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=())
     saved.save(folder)
     store.retire(graph.state)
+    settle_labels(folder, saved)
     _tidy(folder, saved)
     return saved
+
+
+def settle_labels(folder: Path, manifest: Manifest) -> None:
+    """Bring labels to the state that the manifest names, before they are changed or read without it."""
+    for id_ in manifest.dictionaries:
+        settle(dictionary_folder(folder, id_), manifest.state)
 
 
 def _tidy(folder: Path, manifest: Manifest) -> None:

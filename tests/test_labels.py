@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from folders import configuration, tensors, write_folder
 from safetensors.torch import load_file
 
 from atlas import open_atlas
+from atlas.cli.info import summary
+from atlas.embedded.store import LadybugStore
 from atlas.errors import IngestError
 from hooked.load import load_model
 from ingest import ingest
@@ -332,3 +335,68 @@ def test_exports_as_people_save_them_again(atlas: Path, tmp_path: Path, indent: 
     (tmp_path / "array.jsonl").write_text(json.dumps([row], indent=indent))
     for name in ("lines", "array"):
         assert label_atlas(atlas, imports=[str(tmp_path / f"{name}.jsonl")]) == {"imported": 1}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """An atlas of one dictionary of a tiny model, whose words are w2 … w63."""
+    for part in (tiny_models.tiny_model("llama"), tiny_models.tiny_tokenizer()):
+        part.save_pretrained(tmp_path / "model")
+    cfg = configuration("blocks.1.hook_resid_post", d_in=tiny_models.WIDTH)
+    weights = tensors(cfg)
+    weights["b_enc"] -= np.linspace(0, 20, len(weights["b_enc"]))  # the last ones never fire
+    ingest([write_folder(tmp_path / "sae", cfg, weights)], tmp_path / "a", model=str(tmp_path / "model"))
+    for name, words in (("low", range(2, 20)), ("high", range(30, 60))):
+        (tmp_path / f"{name}.txt").write_text(" ".join(f"w{i}" for i in words))
+    return tmp_path / "a"
+
+
+def words_of(atlas: Path) -> list[dict[str, Any]]:
+    with open_atlas(atlas) as opened:
+        columns = "f.id AS id, f.fires_on AS words, f.frequency AS n, f.max_activation AS m"
+        rows = opened.read(f"MATCH (f:Feature) RETURN {columns} ORDER BY id")
+        return [row | {"contexts": opened.contexts(row["id"])} for row in rows]
+
+
+def test_labels_of_two_texts_are_not_mixed(tiny: Path) -> None:
+    """One measurement, replaced whole: no feature keeps a word, a figure or a passage of the text before."""
+    label_atlas(tiny, texts=[tiny.parent / "high.txt"])
+    alone = words_of(tiny)
+    for name in ("low", "high"):
+        label_atlas(tiny, texts=[tiny.parent / f"{name}.txt"])
+    assert words_of(tiny) == alone and any(row["words"] is None for row in alone)
+    with open_atlas(tiny) as atlas:
+        (measured,) = atlas.manifest.measured
+        lines = summary(atlas)
+    assert (measured["kind"], measured["name"], measured["tokens"], measured["sinks"]) == ("text", "high.txt", 30, 0)
+    digest = hashlib.sha256((tiny.parent / "high.txt").read_bytes()).hexdigest()
+    assert measured["sha256"] == digest and f"text high.txt (sha256 {digest[:8]}, 30 tokens" in lines["labelled"]
+    silent = sum(row["n"] == 0 for row in alone)
+    assert silent and f"{silent} silent (never fired on the text)" in lines["features"]
+
+
+@pytest.mark.parametrize("broken", ["publish", "settle"])
+def test_labels_broken_off_are_of_one_state_or_the_other(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Killed while the graph is built, or after the manifest named it: graph and contexts are of the same text."""
+    label_atlas(tiny, texts=[tiny.parent / "low.txt"])
+    before = words_of(tiny)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if broken == "publish":
+            patch.setattr(LadybugStore, "publish", die)
+        else:
+            patch.setattr(LadybugStore, "retire", die)  # the first thing after the manifest
+        label_atlas(tiny, texts=[tiny.parent / "high.txt"])
+    found = words_of(tiny)
+    assert (found == before) == (broken == "publish")
+    ingest([], tiny, k=3)  # the next writer keeps what readers saw
+    assert words_of(tiny) == found
+    label_atlas(tiny, texts=[tiny.parent / "high.txt"])
+    after = words_of(tiny)
+    assert after != before and not list(tiny.rglob("labels.*.parquet"))
+    assert found in (before, after)

@@ -19,7 +19,14 @@ _CYCLES = """
 MATCH (f:Feature) WHERE f.lifecycle IS NOT NULL
 RETURN f.dictionary AS id, f.lifecycle AS lifecycle, count(*) AS n
 """
-_VANISHING = "MATCH (f:Feature) WHERE f.vanishes RETURN f.dictionary AS id, count(*) AS n"
+_VANISHING = """
+MATCH (f:Feature) WHERE f.vanishes IS NOT NULL
+RETURN f.dictionary AS id, sum(CASE WHEN f.vanishes THEN 1 ELSE 0 END) AS n
+"""
+_SILENT = """
+MATCH (f:Feature) WHERE f.frequency IS NOT NULL AND f.dead = false
+RETURN f.dictionary AS id, sum(CASE WHEN f.frequency = 0.0 THEN 1 ELSE 0 END) AS n
+"""
 _LABELLED = "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN count(*) AS n"
 _PAIRS = """
 MATCH (b:Dictionary)-[m:MATCHED]->(a:Dictionary)
@@ -35,6 +42,7 @@ def summary(atlas: Atlas) -> dict[str, str]:
     """The atlas in a few lines, name to text."""
     models = atlas.read(_MODELS)
     pairs = atlas.read(_PAIRS)
+    silent = atlas.read(_SILENT)
     records = list(atlas.dictionaries.values())
     last = atlas.manifest.runs[-1] if atlas.manifest.runs else {}
     return {
@@ -42,12 +50,24 @@ def summary(atlas: Atlas) -> dict[str, str]:
         "store": atlas.store.about,
         "models": ", ".join(f"{m['id']} ({m['name']}, d_model {m['d_model']})" for m in models),
         "dictionaries": str(len(records)),
-        "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead",
-        "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features",
+        "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead (no direction)"
+        + (f", {sum(row['n'] for row in silent):,} silent (never fired on the text)" if silent else ""),
+        "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features{_measured(atlas)}",
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)",
         "runs": f"{len(atlas.manifest.runs)}, last finished {last.get('finished', '–')}",
     }
+
+
+def _measured(atlas: Atlas) -> str:
+    """What the labels come from."""
+    parts = []
+    for each in atlas.manifest.measured:
+        text = f"{each['name']} (sha256 {str(each['sha256'])[:8]}"
+        if each["kind"] == "text":
+            text += f", {each['tokens']:,} tokens, {each['sinks']:,} attention sinks left out, {each['model']}"
+        parts.append(f"{each['kind']} {text})")
+    return f"; from {', '.join(parts)}" if parts else ""
 
 
 def _on_disk(atlas: Atlas) -> str:
@@ -61,12 +81,14 @@ def dictionary_rows(atlas: Atlas) -> Rows:
     """A row for each dictionary, with its life-cycle counts."""
     rows = atlas.read(_DICTIONARIES)
     counts = {(row["id"], row["lifecycle"]): row["n"] for row in atlas.read(_CYCLES)}
-    vanishing = {row["id"]: row["n"] for row in atlas.read(_VANISHING)}
+    vanishing, silent = ({row["id"]: row["n"] for row in atlas.read(cypher)} for cypher in (_VANISHING, _SILENT))
     for row in rows:
         res = row["site"] == "res"
         row |= {name: counts.get((row["id"], name), 0) if res else None for name in _CYCLE_NAMES}
-        row["vanishes"] = vanishing.get(row["id"], 0) if res else None
-    columns = ["id", "layer", "site", "architecture", "features", "dead", "mapped", *_CYCLE_NAMES, "vanishes"]
+        # Unknown is unknown: the last layer has none after it, and without a text nobody knows what fires.
+        row["vanishes"] = vanishing.get(row["id"])
+        row["silent"] = silent.get(row["id"])
+    columns = ["id", "layer", "site", "architecture", "features", "dead", "silent", "mapped", *_CYCLE_NAMES, "vanishes"]
     return columns, rows
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
 from atlas.folder.manifest import replacing
-from atlas.folder.paths import LABELS
+from atlas.folder.paths import LABELS, labels_of_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +31,13 @@ class Labels:
     table: pa.Table | None
 
     @classmethod
-    def load(cls, folder: Path) -> Labels:
-        """Read a dictionary folder's labels; raises CorruptAtlas where the file is damaged."""
-        path = folder / LABELS
+    def load(cls, folder: Path, state: str | None = None) -> Labels:
+        """Read a dictionary folder's labels, those that wait for `state` before all others.
+
+        Raises CorruptAtlas where the file is damaged.
+        """
+        waiting = None if state is None else labels_of_state(folder, state)
+        path = waiting if waiting is not None and waiting.exists() else folder / LABELS
         if not path.exists():
             return cls(None)
         import pyarrow as pa
@@ -77,14 +81,14 @@ class Labels:
             return []
         return self.table["contexts"][index].as_py() or []
 
-    def updated(self, columns: dict[str, pa.Array]) -> Labels:
-        """These labels with columns added or replaced; a null keeps what stood there."""
+    def updated(self, columns: dict[str, pa.Array], *, whole: bool = False) -> Labels:
+        """These labels with columns added or replaced; a null keeps what stood there, unless they are taken whole."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         old = {} if self.table is None else {name: self.table[name] for name in self.table.column_names}
         for name, column in columns.items():
-            old[name] = pc.coalesce(column, old[name].cast(column.type)) if name in old else column
+            old[name] = pc.coalesce(column, old[name].cast(column.type)) if name in old and not whole else column
         return Labels(pa.table(old))
 
     def with_contexts_of(self, other: Labels) -> Labels:
@@ -118,12 +122,25 @@ class Labels:
             new["label"] = pc.if_else(same, None, graph["label"])
         return Labels(pa.table(new))
 
-    def save(self, folder: Path) -> None:
-        """Write the table, atomically."""
+    def save(self, folder: Path, state: str | None = None) -> None:
+        """Write the table, atomically; with `state`, to wait for it (`settle`)."""
         import pyarrow.parquet as pq
 
-        with replacing(folder / LABELS) as temporary:
+        with replacing(folder / LABELS if state is None else labels_of_state(folder, state)) as temporary:
             pq.write_table(self.table, temporary, compression="zstd")
+
+
+def settle(folder: Path, state: str | None) -> None:
+    """Make the labels that waited for the state, now the current one, those of the dictionary; drop all that waited.
+
+    Labels and graph change in two places. Readers take what waits for the state that the manifest names, so they see
+    the new labels from the moment on at which it names the new graph, wherever the writer was broken off.
+    """
+    for path in folder.glob("labels.*.parquet"):
+        if state is not None and path == labels_of_state(folder, state):
+            path.replace(folder / LABELS)
+        else:
+            path.unlink()
 
 
 def _equal(one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -> bool:

@@ -29,6 +29,7 @@ class Manifest:
     min_res: float | str = 0.5  # life cycle's threshold on residual cosines, or "floor"
     min_module: float | str = 0.25  # the same for mlp and att
     runs: tuple[dict[str, Any], ...] = ()  # one flat dict for each ingest that changed something
+    measured: tuple[dict[str, Any], ...] = ()  # what labels come from: texts and imports (ingest.labels.job)
     state: str | None = None  # names the graph's state; None: nothing published yet
     fingerprint: dict[str, Any] | None = None  # of that state, as its store gives it
     pending: tuple[str, ...] = ()  # states begun on the server since; one may be there, though nobody lived to say so

@@ -31,6 +31,11 @@ def dictionary_folder(folder: Path, dictionary: str) -> Path:
     return folder / _DICTIONARIES / dictionary
 
 
+def labels_of_state(place: Path, state: str) -> Path:
+    """Where a dictionary's labels wait for the state of the graph that they belong to; `place` is its folder."""
+    return place / f"labels.{state}.parquet"
+
+
 def matches_folder(folder: Path) -> Path:
     """Where staged matches are."""
     return folder / _MATCHES

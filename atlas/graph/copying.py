@@ -16,7 +16,7 @@ from atlas.errors import AtlasError, CorruptAtlas, FolderError, NotAnAtlas, Stor
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors, replacing
-from atlas.folder.paths import LABELS, RECORD, dictionary_folder, graph_folder, is_own, matches_file
+from atlas.folder.paths import RECORD, dictionary_folder, graph_folder, is_own, matches_file
 from atlas.graph.digest import Digest, digest
 from atlas.graph.store import Store
 from atlas.graph.stored import StoredGraph
@@ -137,10 +137,9 @@ def _copy_files(source: Atlas, folder: Path) -> None:
         here.mkdir(parents=True, exist_ok=True)
         # The record goes last: it marks the folder as finished.
         for path in sorted(there.iterdir(), key=lambda path: path.name == RECORD):
-            if path.name == LABELS:
-                _copy_labels(there, here)
-            else:
+            if not path.name.startswith("labels."):
                 _copy_file(path, here / path.name)
+        _copy_labels(there, here, source.manifest.state)
     for name in source.manifest.pairs:
         _copy_file(matches_file(source.path, name), matches_file(folder, name))
 
@@ -153,18 +152,16 @@ def _copy_file(path: Path, target: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
-def _copy_labels(there: Path, here: Path) -> None:
+def _copy_labels(there: Path, here: Path, state: str | None) -> None:
     """Labels change under one name. A folder that took its atlas on from a server has no contexts: those here stay."""
-    labels = Labels.load(there)
+    labels = Labels.load(there, state)
+    if labels.table is None:
+        return
     try:
         kept = labels.with_contexts_of(Labels.load(here))
     except CorruptAtlas:
         kept = labels
-    if kept is not labels:
-        kept.save(here)
-        return
-    with replacing(here / LABELS) as temporary:
-        shutil.copyfile(there / LABELS, temporary)
+    kept.save(here)
 
 
 def _compared(source: Store, target: Store, pairs: int, progress: Progress) -> Digest:

@@ -41,6 +41,7 @@ def manifest_of(store: Neo4jStore) -> Manifest:
     try:
         thresholds = json.loads(atlas["thresholds"])
         min_res, min_module = thresholds["res"], thresholds["module"]
+        measured = json.loads(atlas["measured"] or "[]")
     except (TypeError, ValueError, KeyError):
         raise CorruptAtlas(
             f"{store.about} holds a node {ATLAS} that is not of feature-atlas; name another --database"
@@ -53,6 +54,7 @@ def manifest_of(store: Neo4jStore) -> Manifest:
         min_res=min_res,
         min_module=min_module,
         runs=tuple(store.read(RUNS)),
+        measured=tuple(measured),
         state=atlas["state"],
     )
 

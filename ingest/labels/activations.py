@@ -80,8 +80,10 @@ def columns_from_text(
     batch: int,
     device: str,
     progress: Progress,
-) -> dict[str, dict[str, pa.Array]]:
+) -> tuple[dict[str, dict[str, pa.Array]], dict[str, int]]:
     """Columns frequency, max_activation, fires_on and contexts of each dictionary, from one run over the texts.
+
+    Beside them how many positions were measured (`tokens`) and left out as attention sinks (`sinks`, where most were).
 
     Raises IngestError where the text is too short, ModelError where the model cannot be loaded or hooked.
     """
@@ -98,7 +100,7 @@ def columns_from_text(
     sinks = max(figures.sinks for figures in found.values())
     if sinks:
         _log.warning("%d of %d positions are attention sinks and were left out of labels", sinks, len(text.ids))
-    return {id_: _columns(found[id_], text) for id_ in records}
+    return {id_: _columns(found[id_], text) for id_ in records}, {"tokens": len(text.ids), "sinks": sinks}
 
 
 def measure(

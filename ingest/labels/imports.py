@@ -42,7 +42,7 @@ def columns_from_files(sources: Sequence[str], records: dict[str, Dictionary]) -
     values: dict[str, dict[str, list[Any]]] = {}
     seen: set[str] = set()
     left: Counter[str] = Counter()
-    for path in (path for source in sources for path in _files(Path(source))):
+    for path in (path for source in sources for path in label_files(source)):
         for number, row in enumerate(_rows(path), 1):
             try:
                 id_, index = row.get("dictionary"), _index(row.get("index"))
@@ -101,7 +101,9 @@ def _value(name: str, value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _files(source: Path) -> list[Path]:
+def label_files(name: str) -> list[Path]:
+    """The files that a source names; raises IngestError where there are none."""
+    source = Path(name)
     if not source.exists():
         raise IngestError(f"{source} does not exist; name a file or a folder of {', '.join(_SUFFIXES)} files")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.name.endswith(_SUFFIXES))

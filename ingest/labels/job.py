@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atlas.atlas import atlas_path, load_dictionaries
 from atlas.cli.progress import Progress
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
-from atlas.folder.labels import Labels
+from atlas.folder.labels import TEXTS, Labels
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.paths import dictionary_folder
-from ingest.publish import publish, store_for_writing
+from ingest.publish import publish, settle_labels, store_for_writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +57,7 @@ def label_atlas(
     Raises NotAnAtlas, LockedAtlas, IngestError, ModelError.
     """
     from ingest.labels.activations import columns_from_text
-    from ingest.labels.imports import columns_from_files
+    from ingest.labels.imports import columns_from_files, label_files
     from ingest.labels.promoted import columns_promoted
 
     folder = atlas_path(atlas)
@@ -63,20 +66,37 @@ def label_atlas(
     with disk_errors(folder), writing(folder):
         manifest = Manifest.load(folder)
         with store_for_writing(folder, manifest) as store:
+            settle_labels(folder, manifest)
             records = load_dictionaries(folder, manifest.dictionaries)
+            state = secrets.token_hex(8)
             counts: dict[str, int] = {}
+            measured = list(manifest.measured)
             if promoted:
                 for name, group in _by_model(records, model).items():
                     found = columns_promoted(folder, group, name, device, progress)
-                    counts["promoted"] = counts.get("promoted", 0) + _save(folder, found)
+                    counts["promoted"] = counts.get("promoted", 0) + _save(folder, found, state)
             if texts:
                 for name, group in _by_model(records, model).items():
-                    found = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
-                    counts["text"] = counts.get("text", 0) + _save(folder, found)
+                    found, positions = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
+                    # One measurement: what another text gave must not stand beside it.
+                    counts["text"] = counts.get("text", 0) + _save(folder, found, state, whole=True)
+                    measured = [each for each in measured if (each["kind"], each["model"]) != ("text", name)]
+                    measured += [_source("text", path) | {"model": name} | positions for path in texts]
             if imports:
-                counts["imported"] = _save(folder, columns_from_files(imports, records))
-            publish(folder, store, manifest, progress)
+                counts["imported"] = _save(folder, columns_from_files(imports, records), state)
+                taken = [_source("import", file) | {"model": None} for name in imports for file in label_files(name)]
+                measured = [each for each in measured if each not in taken] + taken
+            publish(folder, store, replace(manifest, measured=tuple(measured)), progress, state)
     return counts
+
+
+def _source(kind: str, path: Path) -> dict[str, Any]:
+    """What is recorded of a file that labels come from; its digest only where it ends."""
+    digest = None
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"kind": kind, "name": path.name, "sha256": digest}
 
 
 def _by_model(records: dict[str, Dictionary], model: str | None) -> dict[str, dict[str, Dictionary]]:
@@ -90,16 +110,14 @@ def _by_model(records: dict[str, Dictionary], model: str | None) -> dict[str, di
     return groups
 
 
-def _save(folder: Path, columns: Columns) -> int:
-    """Write the columns beside the rows; returns the number of features that any of them has words for."""
+def _save(folder: Path, columns: Columns, state: str, *, whole: bool = False) -> int:
+    """Write the columns beside the rows, to wait for the state; returns the number of features that got words."""
     import numpy as np
-
-    from atlas.folder.labels import TEXTS
 
     count = 0
     for id_, found in columns.items():
         target = dictionary_folder(folder, id_)
-        Labels.load(target).updated(found).save(target)
+        Labels.load(target, state).updated(found, whole=whole).save(target, state)
         words = [column for name, column in found.items() if name in TEXTS] or list(found.values())
         count += int(np.any([~np.asarray(column.is_null()) for column in words], axis=0).sum())
     return count
