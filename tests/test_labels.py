@@ -344,7 +344,7 @@ def tiny(tmp_path: Path) -> Path:
         part.save_pretrained(tmp_path / "model")
     cfg = configuration("blocks.1.hook_resid_post", d_in=tiny_models.WIDTH)
     weights = tensors(cfg)
-    weights["b_enc"] -= np.linspace(0, 20, len(weights["b_enc"]))  # the last ones never fire
+    weights["b_enc"] -= np.linspace(0, 400, len(weights["b_enc"]))  # the last ones never fire
     ingest([write_folder(tmp_path / "sae", cfg, weights)], tmp_path / "a", model=str(tmp_path / "model"))
     for name, words in (("low", range(2, 20)), ("high", range(30, 60))):
         (tmp_path / f"{name}.txt").write_text(" ".join(f"w{i}" for i in words))
