@@ -135,16 +135,19 @@ class AtlasGraph:
         return self._bests.get((d.id, end, site))
 
     def _threshold(self, threshold: float | str, d: Dictionary, site: str) -> float:
-        """A number as it is; `floor` as the noise floor of the pair in which the score was measured."""
-        if threshold != _FLOOR:
-            return float(threshold)
+        """The threshold of a score, never below the noise floor of the pair in which it was measured.
+
+        Below it every feature would "transform" by noise, as happens where rows are short: 0.25 is reached by chance
+        among a few thousand rows of less than a hundred numbers.
+        """
         if site == "next":
             floors = [p.floor for p in self.matched.values() if p.earlier == d.id]
         else:
             floors = [
                 p.floor for p in self.matched.values() if p.later == d.id and self.dictionaries[p.earlier].site == site
             ]
-        return max((floor for floor in floors if floor is not None), default=0.0)
+        floor = max((floor for floor in floors if floor is not None), default=0.0)
+        return floor if threshold == _FLOOR else max(float(threshold), floor)
 
 
 def run_record(**values: Any) -> dict[str, Any]:

@@ -54,9 +54,23 @@ def summary(atlas: Atlas) -> dict[str, str]:
         + (f", {sum(row['n'] for row in silent):,} silent (never fired on the text)" if silent else ""),
         "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features{_measured(atlas)}",
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
-        "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)",
+        "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)"
+        + _raised(atlas, pairs),
         "runs": f"{len(atlas.manifest.runs)}, last finished {last.get('finished', '–')}",
     }
+
+
+def _raised(atlas: Atlas, pairs: list[dict[str, Any]]) -> str:
+    """Where the pairs' noise floors stand in place of the thresholds."""
+    sites = {d.id: d.site for d in atlas.dictionaries.values()}
+    asked = {"res": atlas.manifest.min_res, "mlp": atlas.manifest.min_module, "att": atlas.manifest.min_module}
+    raised = 0
+    for pair in pairs:
+        threshold = asked[sites[pair["earlier"]]]
+        raised += isinstance(threshold, int | float) and (pair["floor"] or 0.0) > threshold
+    floors = [pair["floor"] for pair in pairs if pair["floor"] is not None]
+    span = f"; noise floors {min(floors):.2f} to {max(floors):.2f}" if floors else ""
+    return span + (f", which stand in for them in {raised} of {len(pairs)} pairs" if raised else "")
 
 
 def _measured(atlas: Atlas) -> str:
