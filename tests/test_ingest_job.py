@@ -296,5 +296,5 @@ def test_no_life_cycle_by_noise(tmp_path: Path) -> None:
     with open_atlas(tmp_path / "a") as atlas:
         rows = atlas.read("MATCH (f:Feature {layer: 1, site: 'res'}) RETURN f.lifecycle AS l, f.s_mlp AS s")
         assert min(row["s"] for row in rows) > 0.25, "all would transform or appear"
-        assert sum(row["l"] == "unexplained" for row in rows) >= 15
+        assert sum(row["l"] == "unexplained" for row in rows) > 10
         assert "which stand in for them in 2 of 2 pairs" in summary(atlas)["thresholds"]
