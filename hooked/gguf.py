@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from atlas.folder.rows_cache import cache_folder
+
 
 def converted(file: Path, load: Callable[[], tuple[Any, Any]]) -> Path | None:
     """The folder that a .gguf file was converted to, converted now if it was not.
@@ -22,7 +24,7 @@ def converted(file: Path, load: Callable[[], tuple[Any, Any]]) -> Path | None:
     """
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-atlas" / "models"
+    cache = cache_folder() / "models"
     folder = cache / f"{file.stem}-{digest}"
     if folder.is_dir():
         return folder

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from saes import planted
 
 from atlas.cli.main import _run
 from atlas.cli.output import columns_wide, printable, render
+from atlas.errors import FolderError
+from atlas.folder.rows_cache import cache_folder
 from ingest import ingest
 
 CODE = "from atlas.cli.main import main; main()"
@@ -38,6 +41,8 @@ def run(
         input=stdin,
         capture_output=True,
         text=True,
+        encoding=env.get("PYTHONIOENCODING"),
+        errors="replace",
         cwd=cwd,
         env=os.environ | env,
         check=False,
@@ -202,3 +207,41 @@ def test_a_copy_replaces_another_state_when_told_to(atlas: Path, tmp_path: Path)
     assert refused.returncode == 1 and refused.stdout == "" and "repeat the command with --replace" in refused.stderr
     replaced = run(*copy, "--replace")
     assert replaced.returncode == 0 and replaced.stdout == run(*copy).stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_any_encoding_of_the_terminal(atlas: Path, encoding: str) -> None:
+    words = "RETURN '電影 – 😀 “x”' AS label"
+    for format_ in ("json", "jsonl"):
+        done = run("query", words, "-a", str(atlas), "--format", format_, PYTHONIOENCODING=encoding)
+        found = json.loads(done.stdout)
+        assert (found[0] if format_ == "json" else found) == {"label": "電影 – 😀 “x”"}, done.stderr
+    feature = "tiny-1m/1-res-64/0"
+    for command in (["query", words], ["info"], ["ask"], ["lineage", feature, "--min-res", "-1"], ["show", feature]):
+        done = run(*command, *([] if command == ["ask"] else ["-a", str(atlas)]), PYTHONIOENCODING=encoding)
+        assert done.returncode == 0 and done.stdout, (command, done.stderr)
+
+
+def test_an_output_that_is_full_or_closed(atlas: Path) -> None:
+    command = f"{sys.executable} -c '{CODE}' ask"
+    full = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert full.stderr.startswith("Error: the output could not be written (No space left on device)")
+    assert len(full.stderr.splitlines()) == 1
+    closed = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = tmp_path / f"feature-atlas-{os.getuid()}"
+    assert cache_folder() == own and own.stat().st_mode & 0o777 == 0o700
+    own.rmdir()
+    own.symlink_to(tmp_path)  # as somebody else could leave it there
+    with pytest.raises(FolderError, match="XDG_CACHE_HOME"):
+        cache_folder()

@@ -262,3 +262,12 @@ def test_a_killed_publish_leaves_the_old_state_and_the_next_one_cleans_up(tmp_pa
     assert len(list(tmp_path.iterdir())) == 1
     store.close()
     again.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["run[1]", "a*b", "what?", 'it\'s "here"', "back\\slash", "päth mit電影", "[", "$HOME", "%s{x}"]
+)
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    store = published(tmp_path / name)
+    assert edges(store) == 57
+    store.close()

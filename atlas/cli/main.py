@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any, NamedTuple
 
 import click
 
+from atlas.cli.streams import drop_output, prepare_streams
 from atlas.embedded.engine import without_asyncio
 from atlas.errors import AtlasError
 
@@ -97,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of `feature-atlas`: run a command, turn errors into one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     without_asyncio()
+    prepare_streams()
     sys.exit(_run(arguments))
 
 
@@ -119,6 +122,16 @@ def _run(arguments: list[str]) -> int:
         if debug:
             raise
         click.echo(f"Error: {error}", err=True)
+        return 1
+    except OSError as error:
+        if (
+            debug
+            or error.filename is not None
+            or error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EDQUOT)
+        ):
+            raise
+        drop_output()
+        click.echo(f"Error: the output could not be written ({error.strerror}); write it where there is room", err=True)
         return 1
     except Exception as error:
         if debug:

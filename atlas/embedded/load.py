@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,4 +92,6 @@ def _copy(
 
 
 def _quoted(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+    """The path inside a statement's quotes, where the engine takes *, ? and [ for a pattern of many files."""
+    literal = re.sub(r"[*?\[]", lambda found: f"[{found[0]}]", str(path))
+    return literal.replace("\\", "\\\\").replace('"', '\\"')

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from atlas.errors import CorruptAtlas
+from atlas.errors import CorruptAtlas, FolderError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.manifest import disk_errors
 from atlas.folder.paths import DECODER, RECORD, dictionary_folder
@@ -21,8 +22,19 @@ FETCH = "ingest.sources.refetch"  # named, not imported: reading sources is inge
 
 
 def cache_folder() -> Path:
-    """Where this user's caches are."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-atlas"
+    """Where this user's caches are: `$XDG_CACHE_HOME`, `~/.cache`, or for a user without a home a folder of its own.
+
+    Raises FolderError where that one is somebody else's.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-atlas"
+    except RuntimeError:  # a container's user that has no name: no home is known
+        folder = Path(tempfile.gettempdir()) / f"feature-atlas-{os.getuid()}"
+        with disk_errors(folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+            raise FolderError(f"{folder} belongs to another user; set XDG_CACHE_HOME to a folder of yours") from None
+        return folder
 
 
 def open_rows(folder: Path | None, record: Dictionary) -> Rows:
