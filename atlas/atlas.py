@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = "feature-atlas"
 MAX_BYTES = 64 << 20  # of a user's rows
+_URL = re.compile(r"https?://[^/]+/")
 
 
 def atlas_address(path: str | os.PathLike[str] | None) -> str:
@@ -156,6 +158,27 @@ class Atlas:
         """The same for each of several values of its parameters, in their order."""
         return self.store.read_each(cypher, parameters)
 
+    def full_id(self, feature: str) -> str:
+        """The whole id of a feature that is given short (`9-res-2k/14`, of the one model) or as Neuronpedia's URL.
+
+        Example:
+            print(atlas.full_id("9-res-2k/2018"))
+        """
+        given = _URL.sub("", feature).partition("?")[0].strip("/") if _URL.match(feature) else feature
+        models = {record.model for record in self.dictionaries.values()}
+        name = given.rpartition("/")[0]
+        if name not in self.dictionaries and len(models) == 1 and f"{min(models)}/{name}" in self.dictionaries:
+            return f"{min(models)}/{given}"
+        return given
+
+    def dictionary(self, name: str) -> Dictionary:
+        """The record of a dictionary, its id whole or without the one model; raises UnknownFeature with the ids."""
+        models = {record.model for record in self.dictionaries.values()}
+        for id_ in (name, *(f"{model}/{name}" for model in models if len(models) == 1)):
+            if id_ in self.dictionaries:
+                return self.dictionaries[id_]
+        raise UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(list(self.dictionaries))}")
+
     def locate(self, feature: str) -> tuple[Dictionary, int]:
         """Dictionary and row index of a feature; raises UnknownFeature with what there is.
 
@@ -163,10 +186,8 @@ class Atlas:
             dictionary, index = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
             print(dictionary.site, dictionary.layer, index)
         """
-        name, index = split_feature_id(feature)
-        dictionary = self.dictionaries.get(name)
-        if dictionary is None:
-            raise UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(list(self.dictionaries))}")
+        name, index = split_feature_id(self.full_id(feature))
+        dictionary = self.dictionary(name)
         if index >= dictionary.d_sae:
             raise UnknownFeature(f"{name} has features 0 to {dictionary.d_sae - 1}, not {index}")
         return dictionary, index

@@ -155,3 +155,37 @@ def label(
     )
     for name, count in counts.items():
         click.echo(f"{name}: {count:,} features")
+
+
+@click.command()
+@click.argument("dictionaries", nargs=-1, metavar="[DICTIONARY]...")
+@atlas_option
+@click.option("--model", metavar="NAME", help="Only this model's, by the first part of their ids.")
+@click.option("--layers", type=LAYERS, help="Only these layers.")
+@click.option("--sites", metavar="res,mlp,att", help="Only these sites.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where matching runs.")
+def remove(
+    dictionaries: tuple[str, ...],
+    atlas: str | None,
+    model: str | None,
+    layers: range | None,
+    sites: str | None,
+    device: str,
+) -> None:
+    """Take dictionaries out of an atlas: their rows, features, matches and edges.
+
+    What remains is matched across the gap. An interrupted removal goes on with the same command.
+
+    \b
+    feature-atlas remove smollm2-135m-instruct/11-att-2k
+    feature-atlas remove --layers 8 --sites mlp,att
+    """
+    from atlas.cli.progress import Progress
+    from ingest.remove import remove
+
+    named = None if sites is None else {site.strip() for site in sites.split(",")}
+    report = remove(dictionaries, atlas, model=model, layers=layers, sites=named, device=device, progress=Progress())
+    click.echo(
+        f"{report.atlas}: {len(report.dictionaries)} dictionaries removed, {report.pairs_matched} pairs matched anew, "
+        f"{report.edges:,} edges left"
+    )

@@ -15,8 +15,6 @@ import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from atlas.atlas import atlas_path, load_dictionaries
@@ -27,10 +25,8 @@ from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.matches import read_pair
 from atlas.folder.paths import RECORD, dictionary_folder, is_own, matches_file
-from ingest.graph import run_record
-from ingest.matching.pairs import plan_pairs
-from ingest.matching.stage import stage_pair, staged_name
-from ingest.publish import publish, store_for_writing
+from ingest.matching.stage import stage_missing
+from ingest.publish import publish, store_for_writing, with_run
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source, check_models, find_sources, source_sha256
 from ingest.sources.refetch import write_rows
@@ -104,13 +100,13 @@ def ingest(
             added, restored = _write_rows(folder, found, before, model is not None, progress)
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
-            names, matched = _match(folder, records, settings.k, device, progress)
+            names, matched = stage_missing(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             renamed = any(records[id_] != known[id_] for id_ in known)
             changed = renamed or replace(before, runs=()) != replace(after, runs=()) or not store.present()
             if changed:
-                publish(folder, store, _with_run(after, started, edges), progress)
+                publish(folder, store, with_run(after, started, edges), progress)
     seconds = time.time() - started
     ids = tuple(d.id for d in added)
     return IngestReport(folder, ids, matched, len(names) - matched, edges, seconds, changed, restored=tuple(restored))
@@ -195,45 +191,3 @@ def _same_content(record: Dictionary, source: Source, kept: bool) -> bool:
             f"{digest[:12]}…); take it in beside it with --set NAME, or into a new atlas"
         )
     return digest == record.sha256
-
-
-def _match(
-    folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
-) -> tuple[tuple[str, ...], int]:
-    """Stage every pair that is not staged; returns the names of all and how many were matched now."""
-    pairs = plan_pairs(records.values(), k)
-    names = {staged_name(pair, records): pair for pair in pairs}
-    missing = {name: pair for name, pair in names.items() if not (matches_file(folder, name)).exists()}
-    work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
-    with progress.work("matching", len(missing), work) as advance:
-        for name, pair in missing.items():
-            stage_pair(folder, name, pair, records, device, advance)
-    return tuple(names), len(missing)
-
-
-def _with_run(manifest: Manifest, started: float, edges: int) -> Manifest:
-    number = len(manifest.runs) + 1
-    packages = ("feature-atlas", "faiss-gpu", "faiss-cpu", "torch", "ladybug")
-    run = run_record(
-        id=f"run-{number}",
-        k=manifest.k,
-        thresholds={"res": manifest.min_res, "module": manifest.min_module},
-        edges=edges,
-        versions={name: found for name in packages if (found := _version(name))},
-        started=_iso(started),
-        finished=_iso(time.time()),
-    )
-    return replace(manifest, runs=(*manifest.runs, run))
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

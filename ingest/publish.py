@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from atlas.atlas import load_dictionaries, store_of
@@ -15,7 +18,7 @@ from atlas.folder.labels import settle
 from atlas.folder.manifest import Manifest
 from atlas.folder.paths import dictionary_folder, matches_folder
 from atlas.graph.store import Store
-from ingest.graph import AtlasGraph
+from ingest.graph import AtlasGraph, run_record
 
 
 @contextmanager
@@ -65,3 +68,32 @@ def _tidy(folder: Path, manifest: Manifest) -> None:
     for path in matches_folder(folder).glob("*"):
         if path.name not in kept:
             path.unlink(missing_ok=True)
+
+
+def with_run(manifest: Manifest, started: float, edges: int) -> Manifest:
+    """The manifest with a record of the run that began at `started` (seconds since the epoch) and ends now."""
+    number = len(manifest.runs) + 1
+    packages = ("feature-atlas", "faiss-gpu", "faiss-cpu", "torch", "ladybug")
+    run = run_record(
+        id=f"run-{number}",
+        k=manifest.k,
+        thresholds={"res": manifest.min_res, "module": manifest.min_module},
+        edges=edges,
+        versions={name: found for name in packages if (found := _version(name))},
+        started=_iso(started),
+        finished=_iso(time.time()),
+    )
+    return replace(manifest, runs=(*manifest.runs, run))
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

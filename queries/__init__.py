@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from queries.lineage import Lineage, lineage
+from queries.neighbours import neighbours
 from queries.questions import ask
 from queries.search import search
 from queries.show import show
@@ -24,6 +25,7 @@ __all__ = [
     "ask",
     "generate",
     "lineage",
+    "neighbours",
     "search",
     "show",
     "steered",

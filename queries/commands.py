@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import click
@@ -166,3 +167,34 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
         click.echo("\ncontexts")
     for row in parts["context"]:
         click.echo("  " + fit(printable(row["context"]), width - 2))
+
+
+@click.command()
+@click.argument("feature", required=False)
+@atlas_option
+@click.option("--in", "dictionaries", multiple=True, metavar="DICTIONARY", help="Where to look; repeatable; all: all.")
+@click.option(
+    "--vector", type=click.Path(path_type=Path), metavar="FILE", help="A direction instead: .npy or JSON list."
+)
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Most rows.")
+@format_option
+def neighbours(
+    feature: str | None, atlas: str | None, dictionaries: tuple[str, ...], vector: Path | None, top: int, format_: str
+) -> None:
+    """The features nearest to a FEATURE by cosine, exactly: in its own dictionary, in others, in all.
+
+    \b
+    feature-atlas neighbours smollm2-135m-instruct/9-res-2k/2018
+    feature-atlas neighbours 9-res-2k/2018 --in 10-res-2k --in 10-mlp-2k
+    feature-atlas neighbours --vector direction.npy --in all
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from queries.neighbours import COLUMNS, neighbours, read_direction
+
+    if (feature is None) == (vector is None):
+        raise click.UsageError("name a FEATURE, or a direction with --vector FILE")
+    with open_atlas(atlas) as opened:
+        wanted = read_direction(vector) if vector is not None else str(feature)
+        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top)
+    print_rows(rows, COLUMNS, format_)

@@ -107,6 +107,7 @@ def lineage(
         earliest, *_ = graph.nodes
         print(earliest.id, earliest.label)
     """
+    feature = atlas.full_id(feature)
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")

@@ -178,6 +178,7 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
         raise QueryError(f"{name} is asked about {count}, not {len(features)}")
     if limit < 1:
         raise QueryError("the limit must be at least 1")
+    features = tuple(map(atlas.full_id, features))
     depths = {feature: atlas.locate(feature)[0].depth for feature in features}
     ordered = sorted(features, key=lambda feature: -depths[feature])
     values = {key: parameter.default for key, parameter in question.parameters.items()}

@@ -38,6 +38,7 @@ def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
         feature, *rows = show(atlas, "smollm2-135m-instruct/9-res-2k/2018")
         print(feature["label"], [row["id"] for row in rows if row["part"] == "earlier"])
     """
+    feature = atlas.full_id(feature)
     atlas.locate(feature)
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")

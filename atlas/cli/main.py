@@ -31,6 +31,9 @@ COMMANDS = {
         "Bind DIR to a Neo4j database: the graph lives there, rows and staged matches in DIR.",
     ),
     "ingest": Listed("ingest.commands:ingest_command", "Take dictionaries into an atlas and match them across layers."),
+    "remove": Listed(
+        "ingest.commands:remove", "Take dictionaries out of an atlas: their rows, features, matches and edges."
+    ),
     "info": Listed(
         "atlas.cli.commands:info",
         "What an atlas holds: models, dictionaries, counts, life cycles, pairs, runs, store, disk.",
@@ -50,6 +53,10 @@ COMMANDS = {
     ),
     "show": Listed(
         "queries.commands:show", "Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts."
+    ),
+    "neighbours": Listed(
+        "queries.commands:neighbours",
+        "The features nearest to a FEATURE by cosine, exactly: in its own dictionary, in others, in all.",
     ),
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."

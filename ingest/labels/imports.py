@@ -64,7 +64,7 @@ def columns_from_files(sources: Sequence[str], records: dict[str, Dictionary]) -
                     column[index] = value
                 else:
                     left[f"give a second {name} to a feature; the first counts"] += 1
-    if not any(values.values()):
+    if not values:
         raise IngestError(
             f"{', '.join(sources)}: labels of {', '.join(sorted(seen)[:4]) or 'nothing'}, "
             f"but the atlas holds {', '.join(list(records)[:4])}; labels join on the dictionary's id"

@@ -1,20 +1,34 @@
-"""One pair of dictionaries matched and staged: the unit of work of an ingest."""
+"""Pairs of dictionaries matched and staged, one by one: the unit of work of an ingest."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from atlas.cli.progress import Advance
+from atlas.cli.progress import Advance, Progress
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.matches import Pair, file_name, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
+from ingest.matching.pairs import plan_pairs
 
 
 def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
     """Name of the pair's staged file."""
     return file_name(pair, records[pair.later], records[pair.earlier])
+
+
+def stage_missing(
+    folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
+) -> tuple[tuple[str, ...], int]:
+    """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now."""
+    names = {staged_name(pair, records): pair for pair in plan_pairs(records.values(), k)}
+    missing = {name: pair for name, pair in names.items() if not matches_file(folder, name).exists()}
+    work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
+    with progress.work("matching", len(missing), work) as advance:
+        for name, pair in missing.items():
+            stage_pair(folder, name, pair, records, device, advance)
+    return tuple(names), len(missing)
 
 
 def stage_pair(

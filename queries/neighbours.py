@@ -1,0 +1,112 @@
+"""The nearest decoder rows to one, exactly: in its own dictionary, in any other, in all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import QueryError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from atlas.atlas import Atlas
+
+ALL = "all"  # stands for every dictionary
+COLUMNS = ("feature", "similarity", "rank")
+_BLOCK = 8192  # rows multiplied at once
+
+
+def neighbours(
+    atlas: Atlas, feature: str | np.ndarray, *, dictionaries: Sequence[str] | None = None, top: int = 10
+) -> list[dict[str, Any]]:
+    """The features whose unit decoder rows have the largest cosines with a feature's, or with any direction.
+
+    Cosines are computed in float64; equal ones go by dictionary and index. The feature itself is left out, and so are
+    dead ones, which have no direction.
+
+    Args:
+        feature: an id, or a direction [d_model] of any length but 0.
+        dictionaries: ids of those to look in, or "all"; None: the feature's own.
+        top: most rows.
+
+    Returns:
+        Rows of COLUMNS, best first; rank counts from 0.
+
+    Raises UnknownFeature for a feature or dictionary that the atlas does not hold; QueryError where a direction has no
+    dictionary to be looked for in, another width, or no length, or `top` is below 1.
+
+    Example:
+        for row in neighbours(atlas, "smollm2-135m-instruct/9-res-2k/2018", top=3):
+            print(row["feature"], round(row["similarity"], 2))
+    """
+    import numpy as np
+
+    if top < 1:
+        raise QueryError("the number of neighbours must be at least 1")
+    own: tuple[str, int] | None = None
+    if isinstance(feature, str):
+        feature = atlas.full_id(feature)
+        record, index = atlas.locate(feature)
+        own = record.id, index
+        direction = atlas.directions([feature])[0].astype(np.float64)
+    else:
+        direction = np.asarray(feature, dtype=np.float64)
+        length = float(np.linalg.norm(direction))
+        if direction.ndim != 1 or not np.isfinite(length) or length == 0:
+            raise QueryError(f"a direction is a vector of finite numbers, not all 0; this has shape {direction.shape}")
+        direction = direction / length
+    found: list[tuple[float, str, int]] = []
+    for name in _wanted(atlas, dictionaries, own[0] if own else None, len(direction)):
+        cosines = _cosines(atlas.rows(name).decoder, direction)
+        cosines[~atlas.rows(name).alive] = -2
+        if own and own[0] == name:
+            cosines[own[1]] = -2
+        best = np.argsort(-cosines, kind="stable")[:top]  # stable: equal ones in the order of their index
+        found += [(-float(cosines[i]), name, int(i)) for i in best if cosines[i] >= -1.5]
+    ranked = sorted(found)[:top]
+    return [
+        {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
+        for rank, (negative, name, index) in enumerate(ranked)
+    ]
+
+
+def read_direction(path: Path) -> np.ndarray:
+    """A direction from a `.npy` file or a JSON list of numbers; raises QueryError where it is neither."""
+    import json
+
+    import numpy as np
+
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        return np.asarray(json.loads(path.read_text(encoding="utf-8-sig")), dtype=np.float64)
+    except (OSError, ValueError, TypeError, EOFError, RecursionError) as error:
+        raise QueryError(f"{path} is neither a .npy file nor a JSON list of numbers ({error})") from None
+
+
+def _wanted(atlas: Atlas, names: Sequence[str] | None, own: str | None, width: int) -> list[str]:
+    """The dictionaries to look in; raises QueryError where their rows have another width."""
+    if names is None and own is None:
+        raise QueryError("a direction belongs to no dictionary; say where to look, --in DICTIONARY or --in all")
+    chosen = [own] if names is None else [names] if isinstance(names, str) else list(names)
+    if chosen == [ALL]:
+        return [name for name, record in atlas.dictionaries.items() if record.d_model == width]
+    wanted = []
+    for name in chosen:
+        record = atlas.dictionary(str(name))
+        if record.d_model != width:
+            raise QueryError(f"{name} has rows of {record.d_model} numbers, the direction has {width}")
+        wanted.append(record.id)
+    return wanted
+
+
+def _cosines(rows: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """float64 [n]: products of the rows, float32 [n, d], with a direction [d]."""
+    import numpy as np
+
+    cosines = np.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        cosines[start : start + _BLOCK] = rows[start : start + _BLOCK].astype(np.float64) @ direction
+    return cosines
