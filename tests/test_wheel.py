@@ -41,6 +41,7 @@ def run(site: Path, folder: Path, *command: str) -> str:
 def test_every_module_of_the_repository_is_installed_and_imports(site: Path, tmp_path: Path) -> None:
     files = {path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     assert files == {path.relative_to(site) for room in ROOMS for path in (site / room).rglob("*.py")}
+    assert all((site / room / "py.typed").exists() for room in ROOMS)
     modules = sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files)
     code = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
     found = run(site, tmp_path, "-c", code, *modules).splitlines()
