@@ -165,3 +165,27 @@ def test_sha256_follows_the_weights(tmp_path: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     assert len(before) == 64 and source_sha256(source) != before
+
+
+def run_folder(root: Path, *steps: str) -> Path:
+    for step in steps:
+        write_folder(root / step, configuration())
+    return root
+
+
+def test_of_a_run_s_checkpoints_the_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = run_folder(tmp_path / "k3x", "1000", "900", "20000")
+    assert [source.address for source in find_sources([str(tmp_path)])] == [str(run / "20000")]
+    assert "3 checkpoints; taking 20000 (--checkpoint STEP)" in caplog.text
+    assert [s.address for s in find_sources([str(run)], Selection(checkpoint=900))] == [str(run / "900")]
+    assert [s.address for s in find_sources([str(run / "1000")])] == [str(run / "1000")]
+    with pytest.raises(IngestError, match="no checkpoint 7; there: 900, 1000, 20000"):
+        find_sources([str(run)], Selection(checkpoint=7))
+    run_folder(run, "final_500")
+    assert [source.address for source in find_sources([str(run)])] == [str(run / "final_500")]
+
+
+def test_folders_named_by_layer_are_no_checkpoints(tmp_path: Path) -> None:
+    for layer in (3, 4):
+        write_folder(tmp_path / str(layer), configuration(f"blocks.{layer}.hook_resid_post"))
+    assert [source.layer for source in find_sources([str(tmp_path)])] == [3, 4]

@@ -118,7 +118,7 @@ def test_a_pickled_file_in_a_release_of_safetensors(cache: Path, tmp_path: Path)
 
 
 def test_releases_of_the_readme_are_listed() -> None:
-    from ingest.sources.registry import _registry
+    from ingest.sources.releases.listing import read_release
 
     for release in ("gpt2-small-res-jb", "gemma-scope-2b-pt-res-canonical"):
-        assert re.search("neuronpedia", json.dumps(_registry()[release]["saes"][0]))
+        assert re.search("neuronpedia", json.dumps(read_release(release)["saes"][0]))

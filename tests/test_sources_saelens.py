@@ -186,3 +186,21 @@ def test_several_of_one_place_are_told_apart_by_the_user() -> None:
         IngestError, match=r"gemma-scope-2b-pt-mlp/layer_12/width_16k/average_l0_[0-9]+ and .*would both be"
     ):
         find_sources(["gemma-scope-2b-pt-mlp"], Selection(layers={12}, width="16k"))
+
+
+def test_two_l0s_taken_on_purpose_are_two_sets() -> None:
+    globs = [f"gemma-scope-2b-pt-mlp/layer_12/width_16k/*l0_{l0}" for l0 in (44, 108)]
+    ids = [source.id for source in find_sources(globs)]
+    assert ids == [f"gemma-2-2b/12-mlp-16k-average_l0_{l0}" for l0 in (44, 108)]
+    assert find_sources(globs[:1])[0].id == "gemma-2-2b/12-mlp-16k"
+    assert [source.set for source in find_sources(globs, Selection(set_name="mine"))] == [
+        "mine-average_l0_44",
+        "mine-average_l0_108",
+    ]
+
+
+def test_a_release_without_neuronpedia_s_ids_by_one_l0(caplog: pytest.LogCaptureFixture) -> None:
+    found = find_sources(["gemma-scope-2b-pt-res"], Selection(l0="70", width="16k"))
+    assert len(found) == 26 and "4 entries of embeddings skipped" in caplog.text
+    with pytest.raises(IngestError, match="hook_embed"):
+        find_sources(["gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6"])

@@ -1,6 +1,6 @@
 """The dictionaries that addresses stand for: folders, SAELens releases, `release/sae_id`.
 
-1. A path that exists is a folder; any other word is a SAELens release.
+1. A path that exists is a folder; any other word is a SAELens release, or a release and an id or a glob over ids.
 2. Only configurations are read, so that planning is cheap; weights are read when a dictionary is written.
 3. Each gets its id: Neuronpedia's where the metadata has one, else `{model}/{number}-{site}-{width}`.
 4. Filters, then the checks that need no weights: equal ids, widths of one model's stream.
@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +49,11 @@ class Origin(Protocol):
     @property
     def sae_id(self) -> str | None:
         """Id within the release."""
+        ...
+
+    @property
+    def variant(self) -> str:
+        """What tells it from others at its place in its release, as a part of a name; empty where nothing does."""
         ...
 
     def files(self) -> list[Path]:
@@ -108,7 +114,8 @@ class Source:
 def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) -> list[Source]:
     """The selected dictionaries of those that `addresses` stand for, ordered by depth.
 
-    A release with several widths gives the smallest that it has at every place unless the selection names one.
+    What a release holds several of at one place is chosen by `ingest.sources.releases.choices`, a run's checkpoint by
+    `ingest.sources.local`.
 
     Raises IngestError where an address stands for nothing, a dictionary cannot be taken in, the selection leaves none,
     two would share an id, or widths contradict each other.
@@ -124,6 +131,7 @@ def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) ->
         names = ("layer", "site", "d_sae")
         there = "; ".join(f"{name} {sorted({getattr(source, name) for source in found})}" for name in names)
         raise IngestError(f"no dictionary has {str(selection) or 'been named'}; there: {there if found else 'none'}")
+    sources = _told_apart(sources)
     _check_ids(sources)
     _check_widths(sources)
     return sorted(sources, key=lambda source: (source.model, source.depth, source.id))
@@ -151,7 +159,7 @@ def source_sha256(source: Source) -> str:
 def _origins(address: str, selection: Selection) -> Sequence[Origin]:
     path = Path(address).expanduser()
     if path.exists():
-        return find_folders(path)
+        return find_folders(path, selection.checkpoint)
     if address.startswith((".", "/", "~")):
         raise IngestError(f"there is no folder {address}")
     from ingest.sources.registry import find_entries
@@ -192,6 +200,17 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
         d_model=known_width(model_name) if in_head_space else configuration.d_out,
         origin=origin,
     )
+
+
+def _told_apart(sources: list[Source]) -> list[Source]:
+    """Sources of one id, taken on purpose (two L0s, two seeds), with what their own ids say in the set's name."""
+    shared = Counter(source.id for source in sources)
+    return [
+        replace(source, id=f"{source.id}-{source.origin.variant}", set=f"{source.set}-{source.origin.variant}")
+        if shared[source.id] > 1 and source.origin.variant
+        else source
+        for source in sources
+    ]
 
 
 def _check_ids(sources: Sequence[Source]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from atlas.errors import IngestError, ModelError
 from hooked.families import Family, family_of
 from ingest.sources.head_space import HeadMap
+from ingest.sources.releases.hub import offline_where_unreachable
 from ingest.sources.tensors import open_safetensors
 
 _CONFIG, _INDEX, _SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
@@ -93,6 +94,8 @@ def _find(model: str, name: str, *, fetch: bool) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
+    if fetch:
+        offline_where_unreachable()
     try:
         found = hf_hub_download(model, name) if fetch else try_to_load_from_cache(model, name)
     except HFValidationError:
