@@ -120,7 +120,7 @@ def test_d_model_against_the_model_and_each_other(tmp_path: Path) -> None:
         find_sources([str(tmp_path / "saes")])
 
 
-@pytest.mark.parametrize("hook", ["blocks.3.hook_resid_mid", "hook_embed", "blocks.3.attn.hook_q"])
+@pytest.mark.parametrize("hook", ["blocks.3.hook_resid_mid2", "hook_embed", "blocks.3.attn.hook_q"])
 def test_unknown_hooks(tmp_path: Path, hook: str) -> None:
     sae = write_folder(tmp_path / "sae", configuration(hook))
     with pytest.raises(IngestError, match=f"{sae}: hook '{hook}'.*hook_resid_post"):

@@ -189,13 +189,13 @@ def test_several_of_one_place_are_told_apart_by_the_user() -> None:
 
 
 def test_two_l0s_taken_on_purpose_are_two_sets() -> None:
-    globs = [f"gemma-scope-2b-pt-mlp/layer_12/width_16k/*l0_{l0}" for l0 in (44, 108)]
+    globs = [f"gemma-scope-2b-pt-mlp/layer_12/width_16k/*l0_{l0}" for l0 in (108, 44)]
     ids = [source.id for source in find_sources(globs)]
-    assert ids == [f"gemma-2-2b/12-mlp-16k-average_l0_{l0}" for l0 in (44, 108)]
-    assert find_sources(globs[:1])[0].id == "gemma-2-2b/12-mlp-16k"
+    assert ids == [f"gemma-2-2b/12-mlp-16k-average_l0_{l0}" for l0 in (108, 44)]
+    assert find_sources(globs[1:])[0].id == "gemma-2-2b/12-mlp-16k"
     assert [source.set for source in find_sources(globs, Selection(set_name="mine"))] == [
-        "mine-average_l0_44",
         "mine-average_l0_108",
+        "mine-average_l0_44",
     ]
 
 

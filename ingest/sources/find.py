@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,16 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from atlas.errors import IngestError
-from atlas.ids import depth, dictionary_id, is_id
+from atlas.errors import IngestError, ModelError
+from atlas.ids import MID, RES, dictionary_id, is_id
 from atlas.ids import set_name as default_set
 from hooked.families import hub_name, short_name
-from hooked.hook_names import place_of, site_of, split_hook
+from hooked.hook_names import asks_family, canonical_hook, depth_of, is_mid, place_of, site_of, split_hook
 from ingest.sources.configuration import Configuration
 from ingest.sources.local import find_folders
-from ingest.sources.model_weights import known_width
+from ingest.sources.model_weights import known_family, known_width
 from ingest.sources.selection import EVERYTHING, Selection
 from ingest.sources.tensors import Tensors
+
+_log = logging.getLogger(__name__)
 
 
 class Origin(Protocol):
@@ -78,16 +81,12 @@ class Source:
     depth: int  # order along the forward pass
     d_model: int | None  # width of the residual stream; None: head-space rows of a model whose config is not at hand
     origin: Origin
+    configuration: Configuration  # everything it says, hooks by TransformerLens's names
 
     @property
     def address(self) -> str:
         """What names it again: an absolute folder or `release/sae_id`."""
         return self.origin.address
-
-    @property
-    def configuration(self) -> Configuration:
-        """Everything its configuration says."""
-        return self.origin.configuration
 
     @property
     def hook_name(self) -> str:
@@ -124,7 +123,7 @@ def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) ->
     for address in addresses:
         origins |= {origin.address: origin for origin in _origins(address, selection)}
     found = [_source(origin, selection.model, selection.set_name) for origin in origins.values()]
-    if selection.set_name is not None and len({source.site for source in found}) > 1:
+    if selection.set_name is not None and len({(source.site, is_mid(source.hook_name)) for source in found}) > 1:
         found = [_source(origin, selection.model, selection.set_name, with_site=True) for origin in origins.values()]
     sources = [source for source in found if selection.takes(source.layer, source.site, source.d_sae)]
     if not sources:
@@ -169,23 +168,25 @@ def _origins(address: str, selection: Selection) -> Sequence[Origin]:
 
 def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: bool = False) -> Source:
     configuration = origin.configuration
-    try:
-        site, layer = site_of(configuration.hook_name)
-        place_of(configuration.hook_name_in)  # transcoders' encoders read other places, which must be known as well
-    except IngestError as error:
-        raise IngestError(f"{origin.address}: {error}") from None
-    number, _ = split_hook(configuration.hook_name)
     named = model or configuration.model_name
     if not named:
         raise IngestError(f"{origin.address} does not name its model; say which with --model NAME_OR_FOLDER")
     folder = Path(named).expanduser()
     model_name = str(folder.resolve()) if model and folder.exists() else hub_name(named)
+    try:
+        configuration = _placed(configuration, model_name)
+        site, layer = site_of(configuration.hook_name)
+        place_of(configuration.hook_name_in)  # transcoders' encoders read other places, which must be known as well
+    except IngestError as error:
+        raise IngestError(f"{origin.address}: {error}") from None
+    number, _ = split_hook(configuration.hook_name)
     own_name = short_name(configuration.model_name or named)
-    default = dictionary_id(own_name, number, default_set(site, configuration.d_sae))
+    place = MID if is_mid(configuration.hook_name) else site
+    default = dictionary_id(own_name, number, default_set(place, configuration.d_sae))
     short, _, rest = (configuration.neuronpedia_id or default).partition("/")
     label, _, own = rest.partition("-")
     if set_ is not None:
-        own = f"{site}-{set_}" if with_site else set_
+        own = f"{place}-{set_}" if with_site else set_
     in_head_space = place_of(configuration.hook_name).attribute == "o_proj"
     if not is_id(id_ := f"{short}/{label}-{own}"):
         raise IngestError(f"{origin.address} would be named {id_}, which is no name of a folder; name it with --set")
@@ -196,10 +197,31 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
         set=own,
         site=site,
         layer=layer,
-        depth=depth(site, layer),
+        depth=depth_of(configuration.hook_name),
         d_model=known_width(model_name) if in_head_space else configuration.d_out,
         origin=origin,
+        configuration=configuration,
     )
+
+
+def _placed(configuration: Configuration, model_name: str) -> Configuration:
+    """Its hooks by TransformerLens's names; where the same name means two things, the model's family decides."""
+    names = (configuration.hook_name, configuration.hook_name_in)
+    if not any(asks_family(name) for name in names):
+        return configuration
+    try:
+        family = known_family(model_name)
+    except ModelError as error:
+        if site_of(names[0])[0] != RES or is_mid(names[0]):
+            raise IngestError(f"what hook {names[0]!r} is depends on the model's family: {error}") from None
+        family = None  # a block's output is the stream in every family
+    hook_name, hook_name_in = (canonical_hook(name, family) for name in names)
+    if family is None and site_of(hook_name)[0] != RES:
+        _log.warning(
+            "the configuration of %s is not at hand: %s is taken for %s, as in models like Llama and GPT-2",
+            *(model_name, names[0], hook_name),
+        )
+    return replace(configuration, hook_name=hook_name, hook_name_in=hook_name_in)
 
 
 def _told_apart(sources: list[Source]) -> list[Source]:

@@ -95,7 +95,7 @@ def find_entries(address: str, selection: Selection) -> list[Entry]:
     chosen or none can be taken in, or where a file is neither in the hub's cache nor to be had from the hub.
     """
     release, _, sae_id = address.partition("/")
-    listed = read_release(release)
+    listed = read_release(address)
     loader = listed.get("conversion_func") or _OWN
     if loader not in _FILES:
         reason = _REFUSED.get(loader, f"its format {loader!r} is not known")

@@ -22,13 +22,17 @@ def release_names() -> list[str]:
     return list(_blocks())
 
 
-def read_release(name: str) -> dict[str, Any]:
-    """What is listed of one release; raises IngestError with those that are close where there is none."""
+def read_release(address: str) -> dict[str, Any]:
+    """What is listed of one release, of which an address may name a part (`release/sae_id`).
+
+    Raises IngestError with those that are close where there is none.
+    """
     import yaml
 
+    name = address.partition("/")[0]
     block = _blocks().get(name)
     if block is None:
-        raise IngestError(_unknown(name))
+        raise IngestError(_unknown(address, name))
     listed = yaml.load(block, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return dict(listed)
 
@@ -44,9 +48,9 @@ def _blocks() -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _unknown(name: str) -> str:
+def _unknown(address: str, name: str) -> str:
     listed = release_names()
     close = difflib.get_close_matches(name, listed, n=5, cutoff=0.5)
     close += [other for other in listed if name.lower() in other.lower() and other not in close][: 5 - len(close)]
     hint = f"close to it: {', '.join(close)}" if close else f"it lists {len(listed)}, e.g. {listed[0]}"
-    return f"{name!r} is neither a folder nor a release of SAELens; {hint}"
+    return f"{address!r} is neither a folder nor a release of SAELens; {hint}"
