@@ -72,7 +72,6 @@ def test_what_the_cache_lacks_is_said(cache: Path) -> None:
         ("gpt2-smal-res-jb", "close to it: gpt2-small-res-jb"),
         ("xyzzy", r"lists \d+"),
         ("gpt2-small-res-jb/blocks.1.resid_pre", r"closest: .*blocks\.1\.hook_resid_pre"),
-        ("gpt2-small-hook-z-kk", "pickles"),
         ("pythia-70m/x", "neither a folder nor a release"),
         ("mntss-gemma-2-2b-2.5m-clt-as-per-layer", "several layers"),
         ("temporal-sae-gemma-2-2b", "attention"),

@@ -21,6 +21,8 @@ from ingest.sources.local import CONFIGURATION, WEIGHTS, read_json
 from ingest.sources.releases.choices import Listed, choose
 from ingest.sources.releases.hub import fetch, offline_where_unreachable
 from ingest.sources.releases.listing import read_release
+from ingest.sources.releases.pickles import NAMED as PICKLED
+from ingest.sources.releases.pickles import open_pickle
 from ingest.sources.selection import Selection
 from ingest.sources.tensors import Tensors, open_safetensors
 
@@ -34,14 +36,10 @@ _FILES = {
     "llama_scope": "{}/checkpoints/final.safetensors",
     "llama_scope_r1_distill": "{}/sae_weights.safetensors",
     "mwhanna_transcoder": "{}",
+    **dict.fromkeys(PICKLED, "{}"),
+    "dictionary_learning_1": "{}/ae.pt",
 }
-_PICKLE = "its weights are pickles, which can run code when read; convert them to SAELens folders (safetensors)"
 _REFUSED = {
-    "connor_rob_hook_z": _PICKLE,
-    "deepseek_r1": _PICKLE,
-    "dictionary_learning_1": _PICKLE,
-    "goodfire": _PICKLE,
-    "qwen_scope": _PICKLE,
     "mntss_clt_layer_transcoder": CROSS_LAYER,
     "temporal": "its features depend on earlier tokens through attention, which an atlas cannot encode",
 }
@@ -71,10 +69,13 @@ class Entry:
 
     @contextmanager
     def tensors(self) -> Iterator[Tensors]:
-        """Its tensors: mapped where the format is SAELens's own, else as SAELens's loader gives them."""
+        """Its tensors: mapped from SAELens's own format or a converted pickle, else as SAELens's loader gives them."""
         path = self.files()[0]
         if self.loader == _OWN:
             with open_safetensors(path) as tensors:
+                yield tensors
+        elif self.loader in PICKLED:
+            with open_pickle(path, self.loader, self.configuration.encoder) as tensors:
                 yield tensors
         else:
             yield Tensors.of(self._load())
