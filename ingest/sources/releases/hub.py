@@ -1,11 +1,12 @@
 """Files on the hub: from its cache, or fetched; offline answers at once.
 
-The hub's library asks five times, for half a minute, where no network is. Whether one is, is found out once a process,
-within two seconds; without one, only the cache is asked, as `HF_HUB_OFFLINE=1` has it.
+The hub's library asks five times, for half a minute, where no network is. Whether one is, is found out once a process;
+without one, only the cache is asked, as `HF_HUB_OFFLINE=1` has it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from functools import cache
@@ -13,7 +14,9 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-_SECONDS = 1.5  # to look up the hub's name and connect
+_SECONDS = 4.0  # to look up the hub's name and connect; where no network is, both fail at once
+_PORTS = {"http": 80, "socks4": 1080, "socks5": 1080, "socks5h": 1080}
+_log = logging.getLogger(__name__)
 
 
 def fetch(repository: str, name: str, subfolder: str | None = None) -> Path:
@@ -29,6 +32,7 @@ def offline_where_unreachable() -> bool:
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE and not _reachable(constants.ENDPOINT):
+        _log.warning("%s cannot be reached: only its cache is asked", constants.ENDPOINT)
         constants.HF_HUB_OFFLINE = True
     return bool(constants.HF_HUB_OFFLINE)
 
@@ -38,7 +42,7 @@ def _reachable(endpoint: str) -> bool:
     """Whether the hub, or the proxy on the way to it, can be connected to."""
     proxies = (os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
     address = urlsplit(next((proxy for proxy in proxies if proxy), endpoint))
-    port = address.port or (80 if address.scheme == "http" else 443)
+    port = address.port or _PORTS.get(address.scheme, 443)
     connected = []
 
     def connect() -> None:
