@@ -11,18 +11,31 @@ import re
 from atlas.errors import UnknownFeature
 
 RES, MLP, ATT = "res", "mlp", "att"
+MID = "mid"  # in ids: res between attention and MLP of a block
 SITES = (RES, MLP, ATT)
 # Order of the sites inside one block along the forward pass: attention, MLP, then the stream after the block.
 _ORDER = {ATT: 0, MLP: 1, RES: 2}
 
 
-def depth(site: str, layer: int) -> int:
-    """Place along the forward pass: att of L < mlp of L < res after L < att of L+1; res before block 0 is −1."""
-    return 3 * layer + _ORDER[site]
+def depth(site: str, layer: int, *, mid: bool = False) -> int:
+    """Place along the forward pass: att of L < mlp of L < res after L < att of L+1; res before block 0 is −1.
+
+    `mid`: the stream between attention and MLP of L. It stands beside the MLP, which reads it: after att of L, before
+    res after L, and nothing is matched between the two.
+    """
+    return 3 * layer + _ORDER[MLP if mid else site]
+
+
+def is_mid(site: str, layer: int, place: int) -> bool:
+    """Whether a residual dictionary of that layer and depth is the stream between attention and MLP."""
+    return site == RES and place != depth(site, layer)
 
 
 def set_name(site: str, d_sae: int) -> str:
-    """Default set of a dictionary without a Neuronpedia id: `res-2k` for 2,048 features, `res-1000` for 1,000."""
+    """Default set of a dictionary without a Neuronpedia id: `res-2k` for 2,048 features, `res-1000` for 1,000.
+
+    `site` may be `mid`, as the stream between attention and MLP is called in ids.
+    """
     width = f"{d_sae // 1024}k" if d_sae % 1024 == 0 else str(d_sae)
     return f"{site}-{width}"
 

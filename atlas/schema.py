@@ -1,7 +1,8 @@
 """The graph's schema, declared once: every label, edge type and property name that a store or a query may use.
 
 Edges between features point from the later to the earlier one and are typed by where the earlier one sits, as the paper
-names its groups. `MATCHED` joins two dictionaries that were matched and holds what is true of the pair.
+names its groups. `MATCHED` joins two dictionaries that were matched and holds what is true of the pair. An edge always
+leads to a smaller depth; the stream between attention and MLP (site res) has the MLP's (`atlas.ids.depth`).
 """
 
 from __future__ import annotations

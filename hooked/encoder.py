@@ -18,7 +18,17 @@ from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary, Rows
 
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
+_NOT_RUN = {
+    "matching_pursuit": "it searches among its features for each token; they are no function of the hidden state",
+    "abstopk": "its features fire with either sign, so what one of them does has no one direction",
+}
 _NORMALISATIONS = ("none", "layer_norm", "expected_average_only_in", "constant_norm_rescale")
+
+
+def not_run(record: Dictionary) -> str | None:
+    """Why activations of a dictionary that was matched cannot be computed; None where they can."""
+    reason = _NOT_RUN.get(record.architecture)
+    return None if reason is None else f"activations of {record.id} ({record.architecture}) cannot be had: {reason}"
 
 
 class Activations(NamedTuple):
@@ -49,8 +59,10 @@ class Encoder:
     def of(cls, record: Dictionary, rows: Rows, features: Sequence[int] | None = None) -> Encoder:
         """The encoder of the given features (None: all), on the CPU.
 
-        Raises PlanError for an architecture or normalisation that is not known.
+        Raises PlanError for an architecture or normalisation that is not known, or not run.
         """
+        if (reason := not_run(record)) is not None:
+            raise PlanError(reason)
         if record.architecture not in ARCHITECTURES:
             raise PlanError(
                 f"{record.id}: encoder {record.architecture!r} is not known; known: {', '.join(ARCHITECTURES)}"

@@ -63,6 +63,7 @@ class Family:
     mlp: str  # its output is what the MLP adds to the stream (hook_mlp_out)
     mlp_input: str  # its input is what the MLP reads (transcoders' encoders read it)
     o_proj: str  # its input is hook_z, all heads side by side
+    mid: str | None  # its input is the stream between attention and MLP (hook_resid_mid); None: they run in parallel
     o_proj_transposed: bool = False  # Conv1D keeps [in, out]
     output_norm: str | None = None  # RMS norm between o_proj and the stream, weight applied as 1 + w
     final_norm: str = "model.norm"  # from the model's root
@@ -78,6 +79,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_input="mlp",
         o_proj="attn.c_proj",
+        mid="ln_2",
         o_proj_transposed=True,
         final_norm="transformer.ln_f",
     ),
@@ -89,6 +91,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_input="mlp",
         o_proj="self_attn.o_proj",
+        mid="post_attention_layernorm",
     ),
     Family(
         "gemma",
@@ -98,6 +101,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_input="mlp",
         o_proj="self_attn.o_proj",
+        mid="post_attention_layernorm",
         norm_offset=1.0,
     ),
     Family(
@@ -108,6 +112,7 @@ FAMILIES = (
         mlp="post_feedforward_layernorm",
         mlp_input="mlp",
         o_proj="self_attn.o_proj",
+        mid="pre_feedforward_layernorm",
         output_norm="post_attention_layernorm",
         norm_offset=1.0,
     ),
@@ -119,6 +124,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_input="mlp",
         o_proj="attention.dense",
+        mid=None,
         final_norm="gpt_neox.final_layer_norm",
     ),
 )
@@ -131,6 +137,23 @@ def family_of(model_type: str) -> Family:
             return family
     known = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
     raise ModelError(f"models of type {model_type!r} are not known; known: {known} (CONTRIBUTING says how to add one)")
+
+
+# Words in the names of models whose configuration is not at hand, and their family; the first that is found counts.
+_WORDS = {
+    r"gemma-?[23]\b": "gemma2",
+    r"gemma-[27]b": "gemma",
+    "gpt-?2": "gpt2",
+    "pythia|gpt-?neox": "gpt_neox",
+    r"llama|mistral|qwen-?[23]|smollm|phi-?3": "llama",
+}
+
+
+def family_of_name(name: str) -> Family | None:
+    """The family that a model's name tells; None where it tells none."""
+    found = (family for words, family in _WORDS.items() if re.search(words, name.lower()))
+    wanted = next(found, None)
+    return next((family for family in FAMILIES if family.name == wanted), None)
 
 
 def hub_name(name: str) -> str:

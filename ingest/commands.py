@@ -15,6 +15,13 @@ from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, format_option
 @click.option("--layers", type=LAYERS, help="Only these layers.")
 @click.option("--sites", metavar="res,mlp,att", help="Only these sites.")
 @click.option("--width", metavar="16k", help="Only dictionaries of this width.")
+@click.option("--l0", metavar="small|medium|big|N", help="Of several L0s at one place this one, or the nearest to N.")
+@click.option(
+    "--checkpoint",
+    type=click.IntRange(min=0),
+    metavar="STEP",
+    help="Of a run's checkpoints this one.  [default: the last]",
+)
 @click.option("--set", "set_name", metavar="NAME", help="Name of the set in the ids, where two would share one.")
 @click.option("--k", type=click.IntRange(min=1), metavar="N", help="Matches kept on each side of a pair.  [default: 5]")
 @click.option(
@@ -33,6 +40,8 @@ def ingest_command(
     layers: range | None,
     sites: str | None,
     width: str | None,
+    l0: str | None,
+    checkpoint: int | None,
     set_name: str | None,
     k: int | None,
     model: str | None,
@@ -44,16 +53,17 @@ def ingest_command(
 ) -> None:
     """Take dictionaries into an atlas and match them across layers.
 
-    SOURCE is a SAELens release, release/sae_id, or a folder that holds SAELens dictionaries at any depth. What is in
-    the atlas already is kept: an interrupted ingest goes on where it was, a repeated one does nothing, a new layer or
-    model adds only its own pairs. Without a SOURCE, what the atlas holds is brought to other settings (--k, --min-res,
-    --min-module), or its graph rebuilt.
+    SOURCE is a SAELens release, release/sae_id, a pattern over a release's ids ('release/*l0_small*'), or a folder that
+    holds SAELens dictionaries at any depth. What is in the atlas already is kept: an interrupted ingest goes on where
+    it was, a repeated one does nothing, a new layer or model adds only its own pairs. Without a SOURCE, what the atlas
+    holds is brought to other settings (--k, --min-res, --min-module), or its graph rebuilt.
 
     \b
     feature-atlas ingest path/to/dictionaries
     feature-atlas ingest gpt2-small-res-jb --layers 0-11 -a gpt2
     feature-atlas ingest gemma-scope-2b-pt-res-canonical gemma-scope-2b-pt-mlp-canonical \\
         gemma-scope-2b-pt-att-canonical --width 16k --dry-run
+    feature-atlas ingest gemma-scope-2-1b-pt-res-all gemma-scope-2-1b-pt-att-all --width 16k --l0 small
     """
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
@@ -62,7 +72,7 @@ def ingest_command(
     from ingest.sources.selection import Selection
 
     named = None if sites is None else {site.strip() for site in sites.split(",")}
-    selection = Selection(layers, named, width, set_name, model)
+    selection = Selection(layers, named, width, set_name, model, l0, checkpoint)
     if dry_run:
         columns, rows = plan_rows(list(sources), atlas, k=k, selection=selection)
         print_rows(rows, columns, format_)

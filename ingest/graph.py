@@ -18,7 +18,7 @@ from atlas.folder.paths import dictionary_folder, matches_file
 from atlas.folder.rows_cache import open_rows
 from atlas.graph.store import Batch
 from atlas.graph.tables import feature_ids, table_of
-from atlas.ids import ATT, MLP, RES
+from atlas.ids import ATT, MLP, RES, is_mid
 from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN, properties
 from ingest.lifecycle import Scores, life_cycle, vanishes
 
@@ -125,11 +125,26 @@ class AtlasGraph:
                 ("later", pair.later, "rank"),
                 ("earlier", pair.earlier, "forward_rank"),
             ):
+                if not self._judges(pair, end):
+                    continue
                 first = staged.filter(pc.equal(staged[rank], 0))
                 best = bests.setdefault((dictionary, end, site), np.zeros(self.dictionaries[dictionary].d_sae))
                 index = first[end].to_numpy()
                 best[index] = np.maximum(best[index], first["similarity"].to_numpy())
         return bests
+
+    def _judges(self, pair: Pair, end: str) -> bool:
+        """Whether a pair counts in the life cycle of the dictionary at that end.
+
+        A stream after a block is judged by streams after blocks, also where one between attention and MLP was taken in
+        beside them.
+        """
+        other = "earlier" if end == "later" else "later"
+        own, met = (self.dictionaries[getattr(pair, side)] for side in (end, other))
+        if not _mid(met) or _mid(own):
+            return True
+        rivals = (p for p in self.matched.values() if getattr(p, end) == own.id and p.type == pair.type)
+        return all(_mid(self.dictionaries[getattr(p, other)]) for p in rivals)
 
     def _best(self, d: Dictionary, end: str, site: str) -> np.ndarray | None:
         return self._bests.get((d.id, end, site))
@@ -141,13 +156,16 @@ class AtlasGraph:
         among a few thousand rows of less than a hundred numbers.
         """
         if site == "next":
-            floors = [p.floor for p in self.matched.values() if p.earlier == d.id]
+            floors = [p.floor for p in self.matched.values() if p.earlier == d.id and self._judges(p, "earlier")]
         else:
-            floors = [
-                p.floor for p in self.matched.values() if p.later == d.id and self.dictionaries[p.earlier].site == site
-            ]
+            found = (p for p in self.matched.values() if p.later == d.id and self._judges(p, "later"))
+            floors = [p.floor for p in found if self.dictionaries[p.earlier].site == site]
         floor = max((floor for floor in floors if floor is not None), default=0.0)
         return floor if threshold == _FLOOR else max(float(threshold), floor)
+
+
+def _mid(d: Dictionary) -> bool:
+    return is_mid(d.site, d.layer, d.depth)
 
 
 def run_record(**values: Any) -> dict[str, Any]:

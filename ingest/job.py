@@ -57,6 +57,8 @@ def ingest(
     set_name: str | None = None,
     k: int | None = None,
     model: str | None = None,
+    l0: str | None = None,
+    checkpoint: int | None = None,
     device: str = "auto",
     min_res: float | str | None = None,
     min_module: float | str | None = None,
@@ -65,10 +67,12 @@ def ingest(
     """Take dictionaries into an atlas, made if it is missing, and match them across layers.
 
     Args:
-        sources: SAELens releases, `release/sae_id`, or folders with SAELens dictionaries at any depth; none: only bring
-            what the atlas holds to these settings (k, thresholds), or rebuild its graph.
+        sources: SAELens releases, `release/sae_id`, `release/GLOB` over its ids, or folders with SAELens dictionaries
+            at any depth; none: only bring what the atlas holds to these settings (k, thresholds), or rebuild its graph.
         atlas: its folder; None: `$FEATURE_ATLAS` or `./feature-atlas`.
         layers, sites, width: take only these of what the sources hold (width as in `16k`).
+        l0: of several at one place, `small`, `medium`, `big` or the nearest to a number of active features.
+        checkpoint: step of a run that holds several; None: the last.
         set_name: the set's name in the ids, where two dictionaries would share one.
         k: matches kept on each side of a pair; None: what the atlas has, 5 in a new one.
         model: hub name or folder of the model, where the metadata does not name it or it lies elsewhere.
@@ -85,7 +89,7 @@ def ingest(
     folder = atlas_path(atlas)
     progress = progress or Progress(quiet=True)
     wanted = [os.fspath(source) for source in sources]
-    selection = Selection(layers, sites, width, set_name, model)
+    selection = Selection(layers, sites, width, set_name, model, l0, checkpoint)
     found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)
     _settings(before, k, min_res, min_module)  # checked before anything is made

@@ -11,7 +11,7 @@ import torch
 from atlas.errors import ModelError
 from hooked.capture import captured
 from hooked.hook_names import place_of
-from hooked.hookpoints import HookPoint, resolve
+from hooked.hookpoints import HookPoint, model_family, resolve
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -20,7 +20,9 @@ def test_what_passes_at_each_hook_adds_up(family: str) -> None:
     model = tiny.tiny_model(family)
     seen: dict[str, torch.Tensor] = {}
     handles = []
-    for hook in ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post"):
+    hooks = ["hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post"]
+    hooks += [] if model_family(model).mid is None else ["hook_resid_mid"]
+    for hook in hooks:
         point = resolve(model, place_of(f"blocks.2.{hook}"))
 
         def keep(module: Any, args: Any, output: Any, hook: str = hook, side: str = point.side) -> None:
@@ -32,6 +34,8 @@ def test_what_passes_at_each_hook_adds_up(family: str) -> None:
         model(input_ids=torch.tensor([[5, 9, 11, 30]]))
     for handle in handles:
         handle.remove()
+    if "hook_resid_mid" in seen:
+        torch.testing.assert_close(seen["hook_resid_mid"], seen["hook_resid_pre"] + seen["hook_attn_out"])
     total = seen["hook_resid_pre"] + seen["hook_attn_out"] + seen["hook_mlp_out"]
     torch.testing.assert_close(seen["hook_resid_post"], total, atol=1e-5, rtol=1e-5)
 
@@ -58,6 +62,11 @@ def test_multimodal_models_keep_their_language_model_deeper() -> None:
 
 def test_base_models_without_a_head_are_resolved() -> None:
     assert resolve(tiny.tiny_model("llama").model, place_of("blocks.2.hook_mlp_out")).name == "layers.2.mlp"
+
+
+def test_a_parallel_block_has_no_stream_between() -> None:
+    with pytest.raises(ModelError, match=r"gpt_neox have no hook_resid_mid.*parallel"):
+        resolve(tiny.tiny_model("gpt_neox"), place_of("blocks.2.hook_resid_mid"))
 
 
 def test_errors_name_what_the_model_has() -> None:

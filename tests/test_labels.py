@@ -285,7 +285,6 @@ D = f"{MODEL}/{RES.split('.')[1]}-res-2k"
         ({"index": [0, -1, 9999], "label": ["cat", "below", "beyond"]}, ["cat", None, None]),
         ({"index": [0, 1, 2], "label": ["cat", None, None]}, ["cat", None, None]),
     ],
-    ids=str,
 )
 def test_what_is_plainly_meant_is_taken(
     atlas: Path, tmp_path: Path, columns: dict[str, Any], expected: list[Any]

@@ -9,13 +9,15 @@ from ingest.matching.pairs import plan_pairs
 
 
 def dictionary(layer: int, site: str, model: str = "m", set_: str = "a", hub: str | None = None) -> SimpleNamespace:
+    between = site == "mid"
+    place = depth("res" if between else site, layer, mid=between)
     return SimpleNamespace(
         id=f"{model}/{layer}-{site}-{set_}",
         model=model,
         model_name=hub or f"hub/{model}",
         layer=layer,
-        site=site,
-        depth=depth(site, layer),
+        site="res" if between else site,
+        depth=place,
     )
 
 
@@ -60,3 +62,29 @@ def test_a_model_that_ids_call_by_two_names_is_one() -> None:
     assert pairs(dictionary(0, "res"), dictionary(0, "att", hub="/models/m")) == [
         ("m/0-res-a", "m/0-att-a", "FROM_ATT", 0)
     ]
+
+
+def test_the_stream_between_attention_and_mlp() -> None:
+    """After att of its block and the stream before the block, before res after it; never paired with the MLP."""
+    whole = [dictionary(layer, site) for layer in (0, 1) for site in ("res", "mlp", "att", "mid")]
+    found = pairs(*whole)
+    assert found == [
+        ("m/0-mid-a", "m/0-att-a", "FROM_ATT", 0),
+        ("m/0-res-a", "m/0-mid-a", "FROM_RES", 0),
+        ("m/0-res-a", "m/0-att-a", "FROM_ATT", 0),
+        ("m/0-res-a", "m/0-mlp-a", "FROM_MLP", 0),
+        ("m/1-mid-a", "m/0-res-a", "FROM_RES", 1),
+        ("m/1-mid-a", "m/1-att-a", "FROM_ATT", 0),
+        ("m/1-res-a", "m/0-res-a", "FROM_RES", 1),
+        ("m/1-res-a", "m/1-mid-a", "FROM_RES", 0),
+        ("m/1-res-a", "m/1-att-a", "FROM_ATT", 0),
+        ("m/1-res-a", "m/1-mlp-a", "FROM_MLP", 0),
+    ]
+    # it adds pairs, it takes none away
+    assert set(pairs(*(d for d in whole if "-mid-" not in d.id))) < set(found)
+
+
+def test_streams_between_attention_and_mlp_alone_are_a_chain() -> None:
+    found = pairs(dictionary(0, "mid"), dictionary(1, "mid"), dictionary(1, "mlp"), dictionary(3, "mid"))
+    assert found == [("m/1-mid-a", "m/0-mid-a", "FROM_RES", 1), ("m/3-mid-a", "m/1-mid-a", "FROM_RES", 2)]
+    assert pairs(dictionary(0, "mid"), dictionary(2, "res")) == [("m/2-res-a", "m/0-mid-a", "FROM_RES", 2)]

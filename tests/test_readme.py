@@ -73,11 +73,11 @@ def test_every_command_for_a_server_runs(
 
 
 def test_commands_that_need_a_hub_parse_and_name_real_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ingest.sources.registry import _registry
+    from ingest.sources.releases.listing import release_names
 
     monkeypatch.chdir(tmp_path)
     Path("prose.txt").write_text("What a user would have written.")
-    known = _registry()
+    known = release_names()
     parsed = 0
     for block in blocks("bash", "hub"):
         for _, name, *arguments in commands(block):

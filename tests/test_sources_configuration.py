@@ -53,6 +53,8 @@ def test_flat_topk_is_named_by_its_activation() -> None:
         ("gated", "gated"),
         ("jumprelu", "jumprelu"),
         ("topk", "topk"),
+        ("abstopk", "abstopk"),
+        ("matching_pursuit", "matching_pursuit"),
         ("batchtopk", "jumprelu"),
         ("matryoshka_batchtopk", "jumprelu"),
         ("transcoder", "standard"),
@@ -79,8 +81,6 @@ def test_transcoder_s_places_keep_their_hugging_face_names() -> None:
     ("fields", "reason"),
     [
         ({"architecture": "temporal"}, "attention"),
-        ({"architecture": "matching_pursuit"}, "search"),
-        ({"architecture": "abstopk"}, "either sign"),
         ({"architecture": "crosscoder"}, "several layers"),
         ({"architecture": "cross_layer_transcoder"}, "several layers"),
         ({"architecture": "something"}, "not known; known: standard"),

@@ -123,7 +123,7 @@ def test_d_model_against_the_model_and_each_other(tmp_path: Path) -> None:
         find_sources([str(tmp_path / "saes")])
 
 
-@pytest.mark.parametrize("hook", ["blocks.3.hook_resid_mid", "hook_embed", "blocks.3.attn.hook_q"])
+@pytest.mark.parametrize("hook", ["blocks.3.hook_resid_mid2", "hook_embed", "blocks.3.attn.hook_q"])
 def test_unknown_hooks(tmp_path: Path, hook: str) -> None:
     sae = write_folder(tmp_path / "sae", configuration(hook))
     with pytest.raises(IngestError, match=f"{sae}: hook '{hook}'.*hook_resid_post"):
@@ -220,3 +220,27 @@ def test_a_model_s_folder_takes_the_place_of_its_hub_name(tmp_path: Path) -> Non
         assert atlas.read("MATCH (m:Model) RETURN m.id AS id, m.name AS name") == [
             {"id": "tiny-1m", "name": str(tmp_path / "models" / "tiny")}
         ]
+
+
+def run_folder(root: Path, *steps: str) -> Path:
+    for step in steps:
+        write_folder(root / step, configuration())
+    return root
+
+
+def test_of_a_run_s_checkpoints_the_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = run_folder(tmp_path / "k3x", "1000", "900", "20000")
+    assert [source.address for source in find_sources([str(tmp_path)])] == [str(run / "20000")]
+    assert "3 checkpoints; taking 20000 (--checkpoint STEP)" in caplog.text
+    assert [s.address for s in find_sources([str(run)], Selection(checkpoint=900))] == [str(run / "900")]
+    assert [s.address for s in find_sources([str(run / "1000")])] == [str(run / "1000")]
+    with pytest.raises(IngestError, match="no checkpoint 7; there: 900, 1000, 20000"):
+        find_sources([str(run)], Selection(checkpoint=7))
+    run_folder(run, "final_500")
+    assert [source.address for source in find_sources([str(run)])] == [str(run / "final_500")]
+
+
+def test_folders_named_by_layer_are_no_checkpoints(tmp_path: Path) -> None:
+    for layer in (3, 4):
+        write_folder(tmp_path / str(layer), configuration(f"blocks.{layer}.hook_resid_post"))
+    assert [source.layer for source in find_sources([str(tmp_path)])] == [3, 4]

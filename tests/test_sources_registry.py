@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from folders import configuration, tensors, write_folder
@@ -21,6 +25,7 @@ from ingest.sources.find import find_sources, source_sha256
 from ingest.sources.model_weights import head_map, known_width
 from ingest.sources.selection import Selection
 
+PATIENCE = 2.0  # a machine that runs other tests meanwhile is so many times slower
 JB = "jbloom/GPT2-Small-SAEs-Reformatted"
 
 
@@ -72,7 +77,6 @@ def test_what_the_cache_lacks_is_said(cache: Path) -> None:
         ("gpt2-smal-res-jb", "close to it: gpt2-small-res-jb"),
         ("xyzzy", r"lists \d+"),
         ("gpt2-small-res-jb/blocks.1.resid_pre", r"closest: .*blocks\.1\.hook_resid_pre"),
-        ("gpt2-small-hook-z-kk", "pickles"),
         ("pythia-70m/x", "neither a folder nor a release"),
         ("mntss-gemma-2-2b-2.5m-clt-as-per-layer", "several layers"),
         ("temporal-sae-gemma-2-2b", "attention"),
@@ -118,7 +122,50 @@ def test_a_pickled_file_in_a_release_of_safetensors(cache: Path, tmp_path: Path)
 
 
 def test_releases_of_the_readme_are_listed() -> None:
-    from ingest.sources.registry import _registry
+    from ingest.sources.releases.listing import read_release
 
     for release in ("gpt2-small-res-jb", "gemma-scope-2b-pt-res-canonical"):
-        assert re.search("neuronpedia", json.dumps(_registry()[release]["saes"][0]))
+        assert re.search("neuronpedia", json.dumps(read_release(release)["saes"][0]))
+
+
+def test_offline_is_never_contradicted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAELens's loader of Gemma 3 asks the hub for shapes even when offline."""
+    asked: list[object] = []
+
+    def note(*address: object, **_: object) -> list[object]:
+        asked.append(address)
+        return []
+
+    monkeypatch.setattr(socket.socket, "connect", note)
+    monkeypatch.setattr(socket, "getaddrinfo", note)
+    started = time.monotonic()
+    with pytest.raises(IngestError, match=r"could not be had.*cache"):
+        find_sources(["gemma-scope-2-270m-pt-res/layer_12_width_16k_l0_big"])
+    assert not asked and time.monotonic() - started < 20  # of which most is the import of SAELens
+
+
+@pytest.mark.parametrize(
+    "word", ["gpt2-smal-res-jb", "no/such/folder", "./nothing-here", "gpt2-small-res-jb/blocks.0.x"]
+)
+def test_a_mistake_is_answered_at_once_without_a_network(word: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody listens
+    code = "from atlas.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "ingest", word, "-a", str(tmp_path / "atlas")]
+    started = time.monotonic()
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert ended.returncode == 1 and ended.stderr.startswith("Error: ")
+    assert time.monotonic() - started < 2 * PATIENCE
+
+
+def test_without_a_network_the_cache_is_asked_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_cache(tmp_path / "hub", monkeypatch)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    fill_res_jb(tmp_path / "hub", tmp_path, range(1))
+    started = time.monotonic()
+    assert len(find_sources(["gpt2-small-res-jb/blocks.0.hook_resid_pre"])) == 1
+    with pytest.raises(IngestError, match="could not be had"):
+        find_sources(["gpt2-small-res-jb"])
+    assert time.monotonic() - started < 2 * PATIENCE
+    assert huggingface_hub.constants.HF_HUB_OFFLINE  # from now on, as if the user had said so

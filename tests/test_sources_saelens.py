@@ -16,9 +16,11 @@ from hubcache import cache_folder, cached, use_cache
 from safetensors.torch import save_file
 from tiny_models import tiny_model
 
-from atlas.errors import IngestError
+from atlas.cli.progress import Progress
+from atlas.errors import IngestError, PlanError
 from atlas.folder.dictionary import Dictionary, Rows
 from hooked.encoder import Encoder
+from ingest.labels.activations import columns_from_text
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources
 from ingest.sources.model_weights import head_map
@@ -93,6 +95,20 @@ def test_every_architecture_encodes_and_writes_as_saelens(
     sae.save_model(tmp_path / "sae")
     record, rows = written(str(tmp_path / "sae"), tmp_path / "out")
     assert_same(sae, record, rows)
+
+
+@pytest.mark.parametrize(("architecture", "fields"), [("matching_pursuit", {}), ("abstopk", {"k": 5})])
+def test_what_cannot_be_run_is_matched_all_the_same(architecture: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    sae = inference(architecture, **fields)
+    sae.save_model(tmp_path / "sae")
+    record, rows = written(str(tmp_path / "sae"), tmp_path / "out")
+    W_dec, W_enc = (getattr(sae, name).detach().numpy() for name in ("W_dec", "W_enc"))
+    np.testing.assert_allclose(rows.decoder * rows.vectors["norms"][:, None], W_dec, atol=1e-6)
+    np.testing.assert_array_equal(rows.encoder, W_enc.T)
+    with pytest.raises(PlanError, match=rf"{record.id} \({architecture}\) cannot be had: "):
+        Encoder.of(record, rows)
+    with pytest.raises(IngestError, match="no dictionary can be labelled from a text"):
+        columns_from_text(tmp_path, {record.id: record}, "acme/none", [], 0, 1, "cpu", Progress(quiet=True))
 
 
 @pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk", "topk", "jumprelu", "gated"])
@@ -186,3 +202,21 @@ def test_several_of_one_place_are_told_apart_by_the_user() -> None:
         IngestError, match=r"gemma-scope-2b-pt-mlp/layer_12/width_16k/average_l0_[0-9]+ and .*would both be"
     ):
         find_sources(["gemma-scope-2b-pt-mlp"], Selection(layers={12}, width="16k"))
+
+
+def test_two_l0s_taken_on_purpose_are_two_sets() -> None:
+    globs = [f"gemma-scope-2b-pt-mlp/layer_12/width_16k/*l0_{l0}" for l0 in (108, 44)]
+    ids = [source.id for source in find_sources(globs)]
+    assert ids == [f"gemma-2-2b/12-mlp-16k-average_l0_{l0}" for l0 in (108, 44)]
+    assert find_sources(globs[1:])[0].id == "gemma-2-2b/12-mlp-16k"
+    assert [source.set for source in find_sources(globs, Selection(set_name="mine"))] == [
+        "mine-average_l0_108",
+        "mine-average_l0_44",
+    ]
+
+
+def test_a_release_without_neuronpedia_s_ids_by_one_l0(caplog: pytest.LogCaptureFixture) -> None:
+    found = find_sources(["gemma-scope-2b-pt-res"], Selection(l0="70", width="16k"))
+    assert len(found) == 26 and "4 entries of embeddings skipped" in caplog.text
+    with pytest.raises(IngestError, match="hook_embed"):
+        find_sources(["gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6"])

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atlas.cli.progress import Progress
+from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.rows_cache import open_rows
 from hooked.hook_names import place_of
@@ -87,8 +88,15 @@ def columns_from_text(
 
     Raises IngestError where the text is too short, ModelError where the model cannot be loaded or hooked.
     """
+    from hooked.encoder import not_run
     from hooked.load import load_model
 
+    reasons = {id_: reason for id_, d in records.items() if (reason := not_run(d)) is not None}
+    for reason in reasons.values():
+        _log.warning("%s; it gets no labels from a text", reason)
+    if reasons and len(reasons) == len(records):
+        raise IngestError(f"no dictionary can be labelled from a text: {next(iter(reasons.values()))}")
+    records = {id_: d for id_, d in records.items() if id_ not in reasons}
     model, tokenizer = load_model(model_name, device=device)
     text = read_text(texts, tokenizer, tokens)
     found: dict[str, Figures] = {}

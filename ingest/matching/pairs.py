@@ -2,7 +2,8 @@
 
 The residual stream after L is explained by the stream before it and by what attention and the MLP of L add. So res of
 L is paired with res of L−1, mlp of L and att of L; where layers are missing, with the nearest earlier res, the gap
-recorded.
+recorded. The stream between attention and MLP of L (`hook_resid_mid`) is paired with the nearest stream before block L
+and with att of L; res of L is paired with it as well as with what it is paired with anyway.
 Several dictionaries at one place are each paired.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.matches import Pair
-from atlas.ids import ATT, MLP, RES
+from atlas.ids import ATT, MLP, RES, is_mid
 from atlas.schema import EDGE_OF_SITE
 
 
@@ -26,11 +27,24 @@ def plan_pairs(dictionaries: Iterable[Dictionary], k: int) -> list[Pair]:
         if later.site != RES:
             continue
         same = [d for d in ordered if models[d.id] == models[later.id]]
-        nearest = max((d.layer for d in same if d.site == RES and d.layer < later.layer), default=None)
-        earlier = [d for d in same if d.site == RES and d.layer == nearest]
-        earlier += [d for d in same if d.site in (MLP, ATT) and d.layer == later.layer]
+        earlier = _streams(later, [d for d in same if d.site == RES and d.depth < later.depth])
+        modules = (ATT,) if _mid(later) else (MLP, ATT)
+        earlier += [d for d in same if d.site in modules and d.layer == later.layer]
         pairs += [Pair(later.id, d.id, EDGE_OF_SITE[d.site], later.layer - d.layer, k) for d in earlier]
     return pairs
+
+
+def _streams(later: Dictionary, before: list[Dictionary]) -> list[Dictionary]:
+    """Of the residual dictionaries before `later`, those it is paired with."""
+    blocks = [d for d in before if d.layer < later.layer]
+    after = [d for d in blocks if not _mid(d)]
+    candidates = blocks if _mid(later) or not after else after  # res after a block looks for res after a block
+    nearest = max((d.depth for d in candidates), default=None)
+    return [d for d in before if d.depth == nearest or d.layer == later.layer]
+
+
+def _mid(d: Dictionary) -> bool:
+    return is_mid(d.site, d.layer, d.depth)
 
 
 def _models(dictionaries: list[Dictionary]) -> dict[str, str]:

@@ -19,6 +19,8 @@ ENCODERS = {
     "gated": "gated",
     "jumprelu": "jumprelu",
     "topk": "topk",
+    "abstopk": "abstopk",  # this and the next are matched, but not run (hooked.encoder)
+    "matching_pursuit": "matching_pursuit",
     "batchtopk": "jumprelu",
     "matryoshka_batchtopk": "jumprelu",
     "transcoder": "standard",
@@ -29,8 +31,6 @@ ENCODERS = {
 CROSS_LAYER = "its decoder writes to several layers, so a feature has no single direction in one residual stream"
 _REFUSED = {
     "temporal": "its features depend on earlier tokens through attention, which an atlas cannot encode",
-    "matching_pursuit": "its encoder is a search, not a function of one row a feature",
-    "abstopk": "its features fire with either sign, so one direction is not one feature",
 }
 _NORMALISATIONS = ("none", "layer_norm", "expected_average_only_in", "constant_norm_rescale")
 _OLDER = {"hook_name": "hook_point", "hook_head_index": "hook_point_head_index", "activation_fn": "activation_fn_str"}
@@ -43,7 +43,7 @@ class Configuration:
     """One dictionary's configuration, in the terms of `atlas.folder.dictionary.Dictionary`."""
 
     architecture: str  # SAELens's name
-    encoder: str  # standard, gated, jumprelu or topk
+    encoder: str  # standard, gated, jumprelu or topk; abstopk and matching_pursuit are not run
     d_sae: int  # number of features
     d_in: int  # width of what the encoder reads
     d_out: int  # width of a decoder row in its own space
@@ -53,7 +53,7 @@ class Configuration:
     hf_hook_name_in: str | None  # the same of hook_name_in
     model_name: str | None  # as the metadata has it
     neuronpedia_id: str | None  # `{model}/{layer}-{set}`
-    k: int | None  # active features a token (topk only)
+    k: int | None  # active features a token (topk and abstopk only)
     rescale: bool  # activations are chosen after multiplying by decoder norms (rescale_acts_by_decoder_norm)
     apply_b_dec_to_input: bool  # whether b_dec is subtracted from the encoder's input
     normalize_activations: str  # as SAELens names it
@@ -98,7 +98,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
         hf_hook_name_in=hf_in,
         model_name=_model_name(get, name),
         neuronpedia_id=neuronpedia_id if _NEURONPEDIA.fullmatch(str(neuronpedia_id)) else None,
-        k=_size(_top(get), "k", name, limit=d_sae) if ENCODERS[architecture] == "topk" else None,
+        k=_size(_top(get), "k", name, limit=d_sae) if ENCODERS[architecture] in ("topk", "abstopk") else None,
         rescale="topk" in architecture and get("rescale_acts_by_decoder_norm") is True,
         apply_b_dec_to_input=not transcoder and get("apply_b_dec_to_input") is not False,
         normalize_activations=_normalisation(get("normalize_activations"), name),

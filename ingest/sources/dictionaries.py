@@ -69,6 +69,8 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         raise IngestError(f"{source.address} has decoder rows of shape {shapes['W_dec'][1:]}: {CROSS_LAYER}")
     expected: dict[str, tuple[int, ...]] = {"W_enc": (cfg.d_in, cfg.d_sae), "W_dec": (cfg.d_sae, cfg.d_out)}
     expected |= {name: (cfg.d_sae,) for name in ENCODER_VECTORS[cfg.encoder]}
+    if cfg.encoder == "matching_pursuit":
+        del expected["W_enc"]
     expected |= {} if cfg.transcoder else {"b_dec": (cfg.d_in,)}
     if "threshold" in expected and "threshold" not in shapes:
         del expected["threshold"]

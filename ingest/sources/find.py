@@ -1,6 +1,6 @@
 """The dictionaries that addresses stand for: folders, SAELens releases, `release/sae_id`.
 
-1. A path that exists is a folder; any other word is a SAELens release.
+1. A path that exists is a folder; any other word is a SAELens release, or a release and an id or a glob over ids.
 2. Only configurations are read, so that planning is cheap; weights are read when a dictionary is written.
 3. Each gets its id: Neuronpedia's where the metadata has one, else `{model}/{number}-{site}-{width}`.
 4. Filters, then the checks that need no weights: equal ids, widths of one model's stream.
@@ -9,23 +9,27 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from atlas.errors import IngestError
+from atlas.errors import IngestError, ModelError
 from atlas.folder.dictionary import Dictionary
-from atlas.ids import depth, dictionary_id, is_id
+from atlas.ids import MID, RES, dictionary_id, is_id
 from atlas.ids import set_name as default_set
 from hooked.families import hub_name, short_name
-from hooked.hook_names import place_of, site_of, split_hook
+from hooked.hook_names import asks_family, canonical_hook, depth_of, is_mid, place_of, site_of, split_hook
 from ingest.sources.configuration import Configuration
 from ingest.sources.local import find_folders
-from ingest.sources.model_weights import known_width
+from ingest.sources.model_weights import known_family, known_width
 from ingest.sources.selection import EVERYTHING, Selection
 from ingest.sources.tensors import Tensors
+
+_log = logging.getLogger(__name__)
 
 
 class Origin(Protocol):
@@ -51,6 +55,11 @@ class Origin(Protocol):
         """Id within the release."""
         ...
 
+    @property
+    def variant(self) -> str:
+        """What tells it from others at its place in its release, as a part of a name; empty where nothing does."""
+        ...
+
     def files(self) -> list[Path]:
         """The files that hold its weights, fetched where they are not here yet."""
         ...
@@ -73,16 +82,12 @@ class Source:
     depth: int  # order along the forward pass
     d_model: int | None  # width of the residual stream; None: head-space rows of a model whose config is not at hand
     origin: Origin
+    configuration: Configuration  # everything it says, hooks by TransformerLens's names
 
     @property
     def address(self) -> str:
         """What names it again: an absolute folder or `release/sae_id`."""
         return self.origin.address
-
-    @property
-    def configuration(self) -> Configuration:
-        """Everything its configuration says."""
-        return self.origin.configuration
 
     @property
     def hook_name(self) -> str:
@@ -109,7 +114,8 @@ class Source:
 def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) -> list[Source]:
     """The selected dictionaries of those that `addresses` stand for, ordered by depth.
 
-    A release with several widths gives the smallest that it has at every place unless the selection names one.
+    What a release holds several of at one place is chosen by `ingest.sources.releases.choices`, a run's checkpoint by
+    `ingest.sources.local`.
 
     Raises IngestError where an address stands for nothing, a dictionary cannot be taken in, the selection leaves none,
     two would share an id, or widths contradict each other.
@@ -118,13 +124,14 @@ def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) ->
     for address in addresses:
         origins |= {origin.address: origin for origin in _origins(address, selection)}
     found = [_source(origin, selection.model, selection.set_name) for origin in origins.values()]
-    if selection.set_name is not None and len({source.site for source in found}) > 1:
+    if selection.set_name is not None and len({(source.site, is_mid(source.hook_name)) for source in found}) > 1:
         found = [_source(origin, selection.model, selection.set_name, with_site=True) for origin in origins.values()]
     sources = [source for source in found if selection.takes(source.layer, source.site, source.d_sae)]
     if not sources:
         names = ("layer", "site", "d_sae")
         there = "; ".join(f"{name} {sorted({getattr(source, name) for source in found})}" for name in names)
         raise IngestError(f"no dictionary has {str(selection) or 'been named'}; there: {there if found else 'none'}")
+    sources = _told_apart(sources)
     _check_ids(sources)
     check_models(sources)
     _check_widths(sources)
@@ -153,7 +160,7 @@ def source_sha256(source: Source) -> str:
 def _origins(address: str, selection: Selection) -> Sequence[Origin]:
     path = Path(address).expanduser()
     if path.exists():
-        return find_folders(path)
+        return find_folders(path, selection.checkpoint)
     if address.startswith((".", "/", "~")):
         raise IngestError(f"there is no folder {address}")
     from ingest.sources.registry import find_entries
@@ -163,12 +170,6 @@ def _origins(address: str, selection: Selection) -> Sequence[Origin]:
 
 def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: bool = False) -> Source:
     configuration = origin.configuration
-    try:
-        site, layer = site_of(configuration.hook_name)
-        place_of(configuration.hook_name_in)  # transcoders' encoders read other places, which must be known as well
-    except IngestError as error:
-        raise IngestError(f"{origin.address}: {error}") from None
-    number, _ = split_hook(configuration.hook_name)
     named = model or configuration.model_name
     if not named:
         raise IngestError(
@@ -177,12 +178,20 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
         )
     folder = Path(named).expanduser()
     model_name = str(folder.resolve()) if model and folder.exists() else hub_name(named)
+    try:
+        configuration = _placed(configuration, model_name)
+        site, layer = site_of(configuration.hook_name)
+        place_of(configuration.hook_name_in)  # transcoders' encoders read other places, which must be known as well
+    except IngestError as error:
+        raise IngestError(f"{origin.address}: {error}") from None
+    number, _ = split_hook(configuration.hook_name)
     own_name = short_name(configuration.model_name or named)
-    default = dictionary_id(own_name, number, default_set(site, configuration.d_sae))
+    place = MID if is_mid(configuration.hook_name) else site
+    default = dictionary_id(own_name, number, default_set(place, configuration.d_sae))
     short, _, rest = (configuration.neuronpedia_id or default).partition("/")
     label, _, own = rest.partition("-")
     if set_ is not None:
-        own = f"{site}-{set_}" if with_site else set_
+        own = f"{place}-{set_}" if with_site else set_
     in_head_space = place_of(configuration.hook_name).attribute == "o_proj"
     if not is_id(id_ := f"{short}/{label}-{own}"):
         raise IngestError(f"{origin.address} would be named {id_}, which is no name of a folder; name it with --set")
@@ -193,10 +202,42 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
         set=own,
         site=site,
         layer=layer,
-        depth=depth(site, layer),
+        depth=depth_of(configuration.hook_name),
         d_model=known_width(model_name) if in_head_space else configuration.d_out,
         origin=origin,
+        configuration=configuration,
     )
+
+
+def _placed(configuration: Configuration, model_name: str) -> Configuration:
+    """Its hooks by TransformerLens's names; where the same name means two things, the model's family decides."""
+    names = (configuration.hook_name, configuration.hook_name_in)
+    if not any(asks_family(name) for name in names):
+        return configuration
+    try:
+        family = known_family(model_name)
+    except ModelError as error:
+        if site_of(names[0])[0] != RES or is_mid(names[0]):
+            raise IngestError(f"what hook {names[0]!r} is depends on the model's family: {error}") from None
+        family = None  # a block's output is the stream in every family
+    hook_name, hook_name_in = (canonical_hook(name, family) for name in names)
+    if family is None and site_of(hook_name)[0] != RES:
+        _log.warning(
+            "the configuration of %s is not at hand: %s is taken for %s, as in models like Llama and GPT-2",
+            *(model_name, names[0], hook_name),
+        )
+    return replace(configuration, hook_name=hook_name, hook_name_in=hook_name_in)
+
+
+def _told_apart(sources: list[Source]) -> list[Source]:
+    """Sources of one id, taken on purpose (two L0s, two seeds), with what their own ids say in the set's name."""
+    shared = Counter(source.id for source in sources)
+    return [
+        replace(source, id=f"{source.id}-{source.origin.variant}", set=f"{source.set}-{source.origin.variant}")
+        if shared[source.id] > 1 and source.origin.variant
+        else source
+        for source in sources
+    ]
 
 
 def _check_ids(sources: Sequence[Source]) -> None:

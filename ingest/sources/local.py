@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -15,7 +17,9 @@ from ingest.sources.configuration import Configuration, read_configuration
 from ingest.sources.tensors import Tensors, open_safetensors
 
 CONFIGURATION, WEIGHTS, SCALER = "cfg.json", "sae_weights.safetensors", "activation_scaler.json"
+_STEP = re.compile(r"(final_)?(\d+)")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Folder:
     configuration: Configuration
     release: str | None = None
     sae_id: str | None = None
+    variant: str = ""  # as registry.Entry has it; folders are told apart by their users
 
     @property
     def address(self) -> str:
@@ -41,10 +46,10 @@ class Folder:
         return open_safetensors(self.path / WEIGHTS)
 
 
-def find_folders(root: Path) -> list[Folder]:
-    """Every SAELens dictionary in `root`, at any depth, in the order of their paths.
+def find_folders(root: Path, checkpoint: int | None = None) -> list[Folder]:
+    """Every SAELens dictionary in `root`, at any depth, in the order of their paths; of a run's checkpoints one.
 
-    Raises IngestError where there is none, or where one cannot be taken in.
+    Raises IngestError where there is none, where one cannot be taken in, or where no run has the checkpoint.
     """
     if not root.is_dir():
         raise IngestError(f"{root} is a file; name the folder that holds {CONFIGURATION} and {WEIGHTS}")
@@ -61,7 +66,7 @@ def find_folders(root: Path) -> list[Folder]:
     if not folders:
         hint = f" ({pickles[0].name} is a pickle: refused, it can run code)" if pickles else ""
         raise IngestError(f"no SAELens dictionary ({CONFIGURATION} beside {WEIGHTS}) in {root}, at any depth{hint}")
-    return folders
+    return _of_checkpoint(folders, checkpoint)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -73,6 +78,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise IngestError(f"{path} is not a configuration: a {type(raw).__name__} instead of fields")
     return raw
+
+
+def _of_checkpoint(folders: list[Folder], checkpoint: int | None) -> list[Folder]:
+    """Of several checkpoints of one run, which SAELens keeps in folders `STEP` and `final_STEP`, the one asked for."""
+    runs: dict[tuple[Path, Configuration], list[Folder]] = {}
+    for folder in folders:
+        run = folder.path.parent if _STEP.fullmatch(folder.path.name) else folder.path
+        runs.setdefault((run, replace(folder.configuration, norm_factor=None)), []).append(folder)
+    kept = set()
+    for (run, _), steps in runs.items():
+        steps.sort(key=_step)
+        named = [step for step in steps if checkpoint is None or len(steps) == 1 or _step(step)[1] == checkpoint]
+        if not named:
+            there = ", ".join(str(_step(step)[1]) for step in steps)
+            raise IngestError(f"{run} has no checkpoint {checkpoint}; there: {there}")
+        kept.add(named[-1].path)
+        if checkpoint is None and len(steps) > 1:
+            _log.warning("%s holds %d checkpoints; taking %s (--checkpoint STEP)", run, len(steps), named[-1].path.name)
+    return [folder for folder in folders if folder.path in kept]
+
+
+def _step(folder: Folder) -> tuple[bool, int]:
+    """Whether it is a run's end, and the step."""
+    found = _STEP.fullmatch(folder.path.name)
+    return (found is not None and found[1] is not None, int(found[2]) if found else 0)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:

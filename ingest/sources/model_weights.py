@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from atlas.errors import IngestError, ModelError
-from hooked.families import Family, family_of, split_revision
+from hooked.families import Family, family_of, family_of_name, split_revision
 from ingest.sources.head_space import HeadMap
+from ingest.sources.releases.hub import offline_where_unreachable
 from ingest.sources.tensors import Tensors, open_safetensors
 
 _CONFIG, _INDEX, _SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
@@ -27,6 +28,18 @@ def known_width(model: str) -> int | None:
     """Width of the model's residual stream, where its config.json is at hand without a network."""
     path = _find(model, _CONFIG, fetch=False)
     return _width(_json(path)) if path else None
+
+
+def known_family(model: str) -> Family | None:
+    """The model's family: by its config.json where that is at hand without a network, else by its name.
+
+    None where neither tells; raises ModelError where the configuration is of no known family.
+    """
+    path = _find(model, _CONFIG, fetch=False)
+    if path is None:
+        return family_of_name(model)
+    config = _json(path)
+    return family_of(str((config.get("text_config") or config).get("model_type") or config.get("model_type")))
 
 
 def head_map(model: str, layer: int) -> HeadMap:
@@ -125,6 +138,8 @@ def _find(model: str, name: str, *, fetch: bool) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     repository, revision = split_revision(model)
+    if fetch:
+        offline_where_unreachable()
     try:
         ask = hf_hub_download if fetch else try_to_load_from_cache
         found = ask(repository, name, revision=revision)

@@ -1,29 +1,29 @@
-"""Dictionaries of SAELens's registry: a release, or `release/sae_id`.
+"""Dictionaries of SAELens's registry: a release, `release/sae_id`, or `release/GLOB` over its ids.
 
-1. Look the word up in SAELens's own list, read from its file: importing the package takes seconds that a misspelt word
-   or a release in SAELens's own format does not need.
-2. Refuse what has no rows in one space and what is kept as pickles; leave out what layers and width exclude.
-3. Configurations and weights through SAELens's loaders, the ones beneath `SAE.from_pretrained`; releases in its own
-   format through the hub's cache, then as local folders are.
+1. Look the word up in SAELens's own list (`releases.listing`); refuse what has no rows in one space.
+2. Choose by ids alone (`releases.choices`), before anything is fetched.
+3. Configurations through SAELens's loaders, the ones beneath `SAE.from_pretrained`; weights through them too, pickles
+   in a process of their own (`releases.pickles`); releases in SAELens's own format as local folders are.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import logging
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from atlas.errors import IngestError
 from ingest.sources.configuration import CROSS_LAYER, Configuration, read_configuration
 from ingest.sources.local import CONFIGURATION, WEIGHTS, read_json
-from ingest.sources.selection import Selection, smallest_common
+from ingest.sources.releases.choices import Listed, choose
+from ingest.sources.releases.hub import fetch, offline_where_unreachable
+from ingest.sources.releases.listing import read_release
+from ingest.sources.releases.pickles import NAMED as PICKLED
+from ingest.sources.releases.pickles import open_pickle
+from ingest.sources.selection import Selection
 from ingest.sources.tensors import Tensors, open_safetensors
 
 _OWN = "sae_lens"  # the loader of SAELens's own format
@@ -36,18 +36,13 @@ _FILES = {
     "llama_scope": "{}/checkpoints/final.safetensors",
     "llama_scope_r1_distill": "{}/sae_weights.safetensors",
     "mwhanna_transcoder": "{}",
+    **dict.fromkeys(PICKLED, "{}"),
+    "dictionary_learning_1": "{}/ae.pt",
 }
-_PICKLE = "its weights are pickles, which can run code when read; convert them to SAELens folders (safetensors)"
 _REFUSED = {
-    "connor_rob_hook_z": _PICKLE,
-    "deepseek_r1": _PICKLE,
-    "dictionary_learning_1": _PICKLE,
-    "goodfire": _PICKLE,
-    "qwen_scope": _PICKLE,
     "mntss_clt_layer_transcoder": CROSS_LAYER,
     "temporal": "its features depend on earlier tokens through attention, which an atlas cannot encode",
 }
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,7 @@ class Entry:
     path: str  # in the repository
     loader: str  # name of SAELens's loader
     configuration: Configuration
+    variant: str  # what tells it from others at its place, as a part of a name
 
     @property
     def address(self) -> str:
@@ -69,14 +65,17 @@ class Entry:
     def files(self) -> list[Path]:
         """The file that holds its weights, fetched where the hub's cache lacks it."""
         with _translated(self.address):
-            return [_fetch(self.repository, _FILES[self.loader].format(self.path))]
+            return [fetch(self.repository, _FILES[self.loader].format(self.path))]
 
     @contextmanager
     def tensors(self) -> Iterator[Tensors]:
-        """Its tensors: mapped where the format is SAELens's own, else as SAELens's loader gives them."""
+        """Its tensors: mapped from SAELens's own format or a converted pickle, else as SAELens's loader gives them."""
         path = self.files()[0]
         if self.loader == _OWN:
             with open_safetensors(path) as tensors:
+                yield tensors
+        elif self.loader in PICKLED:
+            with open_pickle(path, self.loader, self.configuration.encoder) as tensors:
                 yield tensors
         else:
             yield Tensors.of(self._load())
@@ -91,87 +90,42 @@ class Entry:
 
 
 def find_entries(address: str, selection: Selection) -> list[Entry]:
-    """The dictionaries that a release's name or `release/sae_id` stands for.
+    """The dictionaries that a release's name, `release/sae_id` or `release/GLOB` stands for.
 
-    What an id shows not to be selected is left out before anything is fetched; without a width, a release that has
-    several gives the smallest that it has at every place.
-
-    Raises IngestError where there is no such release or id (with those that are close), where it cannot be taken in, or
-    where a file is neither in the hub's cache nor to be had from the hub.
+    Raises IngestError where there is no such release or id (with those that are close), where one of several has to be
+    chosen or none can be taken in, or where a file is neither in the hub's cache nor to be had from the hub.
     """
     release, _, sae_id = address.partition("/")
-    listed = _registry()
-    if release not in listed:
-        raise IngestError(_unknown(address, release))
-    loader = listed[release].get("conversion_func") or _OWN
+    listed = read_release(address)
+    loader = listed.get("conversion_func") or _OWN
     if loader not in _FILES:
         reason = _REFUSED.get(loader, f"its format {loader!r} is not known")
         raise IngestError(f"release {release} cannot be taken in: {reason}")
-    saes = listed[release]["saes"]
-    if sae_id:
-        chosen = [sae for sae in saes if sae["id"] == sae_id]
-        if not chosen:
-            close = difflib.get_close_matches(sae_id, [sae["id"] for sae in saes], n=3, cutoff=0)
-            raise IngestError(f"release {release} has no {sae_id!r}; closest: {', '.join(close)}")
-        return [_entry(release, sae, loader) for sae in chosen]
-    entries = [_entry(release, sae, loader) for sae in saes if selection.may_take(sae["id"])]
-    common = smallest_common(entry.configuration for entry in entries) if selection.width is None else None
-    if common is None:
-        return entries
-    _log.warning("%s holds several widths; taking %d features (--width all: every one)", release, common)
-    return [entry for entry in entries if entry.configuration.d_sae == common]
+    chosen = choose(release, listed["saes"], sae_id, selection)
+    return [_entry(one, str(listed["repo_id"]), listed.get("config_overrides") or {}, loader) for one in chosen]
 
 
-@cache
-def _registry() -> dict[str, dict[str, Any]]:
-    """SAELens's list of releases, from the file of the installed package."""
-    import yaml
-
-    package = importlib.util.find_spec("sae_lens")
-    if package is None or not package.submodule_search_locations:
-        raise IngestError("releases need the package sae-lens, which is not installed; or name a folder")
-    path = Path(package.submodule_search_locations[0]) / "pretrained_saes.yaml"
-    with path.open() as file:
-        listed = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return dict(listed)
-
-
-def _unknown(address: str, release: str) -> str:
-    listed = list(_registry())
-    close = difflib.get_close_matches(release, listed, n=5, cutoff=0.5)
-    close += [name for name in listed if release.lower() in name.lower() and name not in close][: 5 - len(close)]
-    hint = f"close to it: {', '.join(close)}" if close else f"it lists {len(listed)}, e.g. {listed[0]}"
-    return f"{address!r} is neither a folder nor a release of SAELens; {hint}"
-
-
-def _entry(release: str, sae: Mapping[str, Any], loader: str) -> Entry:
-    listed = _registry()[release]
-    address, repository, path = f"{release}/{sae['id']}", str(listed["repo_id"]), str(sae["path"])
-    if "clt" in path:
-        raise IngestError(f"{address} is a cross-layer transcoder: {CROSS_LAYER}")
-    overrides = {**(listed.get("config_overrides") or {}), "neuronpedia_id": sae.get("neuronpedia")}
-    with _translated(address):
+def _entry(one: Listed, repository: str, overrides: Mapping[str, Any], loader: str) -> Entry:
+    if "clt" in one.path:
+        raise IngestError(f"{one.address} is a cross-layer transcoder: {CROSS_LAYER}")
+    with _translated(one.address):
         if loader == _OWN:
-            raw = {**read_json(_fetch(repository, f"{path}/{CONFIGURATION}")), **overrides}
+            raw = read_json(fetch(repository, f"{one.path}/{CONFIGURATION}"))
+            raw |= {**overrides, "neuronpedia_id": one.neuronpedia}
         else:
-            raw = _loaded_configuration(release, sae["id"])
-    configuration = read_configuration(raw, address)
+            raw = _loaded_configuration(one.release, one.id)
+    configuration = read_configuration(raw, one.address)
     if configuration.normalize_activations == "expected_average_only_in":
-        configuration = replace(configuration, norm_factor=sae.get("norm_scaling_factor"))
-    return Entry(release, sae["id"], repository, path, loader, configuration)
+        configuration = replace(configuration, norm_factor=one.norm_scaling_factor)
+    return Entry(one.release, one.id, repository, one.path, loader, configuration, one.folded)
 
 
 def _loaded_configuration(release: str, sae_id: str) -> dict[str, Any]:
     from sae_lens.loading.pretrained_sae_loaders import load_sae_config_from_huggingface
 
+    offline_where_unreachable()
     with _shapes_from_cache():
         return dict(load_sae_config_from_huggingface(release, sae_id))
-
-
-def _fetch(repository: str, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repository, name))
 
 
 @contextmanager
@@ -204,10 +158,12 @@ def _shapes_from_cache() -> Iterator[None]:
 
     def shapes(repository: str, name: str) -> dict[str, list[int]]:
         cached = try_to_load_from_cache(repository, name)
-        if not isinstance(cached, str):
-            return dict(ask(repository, name))
-        with open_safetensors(Path(cached)) as tensors:
-            return {tensor: list(shape) for tensor, shape in tensors.shapes.items()}
+        if isinstance(cached, str):
+            with open_safetensors(Path(cached)) as tensors:
+                return {tensor: list(shape) for tensor, shape in tensors.shapes.items()}
+        if offline_where_unreachable():
+            raise FileNotFoundError(f"{name} of {repository} is not in the hub's cache, and the hub cannot be asked")
+        return dict(ask(repository, name))
 
     loaders.get_safetensors_tensor_shapes = shapes
     try:

@@ -23,6 +23,8 @@ ENCODER_VECTORS = {  # what each encoder needs besides its rows
     "jumprelu": ("b_enc", "threshold"),
     "topk": ("b_enc",),
     "gated": ("b_gate", "b_mag", "r_mag"),
+    "abstopk": ("b_enc",),
+    "matching_pursuit": (),
 }
 _SWITCHES = ("b_enc", "b_gate")  # −∞ here and the feature is off, whatever the rest
 _log = logging.getLogger(__name__)
@@ -66,10 +68,15 @@ class EncoderRows:
         """float32 [n, d_in]: encoder rows."""
         factor = np.float32(self.configuration.norm_factor or 1.0)
         for start, stop in _spans(self.configuration.d_sae, self.configuration.d_in):
-            rows = self.tensors.columns("W_enc", start, stop) * (factor * self.folded[start:stop, None])
+            rows = self._rows(start, stop) * (factor * self.folded[start:stop, None])
             self.broken[start:stop] = ~np.isfinite(rows).all(axis=1)
             rows[self.broken[start:stop]] = 0
             yield rows
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        if self.configuration.encoder == "matching_pursuit":  # searches among the decoder rows
+            return self.tensors.rows("W_dec", start, stop)
+        return self.tensors.columns("W_enc", start, stop)
 
     def vectors(self) -> dict[str, np.ndarray]:
         """float32: what activation needs, by SAELens's names; after all blocks have been taken."""

@@ -19,6 +19,7 @@ import numpy as np
 from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.schema import FEATURE
+from hooked.hook_names import is_mid
 from queries.steer.strength import Strength
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class Intervention:
         if (self.strength is None) != (self.mode == ABLATE):
             wrong = "has no strength" if self.mode == ABLATE else "needs a strength"
             raise PlanError(f"mode {self.mode} {wrong} ({self.feature})")
+        if is_mid(self.dictionary.hook_name) and (self.mode != ADD or (self.strength and self.strength.percent)):
+            raise PlanError(
+                f"{self.feature} is in the stream between attention and MLP, which no module puts out: its direction "
+                "can be added, with a length as strength, but nothing else; take a feature of the stream after a block"
+            )
         if self.strength is not None and self.strength.percent and self.mode != ADD:
             raise PlanError(f"strength {self.strength}: a share of the norm is for mode add, not for {self.mode}")
 
