@@ -225,7 +225,9 @@ class Atlas:
             )
         directions = np.empty((len(places), widths.pop() if widths else 0), dtype=np.float32)
         for i, (dictionary, index) in enumerate(places):
-            directions[i] = self.rows(dictionary.id).decoder[index]
+            rows = self.rows(dictionary.id)
+            rows.check(dictionary, [index])
+            directions[i] = rows.decoder[index]
             if not directions[i].any():
                 raise UnknownFeature(
                     f"{features[i]} is dead: its decoder row is zero or not finite, so it has no direction"

@@ -72,6 +72,7 @@ class Encoder:
         wanted = slice(None) if features is None else np.asarray(features, dtype=np.int64)
         everything = record.architecture == "topk"
         held = slice(None) if everything else wanted
+        rows.check(record, slice(None) if everything or features is None else list(features), encoder=True)
 
         def vector(name: str) -> torch.Tensor | None:
             return _tensor(rows.vectors[name][held]) if name in rows.vectors else None

@@ -59,6 +59,7 @@ def neighbours(
         direction = direction / length
     found: list[tuple[float, str, int]] = []
     for name in _wanted(atlas, dictionaries, own[0] if own else None, len(direction)):
+        atlas.rows(name).check(atlas.dictionary(name))
         cosines = _cosines(atlas.rows(name).decoder, direction)
         cosines[~atlas.rows(name).alive] = -2
         if own and own[0] == name:

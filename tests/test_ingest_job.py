@@ -23,7 +23,9 @@ from atlas.errors import CorruptAtlas, IngestError, LockedAtlas, NewerAtlas, Not
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest
+from hooked.encoder import Encoder
 from ingest import ingest
+from queries import neighbours
 
 EDGES = (
     "MATCH (b:Feature)-[e:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) RETURN b.id AS later, a.id AS earlier, "
@@ -298,3 +300,53 @@ def test_no_life_cycle_by_noise(tmp_path: Path) -> None:
         assert min(row["s"] for row in rows) > 0.25, "all would transform or appear"
         assert sum(row["l"] == "unexplained" for row in rows) > 10
         assert "which stand in for them in 2 of 2 pairs" in summary(atlas)["thresholds"]
+
+
+def flip(path: Path, place: float) -> None:
+    """One bit of the file, that far into it."""
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 16
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("place", [0.05, 0.3, 0.6])
+def test_a_flipped_bit_in_staged_matches_becomes_no_edge(sources: Path, tmp_path: Path, place: float) -> None:
+    ingest([sources], tmp_path / "a")
+    for path in (tmp_path / "a" / "matches").glob("*"):
+        flip(path, place)
+    with pytest.raises(CorruptAtlas, match="delete it and ingest again"):
+        ingest([], tmp_path / "a", min_res=0.4)
+    with open_atlas(tmp_path / "a") as atlas:  # what was published is still there
+        assert atlas.read("MATCH ()-[r:FROM_RES]->() RETURN count(*) AS n")[0]["n"]
+    for path in (tmp_path / "a" / "matches").glob("*"):
+        path.unlink()
+    ingest([], tmp_path / "a", min_res=0.4)
+
+
+def test_a_flipped_bit_in_rows_is_served_to_nobody(sources: Path, tmp_path: Path) -> None:
+    """Found where the row is used, by its own digest, and mended by an ingest of the source."""
+    ingest([sources], tmp_path / "a", layers={0}, sites={"res"})
+    (id_,) = Manifest.load(tmp_path / "a").dictionaries
+    for name in ("decoder.npy", "encoder.npy"):
+        path = tmp_path / "a" / "dictionaries" / id_ / name
+        size = path.stat().st_size
+        row = 5
+        width = (size - 128) // 64
+        flip(path, (128 + width * row + 1) / size)
+        with open_atlas(tmp_path / "a") as atlas:
+            record, rows = atlas.dictionaries[id_], atlas.rows(id_)
+            if name == "decoder.npy":
+                atlas.directions([f"{id_}/4"])
+                with pytest.raises(CorruptAtlas, match="changed since they were written"):
+                    atlas.directions([f"{id_}/5"])
+                with pytest.raises(CorruptAtlas, match="changed since they were written"):
+                    neighbours(atlas, f"{id_}/4")
+            else:
+                Encoder.of(record, rows, [4])
+                for features in ([3, 5], None):
+                    with pytest.raises(CorruptAtlas, match="changed since they were written"):
+                        Encoder.of(record, rows, features)
+        report = ingest([sources], tmp_path / "a", layers={0}, sites={"res"})
+        assert report.restored == (id_,)
+        with open_atlas(tmp_path / "a") as atlas:
+            assert len(atlas.directions([f"{id_}/5"])) == 1

@@ -4,16 +4,17 @@ On disk, in `dictionaries/{model}/{number}-{set}/`:
 
 - `decoder.npy`  float32 [d_sae, d_model]  unit decoder rows in residual space (zero where the feature is dead)
 - `encoder.npy`  float32 [d_sae, d_in]     encoder rows (the transpose of SAELens's W_enc)
-- `vectors.npz`  float32 `norms` [d_sae] (norm of each decoder row before it was made unit, in residual space), and what
+- `vectors.npz`  float32 `norms` [d_sae] (norm of each decoder row before it was made unit, in residual space), what
   activation needs, where the architecture has it: `b_enc`, `threshold`, `b_gate`, `b_mag`, `r_mag` [d_sae], `b_dec`
-  [d_in]; constant normalisation and TopK's decoder norms are folded into the rows
+  [d_in]; constant normalisation and TopK's decoder norms are folded into the rows; and uint32 `decoder_digests`,
+  `encoder_digests` [d_sae], of each row (`row_digests`)
 - `dictionary.json`  the record, written last: a folder without it is unfinished
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from atlas.ids import is_file_name, is_id, is_sha256
 
 if TYPE_CHECKING:
     import numpy as np
+
+_BLOCK = 4096  # rows whose digests are looked at together
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,21 @@ class Dictionary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
+def row_digests(rows: np.ndarray) -> np.ndarray:
+    """uint32 [n]: a digest of each row, float32 [n, d], from its bits; one bit or number more or less changes it.
+
+    Sums with odd weights, so that a thousand rows take no longer than reading them.
+    """
+    import numpy as np
+
+    bits = np.ascontiguousarray(rows, dtype="<f4").view("<u4")
+    weights = np.random.default_rng(0).integers(0, 1 << 31, rows.shape[1], dtype=np.uint32) * np.uint32(2) + np.uint32(
+        1
+    )
+    digests: np.ndarray = (bits * weights).sum(axis=1, dtype=np.uint32)
+    return digests
+
+
 @dataclass(frozen=True)
 class Rows:
     """A dictionary's arrays, memory-mapped read-only."""
@@ -101,11 +119,29 @@ class Rows:
         alive: np.ndarray = self.vectors["norms"] > 0
         return alive
 
+    def check(self, record: Dictionary, rows: Sequence[int] | slice = slice(None), *, encoder: bool = False) -> None:
+        """Raise CorruptAtlas where decoder rows (or encoder rows) are not what was written; all of them, or some."""
+        name = "encoder_digests" if encoder else "decoder_digests"
+        if name not in self.vectors:  # written by a version that recorded none
+            return
+        expected, array = self.vectors[name], self.encoder if encoder else self.decoder
+        wanted = range(record.d_sae)[rows] if isinstance(rows, slice) else rows
+        for start in range(0, len(wanted), _BLOCK):
+            block = wanted[start : start + _BLOCK]
+            index = slice(block[0], block[-1] + 1) if isinstance(block, range) else list(block)
+            if (row_digests(array[index]) != expected[index]).any():
+                raise CorruptAtlas(
+                    f"rows of {record.id} have changed since they were written; ingest its source again, which writes "
+                    "them anew"
+                )
+
     @classmethod
     def there(cls, folder: Path, record: Dictionary) -> bool:
-        """Whether they can be opened."""
+        """Whether they can be opened and are what was written."""
         try:
-            cls.open(folder, record)
+            opened = cls.open(folder, record)
+            opened.check(record)
+            opened.check(record, encoder=True)
         except CorruptAtlas:
             return False
         return True

@@ -1,8 +1,9 @@
 """Staged matches: one Parquet file a pair of dictionaries. Checkpoint, bulk-load source and unit of work at once.
 
 Columns: `later`, `earlier` int32 (row indices), `similarity` float32, `rank`, `forward_rank` int32 (null outside that
-side's top k). The file's metadata hold what is true of the pair. Its name carries a digest of everything that the
-content depends on, so a file that exists is the right one.
+side's top k). The file's metadata hold what is true of the pair; its pages and they have checksums, which are looked at
+whenever it is read. Its name carries a digest of everything that the content depends on, so a file that exists is the
+right one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
-_KEY = b"feature-atlas"
+_KEY, _DIGEST = b"feature-atlas", b"feature-atlas-sha256"
 _COLUMNS = ("later", "earlier", "similarity", "rank", "forward_rank")
 
 
@@ -50,9 +51,10 @@ def write(path: Path, pair: Pair, table: pa.Table) -> None:
     """Stage a pair's table, atomically."""
     import pyarrow.parquet as pq
 
-    table = table.replace_schema_metadata({_KEY: json.dumps(asdict(pair)).encode()})
+    text = json.dumps(asdict(pair)).encode()
+    table = table.replace_schema_metadata({_KEY: text, _DIGEST: hashlib.sha256(text).hexdigest().encode()})
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_pair(path: Path) -> Pair:
@@ -62,7 +64,10 @@ def read_pair(path: Path) -> Pair:
 
     try:
         metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
-        values: dict[str, Any] = json.loads(metadata[_KEY])
+        text = metadata[_KEY]
+        if _DIGEST in metadata and hashlib.sha256(text).hexdigest().encode() != metadata[_DIGEST]:
+            raise ValueError("its record has changed since it was written")
+        values: dict[str, Any] = json.loads(text)
         return Pair(**values)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise CorruptAtlas(f"{path} is missing or damaged ({error}); delete it and ingest again") from None
@@ -90,6 +95,6 @@ def read_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise CorruptAtlas(f"{path} is missing or damaged ({error}); delete it and ingest again") from None

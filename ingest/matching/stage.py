@@ -42,6 +42,8 @@ def stage_pair(
     from ingest.matching.matching import match
 
     later, earlier = (open_rows(folder, records[id_]) for id_ in (pair.later, pair.earlier))
+    for opened, id_ in ((later, pair.later), (earlier, pair.earlier)):
+        opened.check(records[id_])
     rows = UnitRows.of(later.decoder, later.alive), UnitRows.of(earlier.decoder, earlier.alive)
     matches = match(*rows, pair.k, device=device, progress=advance)
     floor = noise_floor(*rows)

@@ -20,7 +20,7 @@ import numpy as np
 
 from atlas.cli.progress import Advance
 from atlas.errors import IngestError
-from atlas.folder.dictionary import Dictionary
+from atlas.folder.dictionary import Dictionary, row_digests
 from atlas.folder.paths import DECODER, ENCODER, VECTORS
 from ingest.sources.configuration import CROSS_LAYER
 from ingest.sources.find import Source, source_sha256
@@ -51,10 +51,13 @@ def write_dictionary(source: Source, folder: Path, *, progress: Advance | None =
         _check(source, tensors, mapping)
         d_model = len(mapping.projection) if mapping else configuration.d_out
         decoder = DecoderRows(source, tensors, mapping)
-        rows_sha256 = _write(partial / DECODER, d_model, configuration.d_sae, decoder.blocks(), progress)
+        rows_sha256, digests = _write(partial / DECODER, d_model, configuration.d_sae, decoder.blocks(), progress)
         encoder = EncoderRows(source, tensors, decoder.folded)
-        _write(partial / ENCODER, configuration.d_in, configuration.d_sae, encoder.blocks(), progress)
+        _, encoder_digests = _write(
+            partial / ENCODER, configuration.d_in, configuration.d_sae, encoder.blocks(), progress
+        )
         vectors = {"norms": decoder.norms, **encoder.vectors()}
+        vectors |= {"decoder_digests": digests, "encoder_digests": encoder_digests}
         np.savez(partial / VECTORS, allow_pickle=False, **vectors)
     record = _record(source, d_model, mapping, int((decoder.norms == 0).sum()), sha256, rows_sha256)
     record.save(partial)
@@ -105,21 +108,25 @@ def _check_unknown(source: Source, others: set[str]) -> None:
         )
 
 
-def _write(path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Advance | None) -> str:
-    """Write float32 [n, width] as .npy, block by block; returns the file's SHA-256."""
+def _write(
+    path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Advance | None
+) -> tuple[str, np.ndarray]:
+    """Write float32 [n, width] as .npy, block by block; returns the file's SHA-256 and each row's digest."""
     digest = hashlib.sha256()
+    of_rows: list[np.ndarray] = []
     with path.open("w+b") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (n, width)}
         np.lib.format.write_array_header_1_0(file, header)
         file.seek(0)
         digest.update(file.read())
         for block in blocks:
+            of_rows.append(row_digests(block))
             data = np.ascontiguousarray(block, "<f4").data
             file.write(data)
             digest.update(data)
             if progress is not None:
                 progress(len(block))
-    return digest.hexdigest()
+    return digest.hexdigest(), np.concatenate(of_rows)
 
 
 def _record(
