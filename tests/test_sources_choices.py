@@ -39,7 +39,8 @@ def test_a_name_alone_says_what_there_is_to_choose() -> None:
     message = str(caught.value)
     # four layers × (16k, 65k, 262k, 1m) × (small, medium, big), and a second seed of 262k's medium at each layer
     assert "width: 16k (12), 65k (12), 262k (16), 1m (12); l0: small (16), medium (20), big (16)" in message
-    assert "seed: 0 (48), 1 (4)" in message and "--l0, --width" in message
+    assert "seed: 0 (48), 1 (4)" in message
+    assert "by --l0 small|medium|big|N (the nearest to N) or --width 16k or a pattern over ids such as" in message
     with pytest.raises(IngestError, match=r"affine: no \(36\), yes \(36\)"):
         ids("gemma-scope-2-4b-pt-transcoders")
     with pytest.raises(IngestError, match=r"l0: \d+ to \d+ \(130\)"):
