@@ -63,6 +63,7 @@ def test_l0_by_name_and_by_number(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(IngestError, match="neither small, medium, big nor a number"):
         Selection(l0="tiny")
     assert len(ids("gemma-scope-2b-pt-res-canonical", l0="70")) == 26  # nothing to choose by: as without it
+    assert "gemma-scope-2b-pt-res-canonical records no l0" in caplog.text
 
 
 def test_the_first_seed_and_the_last_checkpoint_are_taken_and_said(caplog: pytest.LogCaptureFixture) -> None:

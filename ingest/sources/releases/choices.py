@@ -145,13 +145,18 @@ def _may_take(selection: Selection, one: Listed) -> bool:
 
 def _selected(release: str, listed: list[Listed], selection: Selection) -> list[Listed]:
     """Those of the L0 and the checkpoint that were asked for."""
-    if selection.checkpoint is not None and any("checkpoint" in one.variant for one in listed):
+    asked = {"checkpoint": selection.checkpoint, "l0": selection.l0}
+    known = {"checkpoint": any("checkpoint" in o.variant for o in listed), "l0": any(o.l0 is not None for o in listed)}
+    for name, value in asked.items():
+        if value is not None and listed and not known[name]:
+            _log.warning("%s records no %s: --%s %s changes nothing there", release, name, name, value)
+    if selection.checkpoint is not None and known["checkpoint"]:
         wanted = str(selection.checkpoint)
         there = _counts("checkpoint", listed)
         listed = [one for one in listed if one.variant.get("checkpoint") == wanted]
         if not listed:
             raise IngestError(f"{release} has no checkpoint {wanted}; there: {there}")
-    if selection.l0 is None or all(one.l0 is None for one in listed):
+    if selection.l0 is None or not known["l0"]:
         return listed
     if selection.l0_number is None:
         named = [one for one in listed if one.variant.get("l0") == selection.l0]
