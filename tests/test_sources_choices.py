@@ -113,6 +113,9 @@ def test_only_what_the_layers_ask_for(address: str, layers: set[int], expected: 
 def test_sites_by_id(caplog: pytest.LogCaptureFixture) -> None:
     assert ids("gpt2-small-mlp-out-v5-32k", sites={"res"}) == []
     assert "nothing of gpt2-small-mlp-out-v5-32k has sites res; it has layers 0 to 11" in caplog.text
+    assert ids("gemma-scope-2-4b-pt-att-all", width="32k") == []
+    assert "nothing of gemma-scope-2-4b-pt-att-all has width 32k" in caplog.text
+    assert "layers 0 to 33 and width 16k (68), 262k (68)" in caplog.text
     assert len(ids("gemma-scope-2-4b-pt-att-all", sites={"att"}, l0="big", width="16k")) == 34
 
 

@@ -119,7 +119,10 @@ def choose(release: str, entries: Iterable[Mapping[str, Any]], sae_id: str, sele
     selected = [one for one in placed if _may_take(selection, one)]
     if placed and not selected:
         layers = [one.layer for one in placed if one.layer is not None]
-        _log.warning("nothing of %s has %s; it has layers %d to %d", release, selection, min(layers), max(layers))
+        widths = f" and width {_counts('width', placed)}" if any("width" in one.variant for one in placed) else ""
+        _log.warning(
+            "nothing of %s has %s; it has layers %d to %d%s", release, selection, min(layers), max(layers), widths
+        )
     selected = _selected(release, selected, selection)
     if sae_id:
         return selected
