@@ -118,6 +118,7 @@ def test_depth_of_the_stream_between() -> None:
         ("EleutherAI/pythia-70m-deduped", "gpt_neox"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "llama"),
         ("acme/Tiny-1M", None),
+        ("/models/gemma-2/mine", None),  # a folder above says nothing
     ],
 )
 def test_families_by_name(model: str, family: str | None) -> None:

@@ -20,12 +20,12 @@ _PORTS = {"http": 80, "socks4": 1080, "socks5": 1080, "socks5h": 1080}
 _log = logging.getLogger(__name__)
 
 
-def fetch(repository: str, name: str, subfolder: str | None = None) -> Path:
+def fetch(repository: str, name: str) -> Path:
     """A file of a repository; raises OSError (the hub's own) where it is neither in the cache nor to be had."""
     from huggingface_hub import hf_hub_download
 
     offline_where_unreachable()
-    return Path(hf_hub_download(repository, name, subfolder=subfolder))
+    return Path(hf_hub_download(repository, name))
 
 
 def offline_where_unreachable() -> bool:
