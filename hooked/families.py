@@ -151,7 +151,7 @@ _WORDS = {
 
 def family_of_name(name: str) -> Family | None:
     """The family that a model's name tells; None where it tells none."""
-    found = (family for words, family in _WORDS.items() if re.search(words, name.lower()))
+    found = (family for words, family in _WORDS.items() if re.search(words, short_name(name)))
     wanted = next(found, None)
     return next((family for family in FAMILIES if family.name == wanted), None)
 

@@ -77,7 +77,7 @@ def recorded() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(folder)
         stack.enter_context(patch.object(registry, "fetch", lambda repository, name: Path(fetch(repository, name))))
-        stack.enter_context(patch.object(registry, "offline_where_unreachable", lambda: True))
+        stack.enter_context(patch.object(registry, "offline_where_unreachable", lambda: False))
         stack.enter_context(patch.object(registry, "_shapes_from_cache", nullcontext))
         stack.enter_context(patch.object(loaders, "hf_hub_download", fetch))
         stack.enter_context(patch.object(loaders, "get_safetensors_tensor_shapes", _shapes))

@@ -91,6 +91,17 @@ def test_what_is_no_place_is_refused_with_the_reason(family: str, name: str, rea
         site_of(canonical_hook(name, FAMILY[family]))
 
 
+@pytest.mark.parametrize(
+    ("family", "norm"),
+    [("llama", "post_attention_layernorm"), ("gpt2", "ln_2"), ("gemma2", "pre_feedforward_layernorm")],
+)
+def test_what_a_transcoder_s_encoder_reads(family: str, norm: str) -> None:
+    name = canonical_hook(f"{FAMILY[family].layers}.9.{norm}", FAMILY[family])
+    assert place_of(name) == place_of("blocks.9.hook_mlp_in")
+    with pytest.raises(IngestError, match="not a place in the residual stream"):
+        site_of(name)
+
+
 def test_depth_of_the_stream_between() -> None:
     """att of 2: 6; mlp of 2: 7, and beside it the stream that the MLP reads; res after 2: 8."""
     hooks = ("hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
@@ -107,6 +118,7 @@ def test_depth_of_the_stream_between() -> None:
         ("EleutherAI/pythia-70m-deduped", "gpt_neox"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "llama"),
         ("acme/Tiny-1M", None),
+        ("/models/gemma-2/mine", None),  # a folder above says nothing
     ],
 )
 def test_families_by_name(model: str, family: str | None) -> None:

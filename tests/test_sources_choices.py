@@ -39,7 +39,8 @@ def test_a_name_alone_says_what_there_is_to_choose() -> None:
     message = str(caught.value)
     # four layers × (16k, 65k, 262k, 1m) × (small, medium, big), and a second seed of 262k's medium at each layer
     assert "width: 16k (12), 65k (12), 262k (16), 1m (12); l0: small (16), medium (20), big (16)" in message
-    assert "seed: 0 (48), 1 (4)" in message and "--l0, --width" in message
+    assert "seed: 0 (48), 1 (4)" in message
+    assert "by --l0 small|medium|big|N (the nearest to N) or --width 16k or a pattern over ids such as" in message
     with pytest.raises(IngestError, match=r"affine: no \(36\), yes \(36\)"):
         ids("gemma-scope-2-4b-pt-transcoders")
     with pytest.raises(IngestError, match=r"l0: \d+ to \d+ \(130\)"):
@@ -62,6 +63,7 @@ def test_l0_by_name_and_by_number(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(IngestError, match="neither small, medium, big nor a number"):
         Selection(l0="tiny")
     assert len(ids("gemma-scope-2b-pt-res-canonical", l0="70")) == 26  # nothing to choose by: as without it
+    assert "gemma-scope-2b-pt-res-canonical records no l0" in caplog.text
 
 
 def test_the_first_seed_and_the_last_checkpoint_are_taken_and_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,6 +113,9 @@ def test_only_what_the_layers_ask_for(address: str, layers: set[int], expected: 
 def test_sites_by_id(caplog: pytest.LogCaptureFixture) -> None:
     assert ids("gpt2-small-mlp-out-v5-32k", sites={"res"}) == []
     assert "nothing of gpt2-small-mlp-out-v5-32k has sites res; it has layers 0 to 11" in caplog.text
+    assert ids("gemma-scope-2-4b-pt-att-all", width="32k") == []
+    assert "nothing of gemma-scope-2-4b-pt-att-all has width 32k" in caplog.text
+    assert "layers 0 to 33 and width 16k (68), 262k (68)" in caplog.text
     assert len(ids("gemma-scope-2-4b-pt-att-all", sites={"att"}, l0="big", width="16k")) == 34
 
 

@@ -238,6 +238,15 @@ def test_of_a_run_s_checkpoints_the_last(tmp_path: Path, caplog: pytest.LogCaptu
         find_sources([str(run)], Selection(checkpoint=7))
     run_folder(run, "final_500")
     assert [source.address for source in find_sources([str(run)])] == [str(run / "final_500")]
+    write_folder(tmp_path / "other", configuration())  # the end may lie above its checkpoints, in its inference form
+    (run / "cfg.json").write_text(json.dumps(configuration(architecture="topk", k=3)))
+    (tmp_path / "other" / "sae_weights.safetensors").rename(run / "sae_weights.safetensors")
+    assert [source.address for source in find_sources([str(run)])] == [str(run)]
+
+
+def test_a_checkpoint_where_there_is_none_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(find_sources([str(run_folder(tmp_path, "only"))], Selection(checkpoint=3))) == 1
+    assert "--checkpoint 3 changes nothing" in caplog.text
 
 
 def test_folders_named_by_layer_are_no_checkpoints(tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def hostile_zip(path: Path, data: bytes, *, records: dict[str, bytes] | None = N
     return path
 
 
-def rebuilt(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    """A pickle of one tensor that claims a storage of `numel` and a shape of its own."""
+def rebuilt(numel: int, size: tuple[int, ...], stride: tuple[int, ...], *view: None) -> bytes:
+    """A pickle of one tensor that claims a storage of `numel` and a shape of its own; `view` ends an older key."""
 
     class Storage:
         pass
@@ -140,7 +140,7 @@ def rebuilt(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value: Any) -> Any:
-            return ("storage", torch.FloatStorage, "0", "cpu", numel) if value is storage else None
+            return ("storage", torch.FloatStorage, "0", "cpu", numel, *view) if value is storage else None
 
     class Claims:
         def __reduce__(self) -> Any:
@@ -163,13 +163,12 @@ def refused(path: Path, match: str) -> None:
 
 def test_code_is_not_run(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    for number, content in enumerate((Touch(made), {"W_dec": Touch(made)}, [[{"a": (Touch(made),)}]])):
-        plain = tmp_path / f"plain{number}.pt"
-        plain.write_bytes(pickle.dumps(content))  # the form of before torch 1.6
-        refused(plain, "")
-        refused(hostile_zip(tmp_path / f"zip{number}.pt", pickle.dumps(content, protocol=2)), "mkdir")
-        torch.save(content, tmp_path / f"saved{number}.pt")
-        refused(tmp_path / f"saved{number}.pt", "mkdir")
+    nested = {"W_dec": torch.zeros(2), "more": [[{"a": (Touch(made),)}]]}
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Touch(made)))  # the form of before torch 1.6
+    refused(tmp_path / "plain.pt", "")
+    refused(hostile_zip(tmp_path / "zip.pt", pickle.dumps(Touch(made), protocol=2)), "it calls posix.mkdir")
+    torch.save(nested, tmp_path / "saved.pt")
+    refused(tmp_path / "saved.pt", "it calls posix.mkdir")
     assert not made.exists()
 
 
@@ -185,15 +184,16 @@ def test_huge_claims_end_the_reader_alone(tmp_path: Path) -> None:
     # a view that repeats four numbers over 4 TB
     repeated = rebuilt(4, (1 << 20, 1 << 20), (0, 0))
     refused(hostile_zip(tmp_path / "view.pt", repeated, records={"data/0": few}), "claim more than the file holds")
-    # a storage of 4 GB of zeros, 4 MB in a compressed archive
-    bomb = rebuilt(1 << 30, (1 << 30,), (1,))
-    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bomb)
-        archive.writestr("archive/version", b"3\n")
-        with archive.open("archive/data/0", "w", force_zip64=True) as record:
-            for _ in range(256):
-                record.write(bytes(1 << 24))
-    refused(tmp_path / "bomb.pt", "")
+    # a storage of 1 GB of zeros, 1 MB in a compressed archive
+    zeros = {"data/0": bytes(1 << 30)}
+    bomb = rebuilt(1 << 28, (1 << 28,), (1,))
+    refused(hostile_zip(tmp_path / "bomb.pt", bomb, records=zeros), "unpacks to more")
+    # the form of before torch 1.6, whose loader makes the storage that is claimed: 64 GB
+    parts = [torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {"little_endian": True}]
+    head = b"".join(pickle.dumps(part, protocol=2) for part in parts)
+    claim = rebuilt(1 << 34, (4,), (1,), None)
+    (tmp_path / "old.pt").write_bytes(head + claim + pickle.dumps(["0"], protocol=2) + bytes(8) + few)
+    refused(tmp_path / "old.pt", "memory")
     refused(hostile_zip(tmp_path / "list.pt", pickle.dumps({"a": [0] * 200_000}, protocol=2)), "too many")
 
 

@@ -23,6 +23,7 @@ from atlas.folder.dictionary import Rows
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources, source_sha256
 from ingest.sources.model_weights import head_map, known_width
+from ingest.sources.releases import hub
 from ingest.sources.selection import Selection
 
 PATIENCE = 2.0  # a machine that runs other tests meanwhile is so many times slower
@@ -161,6 +162,8 @@ def test_a_mistake_is_answered_at_once_without_a_network(word: str, tmp_path: Pa
 def test_without_a_network_the_cache_is_asked_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_cache(tmp_path / "hub", monkeypatch)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    for name in ("endpoint", "offline", "until"):
+        monkeypatch.setattr(hub._Found, name, getattr(hub._Found, name))  # as it was, afterwards
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     fill_res_jb(tmp_path / "hub", tmp_path, range(1))
     started = time.monotonic()

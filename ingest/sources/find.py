@@ -221,7 +221,7 @@ def _placed(configuration: Configuration, model_name: str) -> Configuration:
             raise IngestError(f"what hook {names[0]!r} is depends on the model's family: {error}") from None
         family = None  # a block's output is the stream in every family
     hook_name, hook_name_in = (canonical_hook(name, family) for name in names)
-    if family is None and site_of(hook_name)[0] != RES:
+    if family is None and (site_of(hook_name)[0] != RES or is_mid(hook_name)):
         _log.warning(
             "the configuration of %s is not at hand: %s is taken for %s, as in models like Llama and GPT-2",
             *(model_name, names[0], hook_name),

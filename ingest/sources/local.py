@@ -66,7 +66,7 @@ def find_folders(root: Path, checkpoint: int | None = None) -> list[Folder]:
     if not folders:
         hint = f" ({pickles[0].name} is a pickle: refused, it can run code)" if pickles else ""
         raise IngestError(f"no SAELens dictionary ({CONFIGURATION} beside {WEIGHTS}) in {root}, at any depth{hint}")
-    return _of_checkpoint(folders, checkpoint)
+    return _of_checkpoint(folders, root, checkpoint)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -80,29 +80,31 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _of_checkpoint(folders: list[Folder], checkpoint: int | None) -> list[Folder]:
+def _of_checkpoint(folders: list[Folder], root: Path, checkpoint: int | None) -> list[Folder]:
     """Of several checkpoints of one run, which SAELens keeps in folders `STEP` and `final_STEP`, the one asked for."""
-    runs: dict[tuple[Path, Configuration], list[Folder]] = {}
+    runs: dict[tuple[Path, str, str, int], list[Folder]] = {}
     for folder in folders:
         run = folder.path.parent if _STEP.fullmatch(folder.path.name) else folder.path
-        runs.setdefault((run, replace(folder.configuration, norm_factor=None)), []).append(folder)
+        cfg = folder.configuration
+        runs.setdefault((run, cfg.hook_name, cfg.hook_name_in, cfg.d_sae), []).append(folder)
     kept = set()
-    for (run, _), steps in runs.items():
+    for (run, *_), steps in runs.items():
         steps.sort(key=_step)
         named = [step for step in steps if checkpoint is None or len(steps) == 1 or _step(step)[1] == checkpoint]
         if not named:
-            there = ", ".join(str(_step(step)[1]) for step in steps)
-            raise IngestError(f"{run} has no checkpoint {checkpoint}; there: {there}")
+            raise IngestError(f"{run} has no checkpoint {checkpoint}; there: {', '.join(s.path.name for s in steps)}")
         kept.add(named[-1].path)
         if checkpoint is None and len(steps) > 1:
             _log.warning("%s holds %d checkpoints; taking %s (--checkpoint STEP)", run, len(steps), named[-1].path.name)
+    if checkpoint is not None and all(len(steps) == 1 for steps in runs.values()):
+        _log.warning("%s holds no run with several checkpoints: --checkpoint %d changes nothing", root, checkpoint)
     return [folder for folder in folders if folder.path in kept]
 
 
-def _step(folder: Folder) -> tuple[bool, int]:
-    """Whether it is a run's end, and the step."""
+def _step(folder: Folder) -> tuple[int, int]:
+    """What comes last in a run is greatest: a step, its end, an end that lies above its steps; and the step."""
     found = _STEP.fullmatch(folder.path.name)
-    return (found is not None and found[1] is not None, int(found[2]) if found else 0)
+    return (2, -1) if found is None else (int(found[1] is not None), int(found[2]))
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:

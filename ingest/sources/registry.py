@@ -39,6 +39,13 @@ _FILES = {
     **dict.fromkeys(PICKLED, "{}"),
     "dictionary_learning_1": "{}/ae.pt",
 }
+# What a loader reads for the configuration: asked for first where only the cache can be, before SAELens is imported.
+_CONFIGURATIONS = {
+    "dictionary_learning_1": "{}/config.json",
+    "gemma_3": _FILES["gemma_3"],  # for its shapes
+    "llama_scope": "{}/hyperparams.json",
+    "llama_scope_r1_distill": "{}/config.json",
+}
 _REFUSED = {
     "mntss_clt_layer_transcoder": CROSS_LAYER,
     "temporal": "its features depend on earlier tokens through attention, which an atlas cannot encode",
@@ -113,6 +120,8 @@ def _entry(one: Listed, repository: str, overrides: Mapping[str, Any], loader: s
             raw = read_json(fetch(repository, f"{one.path}/{CONFIGURATION}"))
             raw |= {**overrides, "neuronpedia_id": one.neuronpedia}
         else:
+            if loader in _CONFIGURATIONS and offline_where_unreachable():
+                fetch(repository, _CONFIGURATIONS[loader].format(one.path))
             raw = _loaded_configuration(one.release, one.id)
     configuration = read_configuration(raw, one.address)
     if configuration.normalize_activations == "expected_average_only_in":

@@ -21,7 +21,7 @@ from typing import Any
 
 from atlas.errors import IngestError
 from atlas.ids import ATT, MLP, RES
-from ingest.sources.selection import Selection
+from ingest.sources.selection import L0S, Selection
 
 # What tells dictionaries of one place apart, by the part of the id that says it.
 _VARIANTS = {
@@ -119,7 +119,10 @@ def choose(release: str, entries: Iterable[Mapping[str, Any]], sae_id: str, sele
     selected = [one for one in placed if _may_take(selection, one)]
     if placed and not selected:
         layers = [one.layer for one in placed if one.layer is not None]
-        _log.warning("nothing of %s has %s; it has layers %d to %d", release, selection, min(layers), max(layers))
+        widths = f" and width {_counts('width', placed)}" if any("width" in one.variant for one in placed) else ""
+        _log.warning(
+            "nothing of %s has %s; it has layers %d to %d%s", release, selection, min(layers), max(layers), widths
+        )
     selected = _selected(release, selected, selection)
     if sae_id:
         return selected
@@ -145,13 +148,18 @@ def _may_take(selection: Selection, one: Listed) -> bool:
 
 def _selected(release: str, listed: list[Listed], selection: Selection) -> list[Listed]:
     """Those of the L0 and the checkpoint that were asked for."""
-    if selection.checkpoint is not None and any("checkpoint" in one.variant for one in listed):
+    asked = {"checkpoint": selection.checkpoint, "l0": selection.l0}
+    known = {"checkpoint": any("checkpoint" in o.variant for o in listed), "l0": any(o.l0 is not None for o in listed)}
+    for name, value in asked.items():
+        if value is not None and listed and not known[name]:
+            _log.warning("%s records no %s: --%s %s changes nothing there", release, name, name, value)
+    if selection.checkpoint is not None and known["checkpoint"]:
         wanted = str(selection.checkpoint)
         there = _counts("checkpoint", listed)
         listed = [one for one in listed if one.variant.get("checkpoint") == wanted]
         if not listed:
             raise IngestError(f"{release} has no checkpoint {wanted}; there: {there}")
-    if selection.l0 is None or all(one.l0 is None for one in listed):
+    if selection.l0 is None or not known["l0"]:
         return listed
     if selection.l0_number is None:
         named = [one for one in listed if one.variant.get("l0") == selection.l0]
@@ -208,12 +216,21 @@ def _check(release: str, there: Sequence[Listed], chosen: Sequence[Listed]) -> N
         if len({one.neuronpedia for one in group if one.neuronpedia}) < len(group) > 1:
             one, other, *_ = group
             counts = [f"{name}: {_counts(name, there)}" for name in _VARIANTS if len(_values(name, there)) > 1]
-            options = [f"--{name}" for name in ("l0", "width") if len(_values(name, there)) > 1]
-            example = f"'{release}/*{other.folded.removeprefix('average_')}'"
             raise IngestError(
                 f"{one.address} and {other.address} would both be taken for one place; choose by "
-                f"{', '.join([*options, f'or a glob such as {example}'])}; there: {'; '.join(counts)}"
+                f"{' or '.join(_options(release, there, other))}; there: {'; '.join(counts)}"
             )
+
+
+def _options(release: str, there: Sequence[Listed], one: Listed) -> list[str]:
+    """What a user can type to choose among these; `one` is the example of a glob."""
+    axes = [name for name in _VARIANTS if len(_values(name, there)) > 1]
+    names = [name for name in L0S if name in _values("l0", there)]
+    options = [f"--l0 {'|'.join([*names, 'N'])} (the nearest to N)"] if "l0" in axes else []
+    options += ["--width 16k"] if "width" in axes else []
+    if names or not {"l0", "width"}.issuperset(axes):
+        options.append(f"a pattern over ids such as '{release}/*{one.folded.removeprefix('average_')}'")
+    return options
 
 
 def _values(name: str, listed: Iterable[Listed]) -> Counter[str]:
@@ -224,7 +241,7 @@ def _values(name: str, listed: Iterable[Listed]) -> Counter[str]:
 def _counts(name: str, listed: Sequence[Listed]) -> str:
     """How many have each value, e.g. `small (52), medium (52), big (52)`; of many L0s their range."""
     values = _values(name, listed)
-    if name == "l0" and not {"small", "medium", "big"}.intersection(values):
+    if name == "l0" and not set(L0S).intersection(values):
         return _l0s(listed)
     return ", ".join(f"{value} ({values[value]})" for value in sorted(values, key=_order))
 
@@ -236,7 +253,7 @@ def _l0s(listed: Sequence[Listed]) -> str:
 
 def _order(value: str) -> tuple[float, str]:
     """Widths and numbers by size, L0s as small, medium, big."""
-    if value in ("small", "medium", "big"):
-        return ("small", "medium", "big").index(value), value
+    if value in L0S:
+        return L0S.index(value), value
     number = re.match(r"\d+", value)
     return (float(number[0]) * (1000 if value.endswith("m") else 1) if number else math.inf), value

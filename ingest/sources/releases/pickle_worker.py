@@ -4,7 +4,7 @@ A pickle is a program. torch's restricted loader (`weights_only=True`, sound sin
 makes tensors and plain containers; what it could still do, claim memory or time, ends with this process. Imports
 nothing of the project.
 
-1. Bound memory, processor time and what is written by the file's size.
+1. Bound memory, processor time and what is written by the file's size; refuse an archive that unpacks to far more.
 2. Read with the restricted loader; take the tensors out of nested dicts and lists.
 3. Refuse tensors that claim more than the file holds, and those that are not plain arrays.
 4. Write safetensors.
@@ -16,6 +16,7 @@ import os
 import re
 import resource
 import sys
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,7 @@ def convert(source: str, target: str) -> None:
     size = os.path.getsize(source)
     _bound(size)
     try:
+        _check_archive(source, size)
         loaded = torch.load(source, map_location="cpu", weights_only=True)
         tensors = dict(_tensors(loaded))
         if not tensors:
@@ -48,6 +50,14 @@ def convert(source: str, target: str) -> None:
         sys.exit("it claims more memory than the file holds")
     except Exception as error:
         sys.exit(_line(error))
+
+
+def _check_archive(source: str, size: int) -> None:
+    """torch stores what it saves as it is; an archive that unpacks to more was made by something else."""
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            if sum(record.file_size for record in archive.infolist()) > 2 * size + (1 << 20):
+                sys.exit("its archive unpacks to more than it is")
 
 
 def _bound(size: int) -> None:

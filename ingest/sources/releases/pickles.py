@@ -36,9 +36,10 @@ def open_pickle(path: Path, loader: str, encoder: str) -> Iterator[Tensors]:
         _convert(path, converted)
         with open_safetensors(converted) as held:
             try:
-                yield Tensors.of(NAMED[loader](held.parts, encoder))
+                named = NAMED[loader](held.parts, encoder)
             except KeyError as error:
                 raise IngestError(f"{path} has no tensor {error}; it holds: {', '.join(sorted(held.parts))}") from None
+            yield Tensors.of(named)
 
 
 def _convert(path: Path, target: Path) -> None:
