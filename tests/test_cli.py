@@ -245,3 +245,18 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     own.symlink_to(tmp_path)  # as somebody else could leave it there
     with pytest.raises(FolderError, match="XDG_CACHE_HOME"):
         cache_folder()
+
+
+@pytest.mark.parametrize("gigabytes", [4, 16])
+def test_a_limited_address_space(tmp_path: Path, gigabytes: int) -> None:
+    """As batch systems set it; the engine maps 8 TB where nothing keeps it from that."""
+    planted(tmp_path / "saes", range(2))
+
+    def limited(*words: str) -> subprocess.CompletedProcess[str]:
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({gigabytes} << 30,) * 2); {CODE}"
+        command = [sys.executable, "-c", code, *words, "-a", str(tmp_path / "a")]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    for words in (["ingest", str(tmp_path / "saes")], ["info"], ["query", "MATCH (f:Feature) RETURN count(*) AS n"]):
+        done = limited(*words)
+        assert done.returncode == 0 and done.stdout, (words, done.stderr)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.embedded.file import engine_path, fingerprint, open_checked, state_path
+from atlas.embedded.file import engine_path, fingerprint, mapped_sizes, open_checked, state_path
 from atlas.embedded.guard import Statement, guard
 from atlas.embedded.values import column_names, converters, first_line, plain_row
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
@@ -174,7 +174,7 @@ class LadybugStore:
             import ladybug
 
             try:
-                self._database = ladybug.Database(path, read_only=True, buffer_pool_size=BUFFER, max_num_threads=2)
+                self._database = ladybug.Database(path, read_only=True, max_num_threads=2, **mapped_sizes(BUFFER))
                 self._connection = ladybug.Connection(self._database)
             except RuntimeError as error:
                 where = state_path(self.folder, str(self.state))
@@ -213,7 +213,7 @@ def _build(path: Path, graph: Graph, progress: Advance | None) -> None:
 
     from atlas.embedded.load import create_tables, load
 
-    database = ladybug.Database(path, buffer_pool_size=BUFFER, auto_checkpoint=False)
+    database = ladybug.Database(path, auto_checkpoint=False, **mapped_sizes(BUFFER))
     try:
         connection = ladybug.Connection(database)
         create_tables(connection)

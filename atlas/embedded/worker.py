@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from atlas.embedded.engine import without_asyncio
+from atlas.embedded.file import mapped_sizes
 from atlas.embedded.values import converters, plain_row
 from atlas.worker import Execute, Failed, serve
 
@@ -26,7 +27,7 @@ def connect(path: str, buffer_bytes: str) -> Execute:
     import ladybug
 
     try:
-        database = ladybug.Database(path, read_only=True, buffer_pool_size=int(buffer_bytes), max_num_threads=2)
+        database = ladybug.Database(path, read_only=True, max_num_threads=2, **mapped_sizes(int(buffer_bytes)))
         _warm(database)
     except RuntimeError as error:
         raise Failed("engine", str(error)) from None
