@@ -247,7 +247,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         cache_folder()
 
 
-@pytest.mark.parametrize("gigabytes", [4, 16])
+@pytest.mark.parametrize("gigabytes", [8, 32])
 def test_a_limited_address_space(tmp_path: Path, gigabytes: int) -> None:
     """As batch systems set it; the engine maps 8 TB where nothing keeps it from that."""
     planted(tmp_path / "saes", range(2))

@@ -86,12 +86,10 @@ def mapped_sizes(buffer: int) -> dict[str, int]:
     """How much address space the engine may map: `buffer_pool_size` and `max_db_size` of ladybug.Database, in bytes.
 
     It maps 8 TB for any database, which fails wherever the address space is limited (`ulimit -v`, some batch systems).
-    There it gets half of what is allowed, as a power of two, which is how large a graph can be.
+    There it gets a quarter of what is allowed, as a power of two, which is how large a graph can be.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return {"buffer_pool_size": buffer}
-    return {
-        "buffer_pool_size": min(buffer, limit // 8),
-        "max_db_size": max(1 << 30, 1 << (limit // 2).bit_length() - 1),
-    }
+    largest = 1 << (limit // 4).bit_length() - 1
+    return {"buffer_pool_size": min(buffer, limit // 8), "max_db_size": max(1 << 28, largest)}
