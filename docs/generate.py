@@ -1,7 +1,8 @@
-"""Writes docs/commands.md: the help of every command, as a terminal of 100 columns shows it (`make docs`)."""
+"""Write docs/commands.md: the help of every command, as a terminal of 100 columns shows it (`make docs`); with -, to stdout."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -28,4 +29,7 @@ def _block(name: str, command: click.Command, context: click.Context) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(text())
+    if sys.argv[1:] == ["-"]:
+        sys.stdout.write(text())
+    else:
+        TARGET.write_text(text())
