@@ -1,4 +1,4 @@
-"""Write docs/commands.md: the help of every command as a terminal of 100 columns shows it (`make docs`; -: to stdout)."""
+"""Write docs/commands.md: the help of every command, 100 columns wide (`make docs`; with -, to stdout)."""
 
 from __future__ import annotations
 
