@@ -42,6 +42,7 @@ class ServerAddress:
                 "and NEO4J_PASSWORD"
             )
         try:
+            # The port is looked at only when it is asked for, so both stand in the try.
             parts = urlsplit(address)
             port = parts.port
         except ValueError:
@@ -53,6 +54,7 @@ class ServerAddress:
             raise AddressError(f"{address} is not of the form {scheme}://host:7687 or {scheme}://host:7687/DATABASE")
         if named and database and named != database:
             raise AddressError(f"{address} names the database {named}, --database {database}")
+        # urlsplit takes the brackets of an IPv6 address away, and the driver's URI needs them.
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         return cls(f"{scheme}://{host}:{port or 7687}", named or database or None)
 
@@ -62,4 +64,5 @@ class ServerAddress:
 
 def _without_credentials(address: str) -> str:
     scheme, sign, rest = address.partition("://")
+    # Up to the last @, for a password may hold one of its own.
     return f"{scheme}{sign}{rest.rpartition('@')[2]}"

@@ -82,6 +82,7 @@ def _open_server(address: ServerAddress) -> Atlas:
     store = Neo4jStore(address)
     try:
         store.open()
+        # A graph does not know under which address it was reached.
         return Atlas(None, replace(manifest_of(store), store=str(address)), store)
     except BaseException:
         store.close()
@@ -167,6 +168,7 @@ class Atlas:
         given = _URL.sub("", feature).partition("?")[0].strip("/") if _URL.match(feature) else feature
         models = {record.model for record in self.dictionaries.values()}
         name = given.rpartition("/")[0]
+        # An id that is whole as it stands wins; a short one counts only where a single model leaves no doubt.
         if name not in self.dictionaries and len(models) == 1 and f"{min(models)}/{name}" in self.dictionaries:
             return f"{min(models)}/{given}"
         return given
@@ -226,8 +228,10 @@ class Atlas:
         directions = np.empty((len(places), widths.pop() if widths else 0), dtype=np.float32)
         for i, (dictionary, index) in enumerate(places):
             rows = self.rows(dictionary.id)
+            # Only the rows that are used: a look at all of them would read the whole file.
             rows.check(dictionary, [index])
             directions[i] = rows.decoder[index]
+            # Rows that were not finite in their source are zero here too.
             if not directions[i].any():
                 raise UnknownFeature(
                     f"{features[i]} is dead: its decoder row is zero or not finite, so it has no direction"
@@ -238,6 +242,7 @@ class Atlas:
         """The labels of a dictionary's features; empty where none were made, or the atlas has no folder."""
         if dictionary not in self._labels:
             folder = self.path and dictionary_folder(self.path, dictionary)
+            # With the state: labels that wait for it are this graph's, though nobody may have settled them yet.
             self._labels[dictionary] = Labels.load(folder, self.manifest.state) if folder else Labels(None)
         return self._labels[dictionary]
 

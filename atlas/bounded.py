@@ -72,15 +72,18 @@ class BoundedReader:
         Raises QueryTimeout, QueryTooLarge, QueryRefused, LockedAtlas or QueryError, at most KILL_AFTER seconds past
         the timeout.
         """
+        # So written, NaN is refused too.
         if not 0 < timeout < 1e6:
             raise QueryError(f"a timeout of {timeout} is not possible; give seconds above 0")
         bounds = {"limit": limit, "timeout": timeout, "max_bytes": max_bytes}
         try:
+            # json would escape a lone surrogate without a word, and the engine would be given it.
             text.encode()
         except UnicodeEncodeError as error:
             raise QueryError(f"the statement is not Unicode text ({error})") from None
         try:
             request = {"text": text, "parameters": _sendable(dict(parameters)), **bounds}
+            # Python's parser on the other side would take NaN, which is no JSON.
             line = json.dumps(request, allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError, RecursionError) as error:
             raise QueryError(f"parameters are JSON values: text, numbers, lists, maps ({error})") from None
@@ -111,7 +114,9 @@ class BoundedReader:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
+        # The rest stays here: what runs a stranger's statement inherits no password or token by accident.
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+        # Absolute, since the process starts in `/`; -P keeps that folder itself off its path.
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
         process = self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", *self._worker],
@@ -121,6 +126,7 @@ class BoundedReader:
             cwd="/",
             env=kept | self._environment,
             pass_fds=self._descriptors,
+            # Ctrl-C in a terminal goes to the parent alone, which ends this process itself.
             start_new_session=True,
         )
         first = {"error": "engine", "message": "it did not start"}
@@ -147,12 +153,14 @@ class BoundedReader:
             except BrokenPipeError:
                 return
             while True:
+                # In every round, not only when nothing came: who keeps sending must not outlive the time either.
                 if time.monotonic() > end:
                     raise TimeoutError
                 if _memory(process) > self._max_memory:
                     raise QueryTooLarge(f"the statement needs more than {_mib(self._max_memory)} of memory; {_NARROW}")
                 if not selector.select(_POLL):
                     continue
+                # Past the file object: select knows the pipe, and nothing of what a buffer would already hold.
                 piece = os.read(process.stdout.fileno(), 1 << 20)
                 if not piece:
                     return
@@ -160,12 +168,14 @@ class BoundedReader:
                 if lines:
                     lines[0] = b"".join(pending) + lines[0]
                     pending = []
+                # Pieces of a long line are joined once, at its end: joining each time costs the square of its length.
                 pending.append(rest)
                 yield from map(json.loads, lines)
 
     def _death(self, process: subprocess.Popen[bytes], timeout: float) -> QueryError:
         """What the end of the process in the middle of a statement means."""
         self._end()
+        # The worker's own alarm comes before this side's clock: its grace is shorter than KILL_AFTER.
         if process.returncode == -signal.SIGALRM:
             return self._ended(timeout)
         return QueryError(
@@ -178,6 +188,7 @@ class BoundedReader:
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
+            # Nothing gentler: an engine in the middle of an expression does not listen.
             process.kill()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:

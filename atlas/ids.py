@@ -56,6 +56,7 @@ def split_feature_id(feature: str) -> tuple[str, int]:
     Raises UnknownFeature where the text is not of the form `{model}/{layer}-{set}/{index}`.
     """
     dictionary, _, index = feature.rpartition("/")
+    # isdigit alone also takes superscripts and other scripts' digits, which int refuses or reads as other ids.
     if dictionary.count("/") < 1 or not index.isascii() or not index.isdigit():
         raise UnknownFeature(f"{feature!r} is not a feature id; one looks like gemma-2-2b/12-gemmascope-res-16k/14455")
     return dictionary, int(index)

@@ -13,6 +13,7 @@ from atlas.folder.dictionary import Dictionary
 from atlas.ids import ATT, MLP, RES
 
 STRING, INTEGER, FLOAT, BOOLEAN = "STRING", "INT64", "DOUBLE", "BOOL"
+# By text: the annotations of a record are text, since their evaluation is postponed.
 _TYPES = {"str": STRING, "int": INTEGER, "float": FLOAT, "bool": BOOLEAN}
 
 ATLAS, MODEL, DICTIONARY, FEATURE, RUN = "Atlas", "Model", "Dictionary", "Feature", "Run"

@@ -35,7 +35,9 @@ class Failed(Exception):
 
 def serve(connect: Callable[[], Execute]) -> None:
     """Connect, then answer requests until stdin ends."""
+    # An ignored signal would be inherited, and a handler in Python runs only once the engine returns.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # An engine that crashes would leave its memory, up to gigabytes, as a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What the engine may print must not mix with the answers.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -47,6 +49,7 @@ def serve(connect: Callable[[], Execute]) -> None:
     except Failed as error:
         _send(out, {"error": error.args[0], "message": error.args[1]})
         return
+    # Whatever gets past a guard writes no file: COPY TO and EXPORT act in a read-only database as well.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     _send(out, {"ready": True})
     while True:
@@ -57,6 +60,7 @@ def _listen(requests: queue.SimpleQueue[str]) -> None:
     """Hand on requests; when the parent is gone, so is this process, even in the middle of a statement."""
     for line in sys.stdin:
         requests.put(line)
+    # sys.exit would end this thread alone, and the statement would go on.
     os._exit(0)
 
 
@@ -74,6 +78,7 @@ def _answer(execute: Execute, request: dict[str, Any], out: IO[str]) -> None:
     except MemoryError:
         _send(out, {"error": "memory", "message": "out of memory"})
     finally:
+        # Left set, the alarm would end this process while it waits for the next request.
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -82,6 +87,7 @@ def _stream(found: Iterator[list[Any]], request: dict[str, Any], deadline: float
     rows: list[str] = []
     count = size = held = 0
     for values in found:
+        # Looked at when one row more is there, so that `more` is known and not guessed.
         if 0 < request["limit"] <= count:
             out.write(f'{{"rows":[{",".join(rows)}]}}\n')
             return True

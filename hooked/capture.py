@@ -31,6 +31,7 @@ def captured(points: Mapping[K, HookPoint]) -> Iterator[dict[K, torch.Tensor]]:
     seen: dict[K, torch.Tensor] = {}
     handles = []
     try:
+        # Within the try: a point that cannot be hooked must not leave the earlier hooks behind.
         for name, point in points.items():
             handles.append(point.register(_keeping(seen, name)))
         yield seen
@@ -49,6 +50,7 @@ def run_until(model: Any, block: Any, **inputs: Any) -> None:
     def stop(_module: Any, _arguments: Any, _output: Any) -> None:
         raise _Enough
 
+    # Hooks run in the order in which they were put there: those that watch this block see its output first.
     handle = block.register_forward_hook(stop)
     try:
         model(**inputs)

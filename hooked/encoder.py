@@ -112,6 +112,7 @@ class Encoder:
 
     def __call__(self, hidden: torch.Tensor) -> Activations:
         """Activations at hidden states `[..., d_in]` of any dtype, computed in float32."""
+        # In bfloat16 an activation near its threshold could fall on either side of it.
         hidden, scale = self._normalised(hidden.float())
         values = self._activated(hidden)
         return Activations(values, self.norms if scale is None else self.norms * scale)
@@ -122,6 +123,7 @@ class Encoder:
             hidden = hidden - hidden.mean(-1, keepdim=True)
         if self.normalisation == "layer_norm":
             hidden = hidden - hidden.mean(-1, keepdim=True)
+            # SAELens's way and not LayerNorm's: unbiased, and the constant is added to it, not to the variance.
             scale = hidden.std(-1, keepdim=True)
             hidden = hidden / (scale + 1e-5)
         elif self.normalisation == "constant_norm_rescale":
@@ -134,10 +136,12 @@ class Encoder:
     def _activated(self, hidden: torch.Tensor) -> torch.Tensor:
         """Activations `[..., n_features]` of normalised hidden states."""
         if self.gate_scale is not None and self.gate_bias is not None:
+            # One product for both paths, which share their weights.
             product = hidden @ self.weight.T
             return (product * self.gate_scale + self.bias).relu() * (product + self.gate_bias > 0)
         before = torch.nn.functional.linear(hidden, self.weight, self.bias)
         if self.architecture == "topk":
+            # The choice comes before the ReLU: where fewer than k are positive, fewer than k fire.
             top = torch.topk(before, self.k, dim=-1, sorted=False)
             values = torch.zeros_like(before).scatter_(-1, top.indices, top.values.relu())
             return values if self.chosen is None else values[..., self.chosen]
@@ -146,4 +150,5 @@ class Encoder:
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
+    # A copy: mapped rows cannot be written to, and torch has no such tensors.
     return torch.from_numpy(np.array(values, dtype=np.float32))

@@ -108,6 +108,7 @@ FAMILIES = (
         "gemma2",
         ("gemma2", "gemma3", "gemma3_text"),
         layers="model.layers",
+        # The output norms and not self_attn and mlp: what reaches the stream has passed through them.
         attention="post_attention_layernorm",
         mlp="post_feedforward_layernorm",
         mlp_input="mlp",
@@ -141,6 +142,7 @@ def family_of(model_type: str) -> Family:
 
 # Words in the names of models whose configuration is not at hand, and their family; the first that is found counts.
 _WORDS = {
+    # `\b` keeps gemma-2b out: a first Gemma of two billion parameters, not a second one.
     r"gemma-?[23]\b": "gemma2",
     r"gemma-[27]b": "gemma",
     "gpt-?2": "gpt2",

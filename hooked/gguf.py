@@ -31,6 +31,7 @@ def converted(file: Path, load: Callable[[], tuple[Any, Any]]) -> Path | None:
     partial = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        # Within the cache: a folder is renamed atomically on its own file system only.
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
         model, tokenizer = load()
         model.save_pretrained(partial)

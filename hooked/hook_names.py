@@ -85,6 +85,7 @@ def split_hook(hook_name: str, family: Family | None = None) -> tuple[int, str]:
         number, hook = int(found[1]), _of_bridge(hook_name, found[2], family)
         _check_neurons(hook_name, hook)
     elif found := _MODULE.fullmatch(hook_name):
+        # These paths show their family; `layers` is that of several.
         root = {"transformer.h": _GPT2, "h": _GPT2, "gpt_neox.layers": _NEOX}.get(found[1])
         number, hook = int(found[2]), _of_module(hook_name, found[3] or "", found[4], root or family or _LLAMA)
     else:
@@ -121,6 +122,7 @@ def _of_bridge(hook_name: str, hook: str, family: Family | None) -> str:
 def _of_module(hook_name: str, module: str, side: str | None, family: Family) -> str:
     """The hook at one side (None: output) of a block's module."""
     places = {(getattr(family, attribute) if attribute else "", s): h for h, (_, _, attribute, s) in _HOOKS.items()}
+    # What the norm before the MLP puts out is what the MLP reads.
     places |= {(family.mlp_input, "input"): "mlp.hook_in", (family.mid, "output"): "mlp.hook_in"}
     if family.output_norm is None:
         places[family.o_proj, "output"] = "hook_attn_out"

@@ -45,11 +45,13 @@ class HookPoint:
             return arguments, keywords | {"hidden_states": changed}
 
         def on_output(_module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
+            # Modules of attention give more than the hidden states, which come first.
             several = isinstance(output, tuple)
             changed = function(output[0] if several else output, arguments[0] if arguments else None)
             return (changed, *output[1:]) if several and changed is not None else changed
 
         if self.side == "input":
+            # Where a model calls its module by keyword, a hook without keywords would see no arguments.
             return self.module.register_forward_pre_hook(on_input, with_kwargs=True)
         return self.module.register_forward_hook(on_output)
 
@@ -76,6 +78,7 @@ def resolve(model: Any, place: Place, hf_hook_name: str | None = None) -> HookPo
         name, _, side = hf_hook_name.rpartition(".")
         if side not in ("input", "output"):
             name, side = hf_hook_name, place.side
+        # The metadata's path is the plain model's; a multimodal or wrapped one keeps its blocks deeper.
         moved = blocks + name.removeprefix(family.layers) if name.startswith(family.layers + ".") else name
         for candidate in (name, moved):
             if (found := _module(model, candidate)) is not None:

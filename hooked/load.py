@@ -52,6 +52,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelFiles:
             return ModelFiles(str(path), packed[0].name)
         if packed:
             raise ModelError(f"{path} holds {len(packed)} .gguf files; name one, e.g. {packed[0]}")
+    # Plainly a path: the hub's answer to it would mislead.
     if path.is_absolute() or text.startswith((".", "~")):
         wrong = "holds neither config.json nor a .gguf file" if path.is_dir() else "does not exist"
         raise ModelError(f"model folder {path} {wrong}")

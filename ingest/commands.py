@@ -87,6 +87,7 @@ def ingest_command(
         progress=Progress(),
         **vars(selection),
     )
+    # First: an atlas whose rows were written again was not idle, though its graph stays as it was.
     if report.restored:
         click.echo(f"{report.atlas}: rows of {len(report.restored)} dictionaries written again")
     elif not report.published:

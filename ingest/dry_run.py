@@ -33,6 +33,7 @@ def plan_rows(
         manifest = Manifest()
     found = find_sources(sources, selection)
     kept = load_dictionaries(folder, manifest.dictionaries)
+    # The atlas's own win: what is there already is planned by its record, not by what a source says of it.
     everything: dict[str, Any] = {source.id: source for source in found} | kept
     there = {id_ for id_, record in kept.items() if Rows.there(dictionary_folder(folder, id_), record)}
     rows = [_row("dictionary", s.id, s.address, s.id in there, s.bytes, 0.0) for s in found]
@@ -43,6 +44,7 @@ def plan_rows(
         later, earlier = everything[pair.later], everything[pair.earlier]
         width_ = later.d_model or earlier.d_model or 0
         seconds = 2.0 * later.d_sae * earlier.d_sae * width_ / rate
+        # An estimate: how many matches both sides share is known only after they are found.
         size = int((later.d_sae + earlier.d_sae) * matches * _EDGES_A_SIDE * _EDGE_BYTES)
         staged = pair.later in known and pair.earlier in known and matches == manifest.k
         rows.append(_row("pair", pair.later, pair.earlier, staged, size, seconds))

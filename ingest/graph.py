@@ -42,6 +42,7 @@ class AtlasGraph:
         self.dictionaries = dictionaries
         self.manifest = manifest
         self.state = state
+        # Only what stands beside the tables is read here: tables come one at a time, when they are asked for.
         self.matched: dict[str, Pair] = {name: read_pair(matches_file(folder, name)) for name in manifest.pairs}
 
     @property
@@ -58,6 +59,7 @@ class AtlasGraph:
             }
             yield table_of(label, list(models.values()))
         elif label == DICTIONARY:
+            # A node has a record's fields as they are, so that a record can be made of the node again.
             yield table_of(label, [vars(d) for d in self.dictionaries.values()])
         elif label == RUN:
             yield table_of(label, list(self.manifest.runs))
@@ -125,11 +127,14 @@ class AtlasGraph:
                 ("later", pair.later, "rank"),
                 ("earlier", pair.earlier, "forward_rank"),
             ):
+                # Both ends are looked at apart: a pair may count for one of its dictionaries and not for the other.
                 if not self._judges(pair, end):
                     continue
                 first = staged.filter(pc.equal(staged[rank], 0))
+                # Zeros, not nulls: a feature without a match was measured all the same.
                 best = bests.setdefault((dictionary, end, site), np.zeros(self.dictionaries[dictionary].d_sae))
                 index = first[end].to_numpy()
+                # Several dictionaries may stand at one place, each with a pair of its own.
                 best[index] = np.maximum(best[index], first["similarity"].to_numpy())
         return bests
 
@@ -160,6 +165,7 @@ class AtlasGraph:
         else:
             found = (p for p in self.matched.values() if p.later == d.id and self._judges(p, "later"))
             floors = [p.floor for p in found if self.dictionaries[p.earlier].site == site]
+        # The largest, where several pairs gave the score: it is not kept which of them had the best match.
         floor = max((floor for floor in floors if floor is not None), default=0.0)
         return floor if threshold == _FLOOR else max(float(threshold), floor)
 

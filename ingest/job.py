@@ -92,6 +92,7 @@ def ingest(
     selection = Selection(layers, sites, width, set_name, model, l0, checkpoint)
     found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)
+    # Once more under the lock, where another process may have changed what is there.
     _settings(before, k, min_res, min_module)  # checked before anything is made
     if not found and not before.dictionaries:
         raise IngestError("nothing to ingest: name a SAELens release, release/sae_id or a folder of dictionaries")
@@ -100,14 +101,17 @@ def ingest(
         with writing(folder), store_for_writing(folder, before := _manifest(folder)) as store:
             settings = _settings(before, k, min_res, min_module)
             known = load_dictionaries(folder, before.dictionaries)
+            # Before any rows: two models of one short name would share ids.
             check_models([*found, *known.values()])
             added, restored = _write_rows(folder, found, before, model is not None, progress)
+            # Read again: rows written above may have changed records, and what is published is what is on the disk.
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
             names, matched = stage_missing(folder, records, settings.k, device, progress)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             renamed = any(records[id_] != known[id_] for id_ in known)
+            # Without the runs, which differ by nothing but that an ingest took place; one that changes nothing is none.
             changed = renamed or replace(before, runs=()) != replace(after, runs=()) or not store.present()
             if changed:
                 publish(folder, store, with_run(after, started, edges), progress)
@@ -154,6 +158,7 @@ def _write_rows(
             record = Dictionary.load(target) if (target / RECORD).exists() else None
             if record is None or not _same_content(record, source, source.id in before.dictionaries):
                 record = write_dictionary(source, target)
+            # Only where the user names it: metadata name the hub's also after an earlier ingest was given a folder.
             elif named and record.model_name != source.model_name:
                 record = _renamed(record, source, target)
                 restored.append(record.id)

@@ -47,6 +47,7 @@ def life_cycle(
     else:
         names = np.array([["unexplained", "appears"], ["persists", "transforms"]], dtype=object)
         lifecycle = names[res.astype(int), module.astype(int)]
+    # Scores below their threshold count as nothing: an origin is one that explains the feature.
     ranked = np.stack([np.where(reached[site], _or_zero(scores[site], size), 0.0) for site in (RES, MLP, ATT)])
     origin = np.array([RES, MLP, ATT], dtype=object)[ranked.argmax(axis=0)]
     origin[ranked.max(axis=0) <= 0] = "none"

@@ -41,14 +41,17 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
     after = replace(after, id=after.id or uuid.uuid4().hex)
     if state is None:
         state = secrets.token_hex(8)
+        # What waits for the present state counts for the new one too, which would not find it under that name.
         settle_labels(folder, after)
     graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, state)
     if after.store is not None:
         begun = Manifest.load(folder)
+        # Before the server's graph changes: if this process dies, the next one knows the state there as its own.
         replace(begun, pending=(*begun.pending, graph.state)).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
     saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=())
+    # From here on readers see the new graph; everything after it only clears away.
     saved.save(folder)
     store.retire(graph.state)
     settle_labels(folder, saved)

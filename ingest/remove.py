@@ -69,6 +69,7 @@ def remove(
         raise IngestError("say what to remove: ids of dictionaries, --model, --layers or --sites")
     Manifest.load(folder)  # before the lock: a folder without an atlas gets none
     with disk_errors(folder), writing(folder):
+        # Again, under the lock: another process may have changed it since the look above.
         before = Manifest.load(folder)
         records = load_dictionaries(folder, before.dictionaries)
         left_over = [name for name in dictionaries if name not in records and _is_left_over(folder, name)]
@@ -76,6 +77,7 @@ def remove(
         gone = [] if left_over and not named else _selected(records, named, model, layers, sites)
         if not gone:  # the last removal was broken off when all but the rows was gone
             for name in left_over:
+                # No `ignore_errors` here: this is all that the command does, so it must not pass for done.
                 shutil.rmtree(dictionary_folder(folder, name))
             edges = sum(read_pair(matches_file(folder, name)).edges for name in before.pairs)
             return RemoveReport(folder, tuple(left_over), 0, edges)
@@ -88,6 +90,7 @@ def remove(
             after = replace(before, dictionaries=tuple(kept), pairs=names)
             publish(folder, store, with_run(after, started, edges), progress)
         for name in (*gone, *left_over):
+            # Rows last, when nothing names them any more: what cannot be deleted now the same command deletes.
             shutil.rmtree(dictionary_folder(folder, name), ignore_errors=True)
     return RemoveReport(folder, (*gone, *left_over), matched, edges)
 

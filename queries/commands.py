@@ -88,6 +88,7 @@ def ask(
     from queries.questions import QUESTIONS, find_question
     from queries.questions import ask as answer
 
+    # Before an atlas is opened: the list is the same for all.
     if question is None:
         rows = [
             {"question": name, "features": len(q.features), "parameters": ", ".join(q.parameters), "about": q.about}
@@ -102,6 +103,7 @@ def ask(
         click.echo(asked.cypher.strip())
         return
     with open_atlas(atlas) as opened:
+        # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
     print_rows(rows, asked.columns, format_, most=limit)
 
@@ -127,6 +129,7 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     from queries.search import COLUMNS, search
 
     with open_atlas(atlas) as opened:
+        # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
     print_rows(rows, COLUMNS, format_, most=limit)
 

@@ -98,6 +98,7 @@ def _data(element: ElementTree.Element, kind: str, values: dict[str, object]) ->
     for name, type_ in _GRAPHML[kind].items():
         value = values[name]
         if value is not None:
+            # GraphML writes true and false in lower case.
             text = str(value).lower() if type_ == "boolean" else printable(str(value))
             ElementTree.SubElement(element, "data", key=f"{kind}-{name}").text = text
 

@@ -108,6 +108,7 @@ def lineage(
         print(earliest.id, earliest.label)
     """
     feature = atlas.full_id(feature)
+    # Raises what the user can act on; the graph would answer an unknown id with no rows.
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
@@ -122,9 +123,11 @@ def lineage(
     elif forward != 0:
         # Its own layer's residual features are no step from one residual dictionary to the next.
         _follow(walk.later, walk.later([seed]), forward)
+    # Last, when all residual features are known: modules hang on them and lead nowhere.
     walk.add_modules()
     nodes = sorted(walk.nodes.values(), key=lambda node: (node.depth, node.id))
     place = {node.id: i for i, node in enumerate(nodes)}
+    # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
     return Lineage(feature, tuple(nodes), tuple(edges))
 
@@ -140,6 +143,7 @@ class _Walk:
 
     def start(self, feature: str) -> Node:
         """The seed's node."""
+        # There is one: the id was located in the records, for which the graph stands.
         row = self._atlas.read(SEED, id=feature)[0]
         return self._add(row)
 
@@ -166,6 +170,7 @@ class _Walk:
         """The nodes' matches that are kept, each with its node."""
         new = [node for node in nodes if node.id not in self._earlier]
         for node, rows in zip(new, self._asked(EARLIER, new), strict=True):
+            # Kept: modules are asked for later of features that the walk back has asked already.
             self._earlier[node.id] = [
                 row for row in rows if self._keep(node.dictionary, row["dictionary"], row["site"], row["similarity"])
             ]
@@ -192,6 +197,7 @@ def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], step
     while frontier and steps != 0:
         reached = {node.id: node for node in step(frontier)}
         frontier = [node for name, node in reached.items() if name not in seen]
+        # Also those that were met again: edges to them are drawn, but none is walked twice.
         seen.update(reached)
         steps = None if steps is None else steps - 1
 
@@ -203,6 +209,7 @@ def _cut(atlas: Atlas, min_res: Threshold, min_module: Threshold) -> Callable[[s
         floors = {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
 
     def keep(later: str, earlier: str, site: str, similarity: float) -> bool:
+        # The earlier feature's site decides: it is what the match says where something comes from.
         least: float | str | None = min_res if site == RES else min_module
         if least == "floor":
             least = floors.get((later, earlier))

@@ -61,11 +61,13 @@ def neighbours(
     for name in _wanted(atlas, dictionaries, own[0] if own else None, len(direction)):
         atlas.rows(name).check(atlas.dictionary(name))
         cosines = _cosines(atlas.rows(name).decoder, direction)
+        # Below any cosine; taken out by the same test as the feature itself.
         cosines[~atlas.rows(name).alive] = -2
         if own and own[0] == name:
             cosines[own[1]] = -2
         best = np.argsort(-cosines, kind="stable")[:top]  # stable: equal ones in the order of their index
         found += [(-float(cosines[i]), name, int(i)) for i in best if cosines[i] >= -1.5]
+    # Cosines are negated, so that one ascending order puts the best first and equal ones by dictionary and index.
     ranked = sorted(found)[:top]
     return [
         {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
@@ -92,6 +94,7 @@ def _wanted(atlas: Atlas, names: Sequence[str] | None, own: str | None, width: i
     if names is None and own is None:
         raise QueryError("a direction belongs to no dictionary; say where to look, --in DICTIONARY or --in all")
     chosen = [own] if names is None else [names] if isinstance(names, str) else list(names)
+    # Dictionaries of another width cannot be compared; named one by one they are an error.
     if chosen == [ALL]:
         return [name for name, record in atlas.dictionaries.items() if record.d_model == width]
     wanted = []

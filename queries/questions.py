@@ -61,6 +61,7 @@ class Question:
     def columns(self) -> list[str]:
         """Names of the answer's columns, in order."""
         result = self.cypher.rpartition("RETURN ")[2].partition("\nORDER BY")[0]
+        # Commas within parentheses part a function's arguments, not columns.
         return [part.split(" AS ")[-1].strip() for part in re.split(r",(?![^()]*\))", result)]
 
 
@@ -179,7 +180,9 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
     if limit < 1:
         raise QueryError("the limit must be at least 1")
     features = tuple(map(atlas.full_id, features))
+    # An unknown id is an error here; in a statement it would be no rows.
     depths = {feature: atlas.locate(feature)[0].depth for feature in features}
+    # Edges lead to earlier features only: the other way round a question would have no answer.
     ordered = sorted(features, key=lambda feature: -depths[feature])
     values = {key: parameter.default for key, parameter in question.parameters.items()}
     values |= {key: _checked(question, key, value) for key, value in parameters.items()}
@@ -195,6 +198,7 @@ def _checked(question: Question, key: str, value: Any) -> Any:
     if value is None and parameter.default is None:
         return None
     kinds = (int, float) if parameter.kind is float else (parameter.kind,)
+    # A bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, kinds):
         names = {int: "a whole number", float: "a number", str: "text"}
         raise QueryError(f"{key} of {question.name} is {names[parameter.kind]}, not {value!r}")

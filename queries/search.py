@@ -46,6 +46,7 @@ def search(
         for row in search(atlas, "film", site="res", limit=5):
             print(row["feature"], row["label"])
     """
+    # Sorted: a set's order changes from one process to the next, and of equally long words one is looked for first.
     words = sorted(set(text.lower().split()))
     if not words:
         raise QueryError("search for at least one word")

@@ -39,6 +39,7 @@ def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
         print(feature["label"], [row["id"] for row in rows if row["part"] == "earlier"])
     """
     feature = atlas.full_id(feature)
+    # Raises what the user can act on; the graph would answer an unknown id with no rows.
     atlas.locate(feature)
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")

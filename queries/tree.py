@@ -83,6 +83,7 @@ def _links(graph: Lineage) -> dict[str, Link]:
                 for edge, other in joined[name]:
                     if other != graph.seed and other not in links:
                         found[other].append((edge, name))
+        # After the whole ring: a feature that several lead to at the same distance takes its best edge.
         for name, ways in found.items():
             links[name] = min(ways, key=lambda way: (-way[0].similarity, way[1]))
         frontier = list(found)

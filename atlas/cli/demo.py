@@ -66,6 +66,7 @@ def demo(folder: Path) -> None:
 
 def _bundle() -> Path:
     """The bundled dictionaries, beside the room that reads them."""
+    # Looked for, not imported: atlas imports none of the rooms that use it.
     spec = find_spec("ingest")
     if spec is None or not spec.submodule_search_locations:
         raise click.ClickException(
@@ -84,4 +85,5 @@ def _run(folder: Path, *arguments: object) -> None:
 
     words = [str(argument) for argument in (*arguments, "-a", folder)]
     click.secho(f"\n$ feature-atlas {shlex.join(words)}", dim=True)
+    # Not standalone, as which click would end the process after the first step.
     root.main(words, "feature-atlas", standalone_mode=False)

@@ -23,6 +23,7 @@ _VANISHING = """
 MATCH (f:Feature) WHERE f.vanishes IS NOT NULL
 RETURN f.dictionary AS id, sum(CASE WHEN f.vanishes THEN 1 ELSE 0 END) AS n
 """
+# Dead features never fire either, but for want of a direction; they are counted by themselves.
 _SILENT = """
 MATCH (f:Feature) WHERE f.frequency IS NOT NULL AND f.dead = false
 RETURN f.dictionary AS id, sum(CASE WHEN f.frequency = 0.0 THEN 1 ELSE 0 END) AS n

@@ -86,6 +86,7 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click's own listing would import every command to ask for its help.
         with formatter.section("Commands"):
             formatter.write_dl([(name, listed.about) for name, listed in COMMANDS.items()])
 
@@ -105,6 +106,7 @@ def root(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `feature-atlas`: run a command, turn errors into one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Before any command is loaded, since it may import the engine.
     without_asyncio()
     prepare_streams()
     sys.exit(_run(arguments))
@@ -113,7 +115,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
+        # Wherever it stands, also behind the command, where click would refuse an option of the root.
         result: Any = root.main([a for a in arguments if a != "--debug"], "feature-atlas", standalone_mode=False)
+        # Here, where a full disk is still told in one line; the interpreter's own flush at the end comes too late.
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.UsageError as error:
@@ -123,6 +127,7 @@ def _run(arguments: list[str]) -> int:
         click.echo("Interrupted.", err=True)
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
+        # Else the interpreter would report the broken pipe once more when it flushes at its end.
         sys.stderr.close()
         return 0
     except (AtlasError, click.ClickException) as error:
@@ -133,6 +138,7 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         if (
             debug
+            # With a name the error is a file's, not the output's.
             or error.filename is not None
             or error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EDQUOT)
         ):

@@ -83,6 +83,7 @@ def gathered(name: str, options: Mapping[str, Decorator]) -> Decorator:
             own = {option: values.pop(option) for option in options}
             command(**values, **{name: {option: value for option, value in own.items() if value is not None}})
 
+        # Decorators take hold from the innermost outwards, and help lists the outermost first.
         for option in reversed([*options.values()]):
             option(gathering)
         return gathering

@@ -18,6 +18,7 @@ def prepare_streams() -> None:
     codecs.register_error("escaped", _escaped)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
+        # Python has no stream where the descriptor was closed before it started.
         if stream is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
@@ -33,6 +34,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(_PLAIN)
+    # In JSON a character beyond U+FFFF is written as two surrogates.
     units = text.encode("utf-16-be", "surrogatepass")
     pairs = [units[i : i + 2] for i in range(0, len(units), 2)]
     written = "".join(chr(pair[1]) if pair[0] == 0 and pair[1] < 128 else f"\\u{pair.hex()}" for pair in pairs)

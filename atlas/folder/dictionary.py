@@ -77,6 +77,7 @@ class Dictionary:
         path = folder / RECORD
         try:
             values = json.loads(path.read_text())
+            # An older record lacks fields that have a default, a newer one may have fields that are unknown here.
             known = [field.name for field in fields(cls) if field.name in values or field.default is MISSING]
             return cls(**{name: values[name] for name in known})
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -97,7 +98,9 @@ def row_digests(rows: np.ndarray) -> np.ndarray:
     """
     import numpy as np
 
+    # Little-endian on every machine: the digests are kept in files.
     bits = np.ascontiguousarray(rows, dtype="<f4").view("<u4")
+    # Odd, so that none takes a bit away modulo 2³²; of a fixed seed, since digests on disk are compared with them.
     weights = np.random.default_rng(0).integers(0, 1 << 31, rows.shape[1], dtype=np.uint32) * np.uint32(2) + np.uint32(
         1
     )
@@ -128,6 +131,7 @@ class Rows:
         wanted = range(record.d_sae)[rows] if isinstance(rows, slice) else rows
         for start in range(0, len(wanted), _BLOCK):
             block = wanted[start : start + _BLOCK]
+            # A slice is a view of the mapped file, a list of rows would copy them.
             index = slice(block[0], block[-1] + 1) if isinstance(block, range) else list(block)
             if (row_digests(array[index]) != expected[index]).any():
                 raise CorruptAtlas(
@@ -149,6 +153,7 @@ class Rows:
     @classmethod
     def open(cls, folder: Path, record: Dictionary) -> Rows:
         """Map the rows; raises CorruptAtlas where a file is missing, damaged or of another shape."""
+        # NumPy parses a file's header as Python, so a damaged one fails in many ways.
         from tokenize import TokenError
         from zipfile import BadZipFile
 
@@ -173,6 +178,7 @@ class Rows:
                 f"the rows of {record.id} are missing or damaged ({error}); ingest its source again"
             ) from None
         expected = ((record.d_sae, record.d_model), (record.d_sae, record.d_in))
+        # Where norms are missing the decoder stands in for them, whose two dimensions never fit.
         if (decoder.shape, encoder.shape) != expected or vectors.get("norms", decoder).shape != (record.d_sae,):
             raise CorruptAtlas(f"the rows of {record.id} have another shape than its record says; ingest it again")
         return cls(decoder, encoder, vectors)

@@ -118,6 +118,7 @@ class Labels:
             new[name] = pc.split_pattern(graph[name], ", ") if name in WORDS else graph[name]
         if not {*FIGURES}.issuperset(differing):
             made = Labels(pa.table({name: new[name] for name in WORDS if name in new} or {"label": pa.nulls(size)}))
+            # Two nulls compare as null; counted as different, the label stays null all the same.
             same = pc.fill_null(pc.equal(graph["label"], made.column("label", size)), False)
             new["label"] = pc.if_else(same, None, graph["label"])
         return Labels(pa.table(new))
@@ -136,6 +137,7 @@ def settle(folder: Path, state: str | None) -> None:
     Labels and graph change in two places. Readers take what waits for the state that the manifest names, so they see
     the new labels from the moment on at which it names the new graph, wherever the writer was broken off.
     """
+    # The pattern leaves labels.parquet itself out.
     for path in folder.glob("labels.*.parquet"):
         if state is not None and path == labels_of_state(folder, state):
             path.replace(folder / LABELS)
@@ -146,5 +148,6 @@ def settle(folder: Path, state: str | None) -> None:
 def _equal(one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -> bool:
     import pyarrow as pa
 
+    # Arrow does not compare an array with a chunked one.
     whole = [pa.chunked_array(c.chunks if isinstance(c, pa.ChunkedArray) else [c], c.type) for c in (one, other)]
     return bool(whole[0].equals(whole[1]))

@@ -29,6 +29,7 @@ def writing(folder: Path) -> Iterator[None]:
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
         holder_file(folder).write_text(json.dumps(holder) + "\n")
         yield
+        # While the lock is held: a moment later the file may be the next writer's.
         holder_file(folder).unlink(missing_ok=True)
     finally:
         lock.release()

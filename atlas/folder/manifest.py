@@ -61,6 +61,7 @@ class Manifest:
             number = int(values["format"])
             values["pending"] = values.get("pending") or []
             if number == FORMAT:
+                # In this format every field is there: one that is missing is damage, not age.
                 return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
             if number < FORMAT:
                 known = {f.name: _frozen(values[f.name]) for f in fields(cls) if f.name in values}
@@ -87,10 +88,12 @@ def _frozen(value: Any) -> Any:
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to; renamed to it at the end, removed after an error. Durable once left."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, since a rename is atomic within one file system only; by process, so that two do not share one.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as file:
+            # Before the rename, or after a power cut the name could stand for content that never reached the disk.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

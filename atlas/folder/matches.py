@@ -52,6 +52,7 @@ def write(path: Path, pair: Pair, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     text = json.dumps(asdict(pair)).encode()
+    # Checksums of pages do not cover the metadata, so the record has a digest of its own.
     table = table.replace_schema_metadata({_KEY: text, _DIGEST: hashlib.sha256(text).hexdigest().encode()})
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -95,6 +96,7 @@ def read_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
+        # Checksums are not looked at unless asked for; a flipped bit would become an edge.
         return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise CorruptAtlas(f"{path} is missing or damaged ({error}); delete it and ingest again") from None

@@ -32,6 +32,7 @@ def cache_folder() -> Path:
         folder = Path(tempfile.gettempdir()) / f"feature-atlas-{os.getuid()}"
         with disk_errors(folder):
             folder.mkdir(mode=0o700, exist_ok=True)
+        # In a folder that all may write to, another user may have made it first, or a link in its place.
         if folder.stat().st_uid != os.getuid() or folder.is_symlink():
             raise FolderError(f"{folder} belongs to another user; set XDG_CACHE_HOME to a folder of yours") from None
         return folder
@@ -51,6 +52,7 @@ def open_rows(folder: Path | None, record: Dictionary) -> Rows:
         place = cache_folder() / "rows" / f"{record.sha256}-{record.rows_sha256}-{record.architecture}"
         with disk_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
+        # Of two processes that want the same rows, one fetches them and the other finds them there.
         with disk_errors(place), FileLock(f"{place}.lock"):
             if (place / RECORD).exists():
                 with suppress(CorruptAtlas):  # it can be had again

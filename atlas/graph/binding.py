@@ -45,8 +45,10 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
                 bound = manifest
             else:
                 _check_same(folder, manifest, address, there)
+                # The fingerprint is of the embedded graph, which goes; a server's state has none.
                 bound = replace(manifest, fingerprint=None, pending=())
             bound = replace(bound, store=str(address))
+            # Before the old graph goes: broken off in between, only room on the disk is lost.
             bound.save(folder)
             if graph_folder(folder).exists():  # the embedded graph, which nothing names any more
                 shutil.rmtree(graph_folder(folder))

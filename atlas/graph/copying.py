@@ -57,6 +57,7 @@ def _to_server(source: Atlas, address: ServerAddress, replace: bool, progress: P
     try:
         if not store.present():
             with store.writing(), progress.steps("graph", graph.size, "rows") as advance:
+                # Looked at under the claim: no other writer can change it before this one begins.
                 if not replace and store.state_to_replace() not in (None, source.manifest.state):
                     raise _other_state(StoreError, address, source)
                 store.publish(graph, progress=advance)
@@ -66,6 +67,7 @@ def _to_server(source: Atlas, address: ServerAddress, replace: bool, progress: P
 
 
 def _to_folder(source: Atlas, folder: Path, replace: bool, progress: Progress) -> Copied:
+    # Before the folder is made, so that a refusal leaves nothing behind.
     _check_target(source, folder, replace)
     graph = StoredGraph(source.store, source.manifest)
     with disk_errors(folder):
@@ -84,6 +86,7 @@ def _to_folder(source: Atlas, folder: Path, replace: bool, progress: Progress) -
             store = LadybugStore(graph_folder(folder), graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.matched), progress)
+                # After the comparison only: what differs is never named by a manifest.
                 dataclasses.replace(source.manifest, store=None, fingerprint=fingerprint, pending=()).save(folder)
                 store.retire(graph.state)
             finally:

@@ -50,9 +50,11 @@ def digest(store: Store, progress: Callable[[int], Any] | None = None) -> Digest
         edges += sums["edges"]
         if progress is not None:
             progress(1)
+    # Sorted here, so that nothing hangs on how a store orders text.
     return Digest(nodes, edges, hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest())
 
 
 def _line(pair: Row, sums: Row) -> str:
+    # Sums of whole numbers may come as floats, and JSON would write the same number in two ways.
     values = [pair["later"], pair["earlier"], sums["edges"], int(sums["ends"]), int(sums["cosines"])]
     return json.dumps(values)

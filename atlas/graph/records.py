@@ -33,6 +33,7 @@ def manifest_of(store: Neo4jStore) -> Manifest:
     if len(found) != 1:
         raise CorruptAtlas(f"{store.about} holds {len(found)} atlases instead of one; ingest or copy it there again")
     atlas = found[0]
+    # The format first: a later one may say the rest in another way. Another program's node may have any, or none.
     if isinstance(atlas["format"], int) and atlas["format"] > FORMAT:
         raise NewerAtlas(
             f"{store.about} holds format {atlas['format']}, newer than this version reads ({FORMAT}); upgrade "

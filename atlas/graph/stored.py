@@ -62,6 +62,7 @@ class StoredGraph:
         """Number of features and edges."""
         features: int = self.store.read(f"MATCH (f:{FEATURE}) RETURN count(*) AS n")[0]["n"]
         edges: int = sum(pair["edges"] for pair in self.matched)
+        # The edges MATCHED too, which a store reports as progress like the others.
         return features + edges + len(self.matched)
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
@@ -92,6 +93,7 @@ class StoredGraph:
         for start in range(0, pair["d_sae"], SLICE):
             (lists,) = self.store.read(_edges(type_), ends | {"start": start, "below": start + SLICE})
             part = pa.table(lists, arrow_schema(type_))
+            # collect promises no order.
             parts.append(part.sort_by([("later", "ascending"), ("earlier", "ascending")]))
         table = pa.concat_tables(parts)
         for name in _NULLABLE:

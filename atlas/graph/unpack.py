@@ -32,14 +32,17 @@ def unpack(
     Returns the same graph, its edges read from the folder from here on. Raises CorruptAtlas where the graph names files
     that no ingest writes.
     """
+    # Before anything is written: keys become names of files, and whoever may write to the graph chose them.
     for pair in graph.matched:
         if not is_file_name(pair["key"]):
             raise CorruptAtlas(f"the graph names matches {pair['key']!r}, which no ingest writes")
+    # Both in the order of one statement (atlas.graph.records), so that a record meets its own features.
     for record, table in zip(records.values(), graph.nodes(FEATURE), strict=True):
         place = dictionary_folder(folder, record.id)
         drop_other_rows(place, record)
         place.mkdir(parents=True, exist_ok=True)
         _write_labels(place, table)
+        # Last: a folder with a record is complete.
         if not (place / RECORD).exists():
             record.save(place)
         advance(len(table))

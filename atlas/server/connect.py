@@ -56,6 +56,7 @@ class Connection:
             driver = _driver(self.address, self._retries)
             try:
                 with translated(self.address):
+                    # The driver connects lazily: a wrong address would show only after the retries of a transaction.
                     driver.verify_connectivity()
                     self.version = _version(driver, self.address)
             except BaseException:
@@ -95,6 +96,7 @@ class Connection:
                     if isinstance(error, Neo4jError) and MEMORY in str(error.code):
                         # Passing where another statement has the memory. After the driver's retries, it is not.
                         raise too_little_memory(self.address, error) from None
+                    # The driver does not repeat a commit of unknown outcome: it cannot know that twice is as once here.
                     passing = isinstance(error, IncompleteCommit) or error.is_retryable()
                     if not passing or time.monotonic() > end:
                         raise
@@ -129,6 +131,7 @@ def _driver(address: ServerAddress, retries: float) -> Driver:
             auth=(user(), password) if password else None,
             connection_timeout=_CONNECT,
             connection_acquisition_timeout=2 * _CONNECT,  # which includes the server's first words
+            # What takes longer is repeated by `write`, which also repeats what the driver does not.
             max_transaction_retry_time=min(retries, READ_RETRIES),
             # Hints of the planner are for who writes the statement, not for who runs a command.
             notifications_min_severity="OFF",

@@ -92,6 +92,7 @@ def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: C
         {"later": later, "earlier": earlier, "properties": {name: row[name] for name in properties(MATCHED)}}
         for (later, earlier), row in pairs.items()
     ]
+    # `written` stays as it is where the pair is there already: at that count its edges go on.
     claim.run(MERGE_PAIRS, rows=rows)
     written = {row["key"]: row["written"] for row in claim.run(STORED_PAIRS)}
 
@@ -155,4 +156,5 @@ def _write_disjoint(batches: Iterator[Batch], write: Callable[[Batch], None]) ->
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 del running[future]
+                # Asked for its error alone: a pair that failed must not pass as written.
                 future.result()

@@ -84,6 +84,7 @@ def _of_driver(address: ServerAddress, error: Exception) -> AtlasError:
 
     root = _root(error)
     message = first_line(root)
+    # It is an SSLError too, so it is looked for first.
     if isinstance(root, ssl.SSLCertVerificationError):
         scheme = address.uri.partition("+")[0]
         return StoreError(

@@ -67,6 +67,7 @@ def export_neo4j_admin(graph: Graph, folder: Path, progress: Callable[[int], Any
         files = _Files(folder, progress)
         nodes = {table.label: files.nodes(graph, table) for table in NODES}
         edges = {table.type: files.edges(graph, table) for table in EDGES}
+        # Where there are no rows there is a header and no file, and the import would miss it.
         command = files.command([name for name, rows in (nodes | edges).items() if rows])
         (folder / "schema.cypher").write_text("".join(f"{statement};\n" for statement in statements()))
         (folder / "import.sh").write_text(
@@ -160,6 +161,7 @@ def _write(
     rows, writer = 0, None
     try:
         for table in tables:
+            # What the columns are is known from the first table only.
             if writer is None:
                 options = csv.WriteOptions(include_header=False)
                 writer = csv.CSVWriter(path.with_name(f"{path.name}.csv"), table.schema, write_options=options)

@@ -56,6 +56,7 @@ def write_features(claim: Claim, tables: Iterable[pa.Table], advance: Callable[[
                 continue
             if digests.get(id_) is not None:
                 claim.run(SET_DIGEST, id=id_, digest=None)  # broken off now, they are neither the old nor the new
+            # To the end: a chunk's error is raised only where its result is taken.
             for _ in pool.map(merge, [table.slice(at, CHUNK) for at in range(0, len(table), CHUNK)]):
                 pass
             # Those of a wider dictionary of the same id, whose write was broken off.
@@ -80,5 +81,6 @@ def _digest(table: pa.Table) -> str:
 
     digest = hashlib.sha256()
     with pa.ipc.new_stream(Sink(), table.schema) as stream:
+        # As one chunk: the bytes would depend on how the table happens to be cut.
         stream.write_table(table.combine_chunks())
     return digest.hexdigest()

@@ -60,6 +60,7 @@ def check_statement(tx: Transaction, cypher: str) -> None:
     if summary.query_type != "r" or summary.plan is None:
         raise QueryRefused(f"the server takes this for a statement that does more than read; {_READING}")
     for operator in _operators(summary.plan):
+        # Behind an @ stands the database.
         _check_operator(operator["operatorType"].partition("@")[0], operator.get("args", {}))
     _check_functions(tx, cypher)
 
@@ -89,6 +90,7 @@ def _check_operator(name: str, arguments: dict[str, Any]) -> None:
         procedure = str(arguments.get("Details", "")).partition("(")[0].strip()
         if procedure not in PROCEDURES:
             raise QueryRefused(f"the procedure {procedure} is not allowed; allowed are {', '.join(sorted(PROCEDURES))}")
+    # Both: names are made of parts, so TransactionApply has one that is allowed; and what is not known is refused.
     elif FORBIDDEN.search(name) or not OPERATORS.search(name):
         raise QueryRefused(f"{name} is not allowed; {_READING}")
 
@@ -98,6 +100,7 @@ def _check_functions(tx: Transaction, cypher: str) -> None:
     added = tx.run(_FUNCTIONS).single(strict=True)["names"]
     if not added:
         return
+    # Cypher resolves these escapes first, so a name could be written in which no search finds it.
     if "\\u" in cypher:
         raise QueryRefused(r"\u is not allowed: this server has functions of its own; write the character itself")
     for name in added:

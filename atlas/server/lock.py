@@ -93,6 +93,7 @@ def claimed(connection: Connection) -> Iterator[Claim]:
 
     Raises LockedAtlas with the writer that has it, StoreError where the database is another program's.
     """
+    # Not host and process number, which two containers may share.
     token = secrets.token_hex(16)
     _claim(connection, token)
     done = threading.Event()
@@ -103,6 +104,7 @@ def claimed(connection: Connection) -> Iterator[Claim]:
         yield Claim(connection, token)
     finally:
         done.set()
+        # The thread uses the connection that is closed below.
         renewing.join()
         # Where the server is gone the claim ends by itself.
         with suppress(AtlasError):

@@ -164,6 +164,7 @@ class Neo4jStore:
                 arguments = ("atlas.server.worker", str(self.address), str(self.state))
                 self._reader = BoundedReader(arguments, environment=environment(), outlived=OUTLIVED)
             reader = self._reader
+        # Outside the lock: a user's statement may take long, and reads of other threads need not wait for it.
         return reader.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=max_bytes)
 
     def close(self) -> None:
@@ -251,4 +252,5 @@ def _answers(
         result = tx.run(cypher, each)
         columns = result.keys()
         answers.append([dict(zip(columns, map(plain, record), strict=True)) for record in result])
+    # Last, in the same transaction: what others commit meanwhile shows in a reading one.
     return answers, tx.run(STATE).data()

@@ -39,6 +39,7 @@ def plain(value: Any) -> Any:
 def _declared(entity: Entity, name: str) -> dict[str, Any]:
     """Its properties: those of the schema, null where they are not stored; all of them where the schema has no such."""
     try:
+        # Not all that is stored: digests and counts of writing are the store's own bookkeeping.
         names = list(properties(name))
     except KeyError:
         names = sorted(entity)

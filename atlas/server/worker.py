@@ -37,6 +37,7 @@ def connect(address: str, state: str) -> Execute:
     """Connect to the server; returns what runs a statement on it."""
     connection = Connection(ServerAddress.parse(address))
     try:
+        # Reached now, so that a server out of reach is the start's error and not the first statement's.
         connection.driver  # noqa: B018
     except AtlasError as error:
         raise _failed(error) from None
@@ -52,6 +53,7 @@ def connect(address: str, state: str) -> Execute:
                 check_statement(tx, request["text"])
                 result = tx.run(request["text"], request["parameters"])
                 yield list(result.keys()), _rows(result)
+                # The look at the text sees EXPLAIN only at its beginning, and a comment may stand before it.
                 if result.consume().plan is not None:
                     raise QueryRefused(PLANS)
                 if [row["state"] for row in tx.run(STATE).data()] != [state]:

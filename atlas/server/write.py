@@ -49,6 +49,7 @@ def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | Non
     claim.run(BEGIN, id=atlas["id"])
     dictionaries = _rows(DICTIONARY, graph.nodes(DICTIONARY))
     pairs = _pairs(graph)
+    # Edges first, in portions: deleting a feature would take all that are left of it into one transaction.
     remove_pairs(claim, pairs)
     remove_features(claim, {row["id"] for row in dictionaries})
     for label in (MODEL, RUN):
@@ -63,6 +64,7 @@ def _replace(claim: Claim, label: str, rows: list[dict[str, Any]]) -> None:
     """Make these the label's only nodes."""
     ids = [row["id"] for row in rows]
     claim.run(f"MATCH (n:{label}) WHERE NOT n.id IN $ids DETACH DELETE n", ids=ids)
+    # `+=` keeps what no row names: a dictionary's digest says that its features are there.
     claim.run(f"UNWIND $rows AS row MERGE (n:{label} {{id: row.id}}) SET n += row", rows=rows)
 
 

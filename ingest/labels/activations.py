@@ -58,15 +58,18 @@ class Figures:
         padding. lengths: [contexts, positions], of the stream.
         """
         real = lengths.new_tensor(numbers >= 0).bool()
+        # The median: a mean would be moved by the very positions that are looked for.
         sinks = real & (lengths > SINK * lengths[real].median())
         self.seen += int((real & ~sinks).sum())
         self.sinks += int(sinks.sum())
         activations = activations * (real & ~sinks)[:, :, None]
         self.fires += (activations > 0).sum(dim=(0, 1)).cpu().numpy()
+        # One position of each context, or a single passage could fill a feature's list.
         best, where = activations.max(dim=1)  # [contexts, d_sae]
         values = np.concatenate([self.values, best.float().cpu().numpy().T], axis=1)
         tokens = np.take_along_axis(numbers, where.cpu().numpy(), axis=1).T
         positions = np.concatenate([self.positions, tokens], axis=1)
+        # Stable, so that of equal activations the earlier position stays.
         order = np.argsort(-values, axis=1, kind="stable")[:, :KEPT]
         self.values = np.take_along_axis(values, order, axis=1)
         self.positions = np.take_along_axis(positions, order, axis=1)
@@ -100,6 +103,7 @@ def columns_from_text(
     model, tokenizer = load_model(model_name, device=device)
     text = read_text(texts, tokenizer, tokens)
     found: dict[str, Figures] = {}
+    # A pass for each kind: a start token changes what every later position holds.
     for prepended in (True, False):
         group = {id_: d for id_, d in records.items() if d.prepend_bos == prepended}
         if group:
@@ -140,14 +144,17 @@ def measure(
         for ids, numbers in _batches(text.ids, start, batch):
             with captured(points) as seen:
                 mask = torch.from_numpy(numbers >= 0)
+                # The start token has no number in the text, and must be attended to all the same.
                 mask[:, :first] = True
                 run_until(
                     model,
                     block,
                     input_ids=torch.from_numpy(ids).to(model.device),
                     attention_mask=mask.long().to(model.device),
+                    # No further token follows, so keys and values would be kept for nothing.
                     use_cache=False,
                 )
+            # Without the start token's position, which says nothing of the text.
             lengths = {layer: seen[layer][:, first:].float().norm(dim=-1) for layer in layers}
             for id_, encoder in encoders.items():
                 found = encoder(seen[id_][:, first:]).values
@@ -210,6 +217,7 @@ def _contexts(positions: np.ndarray, text: Text) -> pa.Array:
 
     owner, column = np.nonzero(positions >= 0)
     tokens, passage = np.unique(positions[owner, column], return_inverse=True)
+    # Each passage is made once: many features fire at the same token.
     passages = pa.array([text.passage(int(token)) for token in tokens], pa.string())
     return _lists(owner, passages.take(pa.array(passage)), len(positions), SHOWN)
 
@@ -218,6 +226,7 @@ def _lists(owner: np.ndarray, values: pa.Array, size: int, most: int) -> pa.Arra
     """Values grouped into lists by their ascending owner, the first `most` of each; null where there are none."""
     import pyarrow as pa
 
+    # Owners ascend, so each has one run of values, and a place in it is an index less the run's start.
     starts = np.searchsorted(owner, np.arange(size))
     kept = np.arange(len(owner)) - starts[owner] < most
     counts = np.bincount(owner[kept], minlength=size)

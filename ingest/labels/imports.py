@@ -52,6 +52,7 @@ def columns_from_files(sources: Sequence[str], records: dict[str, Dictionary]) -
             if id_ is None or index is None:
                 left["name no feature"] += 1
                 continue
+            # Before it is looked up: where nothing fits, the error names what the file is about.
             seen.add(str(id_))
             record = records.get(str(id_))
             if record is None or not 0 <= index < record.d_sae:
@@ -83,6 +84,7 @@ def _index(value: Any) -> int | None:
     number = float(value)
     if not number.is_integer():
         raise ValueError(f"index {value!r} is not a whole number")
+    # Not by way of a float, which is exact up to 2⁵³ only.
     return int(value) if isinstance(value, int | str) and str(value).strip().lstrip("-").isdigit() else int(number)
 
 
@@ -128,6 +130,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
             return
         opener = gzip.open if path.name.endswith(".gz") else open
+        # With or without a byte order mark, which JSON's parser would take for a mistake.
         with opener(path, "rt", encoding="utf-8-sig") as lines:
             first = lines.readline()
             if first.lstrip().startswith("["):  # one array, however it is broken into lines

@@ -66,6 +66,7 @@ def label_atlas(
     with disk_errors(folder), writing(folder):
         manifest = Manifest.load(folder)
         with store_for_writing(folder, manifest) as store:
+            # Labels that still wait for the present state are part of what new ones are added to.
             settle_labels(folder, manifest)
             records = load_dictionaries(folder, manifest.dictionaries)
             state = secrets.token_hex(8)
@@ -82,8 +83,10 @@ def label_atlas(
                     counts["text"] = counts.get("text", 0) + _save(folder, found, state, whole=True)
                     measured = [each for each in measured if (each["kind"], each["model"]) != ("text", name)]
                     measured += [_source("text", path) | {"model": name} | positions for path in texts]
+            # Last, so that they win over what is measured in the same run.
             if imports:
                 counts["imported"] = _save(folder, columns_from_files(imports, records), state)
+                # The same file again is the same source: it is recorded once.
                 taken = [_source("import", file) | {"model": None} for name in imports for file in label_files(name)]
                 measured = [each for each in measured if each not in taken] + taken
             publish(folder, store, replace(manifest, measured=tuple(measured)), progress, state)

@@ -57,6 +57,7 @@ def columns_promoted(
             opened = open_rows(folder, record)
             tokens: list[list[str] | None] = []
             for start in range(0, record.d_sae, _BLOCK):
+                # A copy: mapped rows cannot be written to, and torch has no such tensors.
                 rows = torch.from_numpy(opened.decoder[start : start + _BLOCK].copy()).to(unembedding.device)
                 ids = promoted(rows, unembedding, scale, centre, TOKENS).cpu().numpy()
                 tokens += [_words(tokenizer, row) for row in ids]
@@ -83,5 +84,6 @@ def _final_norm(model: Any) -> tuple[torch.Tensor, bool]:
 
 def _words(tokenizer: Any, ids: Any) -> list[str]:
     """Tokens as a person reads them, without repeats that differ in case or space only."""
+    # One by one: together they would be joined into a text.
     words = [tokenizer.decode([int(i)]).strip() for i in ids]
     return list({word.lower(): word for word in reversed(words) if word}.values())[::-1]

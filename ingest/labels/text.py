@@ -39,6 +39,7 @@ def read_text(paths: Sequence[Path], tokenizer: Any, tokens: int = 0) -> Text:
 
     Read piece by piece: a tokenizer takes two hundred times a text's size while it works on it.
     """
+    # Slow tokenizers have no offsets, without which a token is no place in the text.
     if not getattr(tokenizer, "is_fast", False):
         raise IngestError(f"{type(tokenizer).__name__} gives no offsets into the text; a fast tokenizer is needed")
     pieces: list[str] = []
@@ -46,8 +47,10 @@ def read_text(paths: Sequence[Path], tokenizer: Any, tokens: int = 0) -> Text:
     offsets: list[np.ndarray] = []
     length = count = 0
     for piece in _pieces(paths, bounded=tokens > 0):
+        # Without special tokens: contexts are cut later and get their start token there.
         found = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids.append(np.asarray(found["input_ids"], dtype=np.int64))
+        # Offsets count from the piece's start.
         offsets.append(np.asarray(found["offset_mapping"], dtype=np.int64).reshape(-1, 2) + length)
         pieces.append(piece)
         length, count = length + len(piece), count + len(ids[-1])
@@ -92,6 +95,7 @@ def _words(text: str, offsets: np.ndarray) -> np.ndarray:
     spans = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
     if not len(spans):
         return offsets
+    # By its last character: many tokenizers put the space before a word into its token.
     last = offsets[:, 1] - 1
     at = np.clip(np.searchsorted(spans[:, 0], last, side="right") - 1, 0, None)
     inside = (spans[at, 0] <= last) & (last < spans[at, 1])

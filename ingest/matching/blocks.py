@@ -41,10 +41,12 @@ class UnitRows:
         with np.errstate(all="ignore"):  # rows that overflow are dead
             for low, high in spans(len(array), CPU_BLOCK):
                 block = np.asarray(array[low:high], dtype=np.float32)
+                # einsum sums squares without an array of them.
                 squares[low:high] = np.einsum("ij,ij->i", block, block)
         living = np.isfinite(squares) & (squares > 0)
         if alive is not None:
             living &= alive
+        # Inner products are cosines of unit rows only: longer rows would win matches by their length.
         odd = np.flatnonzero(living & (np.abs(squares - 1) > _UNIT))
         if len(odd):
             row = int(odd[0])
@@ -59,6 +61,7 @@ class UnitRows:
         """Rows low … high − 1, float32 [high − low, d]; no copy where all are alive."""
         rows = np.ascontiguousarray(self.array[low:high], dtype=np.float32)
         alive = self.alive[low:high]
+        # Zero rows have a product of 0 with everything, so dead ones need no case of their own in the product.
         return rows if alive.all() else np.where(alive[:, None], rows, np.float32(0))
 
     def take(self, index: Ids) -> Floats:

@@ -43,6 +43,7 @@ class Best:
         self._heaps = faiss.float_minheap_array_t()
         self._heaps.nh, self._heaps.k = n, keep
         self._heaps.val, self._heaps.ids = faiss.swig_ptr(self.values), faiss.swig_ptr(self.ids)
+        # Fills the empty arrays with the worst value there is, so that any product takes its place.
         self._heaps.heapify()
 
     def offer(self, rows: Ids, values: Floats, ids: Ids) -> None:
@@ -63,6 +64,7 @@ class Best:
         keep = min(self.values.shape[1], groups)
         group = np.argpartition(peaks[rows], groups - keep, axis=1)[:, groups - keep :]
         columns = (group[:, :, None] + np.arange(0, width, groups)).reshape(len(rows), -1)
+        # A group may lack its last column: what lies beyond the tile reads the tile's last one and is struck out next.
         values = products[rows[:, None], np.minimum(columns, width - 1)]
         values[columns >= width] = -np.inf
         self.offer(rows + row, values, columns + id_)
@@ -101,6 +103,7 @@ def nearest(
     step = block or (CPU_BLOCK if device == "cpu" else GPU_BLOCK)
     tiles = _cpu_tiles(step, later, earlier) if device == "cpu" else _gpu_tiles(int(device.removeprefix("cuda:")), keep)
     for i, i_end in spans(len(later), step):
+        # Kept for the whole inner loop: each block of later rows is read once.
         rows = later.block(i, i_end)
         tile = tiles(rows, i, *best)
         for j, j_end in spans(len(earlier), step):
@@ -166,6 +169,7 @@ def _cpu_tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
                 for a, b in spans(len(part), -(-len(part) // threads))
             ]
             for scan in scans:
+                # All before the next product, which goes into the same buffer; a scan that failed raises here.
                 scan.result()
 
         return tile

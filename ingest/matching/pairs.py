@@ -39,6 +39,7 @@ def _streams(later: Dictionary, before: list[Dictionary]) -> list[Dictionary]:
     blocks = [d for d in before if d.layer < later.layer]
     after = [d for d in blocks if not _mid(d)]
     candidates = blocks if _mid(later) or not after else after  # res after a block looks for res after a block
+    # By depth: of a layer's two streams, between its modules and after them, the later one is the nearest.
     nearest = max((d.depth for d in candidates), default=None)
     return [d for d in before if d.depth == nearest or d.layer == later.layer]
 
@@ -54,6 +55,7 @@ def _models(dictionaries: list[Dictionary]) -> dict[str, str]:
     from a folder: dictionaries that share either name are of one model.
     """
     one: dict[str, str] = {}  # name of either kind -> the model
+    # In a fixed order: which name stands for the model must not hang on the order of sources.
     for d in sorted(dictionaries, key=lambda d: (d.model, d.model_name)):
         model = one.get(f"name {d.model_name}") or one.get(f"id {d.model}") or d.model
         one[f"id {d.model}"] = one[f"name {d.model_name}"] = model

@@ -22,6 +22,7 @@ def stage_missing(
     folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
 ) -> tuple[tuple[str, ...], int]:
     """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now."""
+    # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
     names = {staged_name(pair, records): pair for pair in plan_pairs(records.values(), k)}
     missing = {name: pair for name, pair in names.items() if not matches_file(folder, name).exists()}
     work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
@@ -42,6 +43,7 @@ def stage_pair(
     from ingest.matching.matching import match
 
     later, earlier = (open_rows(folder, records[id_]) for id_ in (pair.later, pair.earlier))
+    # A flipped bit would become matches whose name says that they are those of the right rows.
     for opened, id_ in ((later, pair.later), (earlier, pair.earlier)):
         opened.check(records[id_])
     rows = UnitRows.of(later.decoder, later.alive), UnitRows.of(earlier.decoder, earlier.alive)

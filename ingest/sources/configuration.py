@@ -78,6 +78,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
     transcoder = "transcoder" in architecture
     out = get("hook_name_out") or (None if transcoder else hook_name_in)
     hook_name = _hook(out, "hook_name_out", name)
+    # A dictionary may say so by its hooks alone.
     transcoder = transcoder or hook_name != hook_name_in
     d_in, d_sae = _size(get("d_in"), "d_in", name), _size(get("d_sae"), "d_sae", name)
     if get("hook_head_index") is not None:
@@ -104,6 +105,7 @@ def read_configuration(raw: Mapping[str, Any], name: str) -> Configuration:
         normalize_activations=_normalisation(get("normalize_activations"), name),
         norm_factor=None,
         centred_input=_centred(get, hook_name_in),
+        # Silence means a start token, as in records that are older than the field.
         prepend_bos=get("prepend_bos") is not False,
     )
 

@@ -45,6 +45,7 @@ def write_dictionary(source: Source, folder: Path, *, progress: Advance | None =
     configuration = source.configuration
     mapping = head_map(source.model_name, source.layer) if source.in_head_space else None
     partial = folder.with_name(f".{folder.name}.tmp")
+    # Left by a write that was broken off: nothing tells how far it came.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with source.origin.tensors() as tensors:
@@ -52,10 +53,12 @@ def write_dictionary(source: Source, folder: Path, *, progress: Advance | None =
         d_model = len(mapping.projection) if mapping else configuration.d_out
         decoder = DecoderRows(source, tensors, mapping)
         rows_sha256, digests = _write(partial / DECODER, d_model, configuration.d_sae, decoder.blocks(), progress)
+        # After the decoder: the norms folded into encoder rows are known once all its blocks were taken.
         encoder = EncoderRows(source, tensors, decoder.folded)
         _, encoder_digests = _write(
             partial / ENCODER, configuration.d_in, configuration.d_sae, encoder.blocks(), progress
         )
+        # Last: which features are switched off is known once all encoder rows were seen.
         vectors = {"norms": decoder.norms, **encoder.vectors()}
         vectors |= {"decoder_digests": digests, "encoder_digests": encoder_digests}
         np.savez(partial / VECTORS, allow_pickle=False, **vectors)
@@ -82,6 +85,7 @@ def _check(source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         if shapes.get(name) != shape:
             there = f"has shape {shapes[name]}" if name in shapes else "is missing"
             raise IngestError(f"{name} of {source.address} {there}; its configuration says {shape}")
+    # A tensor too many is a sign of another architecture, whose activations would be computed wrongly.
     _check_unknown(source, set(shapes) - set(expected))
     if "scaling_factor" in shapes and not np.allclose(tensors.whole("scaling_factor"), 1):
         raise IngestError(f"{source.address} has a finetuned scaling_factor that was not folded into its decoder")
@@ -117,6 +121,7 @@ def _write(
     with path.open("w+b") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (n, width)}
         np.lib.format.write_array_header_1_0(file, header)
+        # The digest is of the file as it lies there, its header included.
         file.seek(0)
         digest.update(file.read())
         for block in blocks:

@@ -122,6 +122,7 @@ def find_sources(addresses: Sequence[str], selection: Selection = EVERYTHING) ->
     """
     origins: dict[str, Origin] = {}
     for address in addresses:
+        # By address: what two of the words stand for is taken once.
         origins |= {origin.address: origin for origin in _origins(address, selection)}
     found = [_source(origin, selection.model, selection.set_name) for origin in origins.values()]
     if selection.set_name is not None and len({(source.site, is_mid(source.hook_name)) for source in found}) > 1:
@@ -153,6 +154,7 @@ def source_sha256(source: Source) -> str:
             raise IngestError(f"{path} cannot be read ({error.strerror})") from None
     configuration = source.configuration
     if configuration.norm_factor is not None or configuration.rescale:
+        # They shape the rows and stand in no weights file.
         digests.append(f"{configuration.norm_factor} {configuration.rescale}")
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -161,6 +163,7 @@ def _origins(address: str, selection: Selection) -> Sequence[Origin]:
     path = Path(address).expanduser()
     if path.exists():
         return find_folders(path, selection.checkpoint)
+    # Plainly a path: SAELens's list has no answer to it that would help.
     if address.startswith((".", "/", "~")):
         raise IngestError(f"there is no folder {address}")
     from ingest.sources.registry import find_entries
@@ -177,6 +180,7 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
             "NAME_OR_FOLDER, or NAME@REVISION"
         )
     folder = Path(named).expanduser()
+    # Only a folder that the user names: one that metadata name may be of its trainer's machine.
     model_name = str(folder.resolve()) if model and folder.exists() else hub_name(named)
     try:
         configuration = _placed(configuration, model_name)
@@ -185,6 +189,7 @@ def _source(origin: Origin, model: str | None, set_: str | None, *, with_site: b
     except IngestError as error:
         raise IngestError(f"{origin.address}: {error}") from None
     number, _ = split_hook(configuration.hook_name)
+    # By what the metadata say: with a folder for --model the ids stay what they are with the hub's name.
     own_name = short_name(configuration.model_name or named)
     place = MID if is_mid(configuration.hook_name) else site
     default = dictionary_id(own_name, number, default_set(place, configuration.d_sae))

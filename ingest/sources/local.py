@@ -86,6 +86,7 @@ def _of_checkpoint(folders: list[Folder], root: Path, checkpoint: int | None) ->
     for folder in folders:
         run = folder.path.parent if _STEP.fullmatch(folder.path.name) else folder.path
         cfg = folder.configuration
+        # Folders called by numbers may be layers and not a run's steps: those differ in their hooks.
         runs.setdefault((run, cfg.hook_name, cfg.hook_name_in, cfg.d_sae), []).append(folder)
     kept = set()
     for (run, *_), steps in runs.items():
@@ -112,10 +113,12 @@ def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
     seen = set()
     for path, below, names in os.walk(root.resolve(), followlinks=True):
         real = os.path.realpath(path)
+        # A link to a folder above would lead round for ever.
         if real in seen:
             below.clear()
             continue
         seen.add(real)
+        # In place: os.walk goes down in this order, which the file system leaves open.
         below.sort()
         yield Path(path), set(names)
 

@@ -57,9 +57,11 @@ def head_map(model: str, layer: int) -> HeadMap:
     quantised = config.get("quantization_config") or {}
     projection = _tensor(model, _names(family, layer, family.o_proj), quantised.get("weight_block_size"))
     if family.o_proj_transposed:
+        # Conv1D keeps [in, out].
         projection = np.ascontiguousarray(projection.T)
     gain = None
     if family.output_norm is not None:
+        # These norms keep their weight less 1.
         gain = 1 + _tensor(model, _names(family, layer, family.output_norm))
     width = _width(config)
     if projection.ndim != 2 or projection.shape[0] != width or (gain is not None and gain.shape != (width,)):
@@ -87,6 +89,7 @@ def _tensor(model: str, names: Sequence[str], blocks: Sequence[int] | None = Non
     for name, tensors in _holding(model, names):
         weight = tensors.whole(name)
         kind = tensors.parts[name].dtype
+        # Values of such kinds are codes; without their scales they would give other directions.
         if kind.kind in "iub" or (kind.names and kind.names[0].startswith("float8")):
             weight = weight * _scales(model, name, weight.shape, blocks)
         return weight
@@ -141,6 +144,7 @@ def _find(model: str, name: str, *, fetch: bool) -> Path | None:
     if fetch:
         offline_where_unreachable()
     try:
+        # Without `fetch` no network may be touched: a plan must be instant.
         ask = hf_hub_download if fetch else try_to_load_from_cache
         found = ask(repository, name, revision=revision)
     except HFValidationError:
@@ -151,6 +155,7 @@ def _find(model: str, name: str, *, fetch: bool) -> Path | None:
         return None  # no such file, or neither in the cache nor within reach: the caller says what is missing
     except OSError as error:
         raise IngestError(f"{name} of {model} could not be fetched ({_line(error)}); or say --model FOLDER") from None
+    # The cache also tells, by an object of its own, that a file is known not to exist.
     return Path(found) if isinstance(found, str) else None
 
 

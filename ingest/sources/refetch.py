@@ -24,6 +24,7 @@ def fetch_rows(record: Dictionary, folder: Path) -> None:
     Raises IngestError where the source is not in reach, has changed since (sha256), or gives other rows (`write_rows`).
     """
     source = _source(record)
+    # Before anything is written: the digest of the source is cheap beside its rows.
     if source_sha256(source) != record.sha256:
         raise IngestError(
             f"{record.source} has changed since {record.id} was made from it (sha256), so its rows cannot be fetched; "
@@ -51,6 +52,7 @@ def write_rows(record: Dictionary, source: Source, folder: Path) -> None:
         )
     record.save(beside)
     folder.mkdir(parents=True, exist_ok=True)
+    # The record last: with it the folder counts as complete.
     for name in (VECTORS, ENCODER, DECODER, RECORD):
         os.replace(beside / name, folder / name)
     shutil.rmtree(beside)

@@ -121,6 +121,7 @@ def _entry(one: Listed, repository: str, overrides: Mapping[str, Any], loader: s
             raw |= {**overrides, "neuronpedia_id": one.neuronpedia}
         else:
             if loader in _CONFIGURATIONS and offline_where_unreachable():
+                # What is not in the cache fails here at once; SAELens's import alone takes seconds.
                 fetch(repository, _CONFIGURATIONS[loader].format(one.path))
             raw = _loaded_configuration(one.release, one.id)
     configuration = read_configuration(raw, one.address)
@@ -178,4 +179,5 @@ def _shapes_from_cache() -> Iterator[None]:
     try:
         yield
     finally:
+        # It is SAELens's own module that was changed, which others in this process may use.
         loaders.get_safetensors_tensor_shapes = ask

@@ -46,6 +46,7 @@ class DecoderRows:
         for start, stop in _spans(self.configuration.d_sae, self.configuration.d_out):
             rows = self.tensors.rows("W_dec", start, stop) / np.float32(factor)
             if self.configuration.rescale:
+                # In the dictionary's own space, before rows of heads are mapped: its trainer chose by these norms.
                 self.folded[start:stop] = _norms(rows)
                 rows = _unit(rows)[0]
             if self.mapping is not None:
@@ -82,6 +83,7 @@ class EncoderRows:
         """float32: what activation needs, by SAELens's names; after all blocks have been taken."""
         vectors = {name: self._vector(name) for name in ENCODER_VECTORS[self.configuration.encoder]}
         for vector in vectors.values():
+            # All of them before any is changed: one bad value switches the feature off in every vector.
             self.broken |= ~np.isfinite(vector)
         for name, vector in vectors.items():
             # Zeros would not do: a feature without a bias or a threshold fires wherever its row points.
@@ -136,5 +138,6 @@ def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     norms = _norms(rows)
     alive = norms > 0
     unit = np.zeros_like(rows)
+    # Only where there is a norm: dead rows stay zero, and nothing warns of a division by it.
     np.divide(rows, norms[:, None], out=unit, where=alive[:, None])
     return unit, norms

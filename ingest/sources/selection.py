@@ -65,6 +65,7 @@ EVERYTHING = Selection()
 
 def has_width(d_sae: int, label: str) -> bool:
     """Whether a label means a width: `16k` 16,384; `65k` 65,536, as Neuronpedia counts; `1m`; `2048`; `all` any."""
+    # Thousands may be of 1,000 or of 1,024, and names of both kinds are in use.
     labels = {ALL, str(d_sae), f"{d_sae // 1000}k"}
     labels |= {f"{d_sae >> 10}k"} if d_sae % 1024 == 0 else set()
     labels |= {f"{d_sae >> 20}m"} if d_sae % (1 << 20) == 0 else set()

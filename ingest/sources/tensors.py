@@ -63,6 +63,7 @@ def _float32(part: Any) -> np.ndarray:
     (kind,) = part.dtype.names
     raw = part[kind]
     if kind == "bfloat16":
+        # A bfloat16 is the upper half of a float32.
         return np.array(raw, np.uint32, order="C").__lshift__(16).view(np.float32)
     return np.ascontiguousarray(_float8(kind)[raw])
 
@@ -87,9 +88,11 @@ def open_safetensors(path: Path) -> Iterator[Tensors]:
     try:
         file: Any = safe_open(path, framework="np")  # checks the header, its offsets and the file's length
         names = list(file.keys())
+        # Mapped here and not by safetensors, whose NumPy side has no bfloat16 and no float8.
         data = np.memmap(path, np.uint8, mode="r")
     except (SafetensorError, OSError) as error:
         raise IngestError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from None
+    # Eight bytes give the header's length; offsets count from its end.
     begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
     header = json.loads(data[8:begin].tobytes())
     with file:

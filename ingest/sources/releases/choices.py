@@ -73,6 +73,7 @@ class Listed:
             path=path,
             neuronpedia=entry.get("neuronpedia"),
             norm_scaling_factor=entry.get("norm_scaling_factor"),
+            # What goes into a block is the stream after the one before it.
             layer=int(number[1]) - ("resid_pre" in id_) if number else None,
             site=next((site for site, known in _SITES.items() if re.search(known, f"{path} {id_}")), None),
             place=place.strip("/_"),
@@ -92,6 +93,7 @@ class Listed:
         label = self.variant.get("width")
         if label is None or label.isdigit():
             return int(label) if label else None
+        # Labels are rounded, and widths of releases that use them are powers of two.
         return 1 << round(math.log2(int(label[:-1]) * (1000 if label[-1] == "k" else 1000**2)))
 
     def without(self, *names: str) -> tuple[str, ...]:
@@ -106,6 +108,7 @@ def choose(release: str, entries: Iterable[Mapping[str, Any]], sae_id: str, sele
     """
     listed = [Listed.of(release, entry) for entry in entries]
     exact = [one for one in listed if one.id == sae_id]
+    # What is named in full is taken as it is: nothing is left to choose.
     if exact:
         return exact
     if sae_id and not _GLOB.search(sae_id):
@@ -124,6 +127,7 @@ def choose(release: str, entries: Iterable[Mapping[str, Any]], sae_id: str, sele
             "nothing of %s has %s; it has layers %d to %d%s", release, selection, min(layers), max(layers), widths
         )
     selected = _selected(release, selected, selection)
+    # A glob says which of several are meant, so nothing is chosen for the user.
     if sae_id:
         return selected
     chosen = _defaults(release, selected, selection)

@@ -32,6 +32,7 @@ def offline_where_unreachable() -> bool:
     """Whether only the hub's cache can be asked: because the user says so, or since the hub cannot be reached."""
     from huggingface_hub import constants
 
+    # The user's own word, not one that was set below: it holds without a look.
     if constants.HF_HUB_OFFLINE and not _Found.offline:
         return True
     if (_Found.endpoint, _Found.offline) != (constants.ENDPOINT, constants.HF_HUB_OFFLINE) or time() > _Found.until:

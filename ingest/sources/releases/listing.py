@@ -33,6 +33,7 @@ def read_release(address: str) -> dict[str, Any]:
     block = _blocks().get(name)
     if block is None:
         raise IngestError(_unknown(address, name))
+    # libyaml's parser where it is there: the one in Python is slower.
     listed = yaml.load(block, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return dict(listed)
 

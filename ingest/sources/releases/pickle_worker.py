@@ -31,10 +31,12 @@ def convert(source: str, target: str) -> None:
     import torch
     from safetensors.torch import save_file
 
+    # Before the file is opened: the restricted loader is sound from there on only.
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
         sys.exit("torch 2.6 or newer is needed: older ones can be made to run code by a file")
     torch.set_num_threads(1)
     size = os.path.getsize(source)
+    # After torch's import, whose own memory is counted as taken already.
     _bound(size)
     try:
         _check_archive(source, size)
@@ -87,6 +89,7 @@ def _tensors(loaded: Any) -> Iterator[tuple[str, Any]]:
     seen = 0
     while pending:
         name, value, level = pending.pop()
+        # Together with what waits: containers within containers would multiply past a bound on each alone.
         seen += 1
         if level > _LEVELS or seen + len(pending) > _ENTRIES:
             raise ValueError("its containers are nested too deeply, or hold too much, for a dictionary's weights")
