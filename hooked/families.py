@@ -66,6 +66,7 @@ class Family:
     o_proj_transposed: bool = False  # Conv1D keeps [in, out]
     output_norm: str | None = None  # RMS norm between o_proj and the stream, weight applied as 1 + w
     embeddings: str = "model.embed_tokens"  # from the model's root
+    positions: str | None = None  # learned embeddings of positions, from the model's root, where it has such
     final_norm: str = "model.norm"  # from the model's root
     norm_offset: float = 0.0  # what is added to the final norm's weight
     unembedding: str = "lm_head"  # from the model's root
@@ -82,6 +83,7 @@ FAMILIES = (
         o_proj="attn.c_proj",
         o_proj_transposed=True,
         embeddings="transformer.wte",
+        positions="transformer.wpe",
         final_norm="transformer.ln_f",
     ),
     Family(
