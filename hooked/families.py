@@ -66,6 +66,7 @@ class Family:
     mid: str | None  # its input is the stream between attention and MLP (hook_resid_mid); None: they run in parallel
     o_proj_transposed: bool = False  # Conv1D keeps [in, out]
     output_norm: str | None = None  # RMS norm between o_proj and the stream, weight applied as 1 + w
+    positions: str | None = None  # learned embeddings of positions, from the model's root, where it has such
     final_norm: str = "model.norm"  # from the model's root
     norm_offset: float = 0.0  # what is added to the final norm's weight
 
@@ -81,6 +82,7 @@ FAMILIES = (
         o_proj="attn.c_proj",
         mid="ln_2",
         o_proj_transposed=True,
+        positions="transformer.wpe",
         final_norm="transformer.ln_f",
     ),
     Family(

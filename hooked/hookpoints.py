@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import ModelError
@@ -36,24 +37,25 @@ class HookPoint:
         What it returns takes their place; None leaves them as they are.
         """
 
-        def on_input(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            changed = function(arguments[0] if arguments else keywords["hidden_states"], None)
-            if changed is None:
-                return None
-            if arguments:
-                return (changed, *arguments[1:]), keywords
-            return arguments, keywords | {"hidden_states": changed}
-
-        def on_output(_module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
-            # Modules of attention give more than the hidden states, which come first.
-            several = isinstance(output, tuple)
-            changed = function(output[0] if several else output, arguments[0] if arguments else None)
-            return (changed, *output[1:]) if several and changed is not None else changed
-
+        # Not closures: a copy of the module would share them unseen, whatever `function` says of being copied.
         if self.side == "input":
-            # Where a model calls its module by keyword, a hook without keywords would see no arguments.
-            return self.module.register_forward_pre_hook(on_input, with_kwargs=True)
-        return self.module.register_forward_hook(on_output)
+            return self.module.register_forward_pre_hook(partial(_on_input, function), with_kwargs=True)
+        return self.module.register_forward_hook(partial(_on_output, function))
+
+
+def _on_input(function: OnHidden, _module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    changed = function(arguments[0] if arguments else keywords["hidden_states"], None)
+    if changed is None:
+        return None
+    if arguments:
+        return (changed, *arguments[1:]), keywords
+    return arguments, keywords | {"hidden_states": changed}
+
+
+def _on_output(function: OnHidden, _module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
+    several = isinstance(output, tuple)
+    changed = function(output[0] if several else output, arguments[0] if arguments else None)
+    return (changed, *output[1:]) if several and changed is not None else changed
 
 
 def write_point(model: Any, record: Dictionary) -> HookPoint:
@@ -121,6 +123,15 @@ def blocks_path(model: Any) -> str:
     raise ModelError(f"the model has no list of blocks {family.layers}; its lists: {', '.join(names) or 'none'}")
 
 
+def learned_positions(model: Any) -> int | None:
+    """How many positions the model has learned; None where it computes them and knows no end."""
+    family = model_family(model)
+    if family.positions is None:
+        return None
+    found = model.get_submodule(blocks_path(model).removesuffix(family.layers) + family.positions)
+    return int(found.num_embeddings)
+
+
 def model_family(model: Any) -> Family:
     """The family of a loaded model; raises ModelError with the known ones."""
     return family_of(_model_type(model))
@@ -129,6 +140,8 @@ def model_family(model: Any) -> Family:
 def _model_type(model: Any) -> str:
     """`model_type` of the language model, in a multimodal one that of its text part."""
     config = getattr(model, "config", None)
+    if type(model).__name__ == "TransformerBridge":
+        raise ModelError("a TransformerBridge keeps its own hooks: steer the model inside it, bridge.original_model")
     if config is None or not hasattr(config, "model_type"):
         raise ModelError(
             f"{type(model).__name__} is not a Hugging Face model: it has no config; load_model() loads one by name"

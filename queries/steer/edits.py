@@ -19,8 +19,8 @@ import torch
 from hooked.encoder import Encoder
 from hooked.hookpoints import HookPoint
 from queries.steer.intervention import ABLATE, ADD, SUPPRESS, Intervention
+from queries.steer.running.positions import Key
 
-Key = tuple[str, str]  # module path and side
 Read = Callable[[Key], torch.Tensor]  # the hidden states that an encoder reads, in the columns under way
 
 
@@ -28,6 +28,7 @@ Read = Callable[[Key], torch.Tensor]  # the hidden states that an encoder reads,
 class Measured:
     """Features of one dictionary whose change depends on their activation: suppress and clamp."""
 
+    features: tuple[str, ...]  # their ids
     encoder: Encoder
     source: Key  # where the encoder reads
     rms_eps: float | None  # mapped through an output norm: its epsilon; the contribution carries the token's 1/rms
@@ -35,14 +36,14 @@ class Measured:
     held: torch.Tensor | None  # float32 [n]: the activation to hold for clamp, 0 for suppress; None: nothing clamped
     directions: torch.Tensor  # float32 [n, d_model], unit rows
 
-    def change(self, read: Read, module_input: torch.Tensor | None) -> torch.Tensor:
-        """float32 [batch, columns, d_model]: Σ (factor·a + held)·reach·d."""
+    def change(self, read: Read, module_input: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 [batch, columns, d_model]: Σ (factor·a + held)·reach·d; and a, [batch, columns, n]."""
         values, reach = self.encoder(read(self.source))
         amount = values * self.factor
         amount = (amount if self.held is None else amount + self.held) * reach
         if self.rms_eps is not None and module_input is not None:
             amount = amount * (module_input.float().pow(2).mean(-1, keepdim=True) + self.rms_eps).rsqrt()
-        return amount @ self.directions
+        return amount @ self.directions, values
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,33 @@ class Edit:
     measured: tuple[Measured, ...]
     ready: torch.Tensor | None = None  # `constant` in the model's dtype, where it is all there is
 
-    def change(self, hidden: torch.Tensor, read: Read, module_input: torch.Tensor | None) -> torch.Tensor:
-        """What to add to hidden states `[batch, columns, d_model]`, broadcastable to them, in their dtype."""
+    def change(
+        self, hidden: torch.Tensor, read: Read, module_input: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """What to add to hidden states `[batch, columns, d_model]`, broadcastable to them, in their dtype.
+
+        And the activations of what `measured` holds, `[batch, columns, n]` each.
+        """
         if self.ready is not None:
-            return self.ready
+            return self.ready, []
+        device = hidden.device.type
+        if torch.is_autocast_enabled(device):  # it would do the products below in half precision
+            with torch.autocast(device, enabled=False):
+                return self._change(hidden, read, module_input)
+        return self._change(hidden, read, module_input)
+
+    def _change(
+        self, hidden: torch.Tensor, read: Read, module_input: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         parts = [] if self.constant is None else [self.constant]
         seen = hidden.float()
         if self.share is not None:
             parts.append(torch.linalg.vector_norm(seen, dim=-1, keepdim=True) * self.share)
         if self.span is not None:
             parts.append(-(seen @ self.span.T) @ self.span)
-        parts += [part.change(read, module_input) for part in self.measured]
-        return reduce(torch.add, parts).to(hidden.dtype)
+        measured = [part.change(read, module_input) for part in self.measured]
+        parts += [change for change, _ in measured]
+        return reduce(torch.add, parts).to(hidden.dtype), [values for _, values in measured]
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Edit:
         """The same edit with its tensors on the device of the hidden states."""
@@ -109,6 +125,7 @@ def _measured(group: list[Intervention], point: HookPoint, rms_eps: float | None
     values = [0.0 if each.strength is None else each.strength.value for each in group]
     suppress = [each.mode == SUPPRESS for each in group]
     return Measured(
+        features=tuple(each.feature for each in group),
         encoder=Encoder.of(record, rows, [each.index for each in group]),
         source=(point.name, point.side),
         rms_eps=rms_eps if record.mapped == "o_proj+norm" else None,
@@ -124,7 +141,8 @@ def _weighted(interventions: list[Intervention], unit: float) -> torch.Tensor | 
         return None
     values = [each.strength.value * unit for each in interventions if each.strength is not None]
     total = np.asarray(values) @ np.stack([each.direction for each in interventions]).astype(np.float64)
-    return torch.from_numpy(total.astype(np.float32))
+    with np.errstate(over="ignore"):  # a strength beyond float32 is noticed when it is applied
+        return torch.from_numpy(total.astype(np.float32))
 
 
 def _orthonormal(directions: np.ndarray) -> torch.Tensor:

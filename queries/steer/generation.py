@@ -1,36 +1,43 @@
 """Generate text, steered or not: the same call, the same seed, the same text.
 
 1. Tokenise each prompt and pad on the left, without touching the tokenizer.
-2. Seed torch; its state is given back afterwards.
+2. Seed torch; its state is given back afterwards. It is the process's, so that one text is made after another.
 3. Generate inside `steered`, with every choice made here rather than by the model's own defaults.
 4. Cut each continuation at its end of sequence.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import ModelError
+from queries.steer.running.prompts import Given, Prompt, prompt_of
 
 if TYPE_CHECKING:
     import torch
 
     from queries.steer.plan import SteeringPlan
 
+_SEEDS = range(-(2**63), 2**64)  # what torch takes
+_ONE_AT_A_TIME = threading.RLock()
+
 
 @dataclass(frozen=True)
 class Generation:
     """One continuation."""
 
-    prompt: str
+    prompt: str  # as text, also where it was given as messages or token ids
     text: str  # what was added to the prompt
     tokens: list[int]  # ids of what was added, the end of sequence included
-    hooks: list[dict[str, Any]]  # module, calls and positions of every hook, for the whole batch; [] unsteered
+    hooks: list[dict[str, Any]]  # Record.detailed: of every hook, for the whole batch; [] unsteered
     seed: int
+    prompt_tokens: list[int] = field(default_factory=list)  # ids of the prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +52,14 @@ class GenerationOptions:
     use_cache: bool = True  # keep keys and values between tokens; the text is the same without
 
     def __post_init__(self) -> None:
-        """Raises ModelError where no token is wanted."""
+        """Raises ModelError where no token is wanted, or the seed is none."""
+        if self.seed not in _SEEDS:
+            raise ModelError(f"seed {self.seed} has more than 64 bits: give one from {_SEEDS[0]} to {_SEEDS[-1]}")
         if self.max_new_tokens < 1:
             raise ModelError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
 
     def configuration(self, model: Any, tokenizer: Any) -> Any:
-        """transformers' GenerationConfig with every choice; what a model's own would fill in is set to do nothing."""
+        """transformers' GenerationConfig with every choice made here; of the model's own only its ends and padding."""
         from transformers import GenerationConfig
 
         sampled = bool(self.temperature) or self.top_p is not None
@@ -82,7 +91,7 @@ class GenerationOptions:
 def generate(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Given],
     plan: SteeringPlan | None = None,
     *,
     max_new_tokens: int = 36,
@@ -93,10 +102,12 @@ def generate(
     use_cache: bool = True,
     streamer: Any = None,
 ) -> list[Generation]:
-    """Continue prompts, as one batch.
+    """Continue prompts, as one batch. Threads may call it at once; they are served one after another.
 
     Args:
-        model: a Hugging Face causal language model, or its name or folder; then `tokenizer` may be None.
+        model: a Hugging Face causal language model, or its name or folder; then `tokenizer` may be None. Nothing of
+            its own generation_config counts but its ends of sequence.
+        prompts: each a text, a list of messages (`[{"role": "user", "content": "…"}]`) or a list of token ids.
         plan: how to steer; None: not at all.
         max_new_tokens, seed, temperature, top_p, num_beams, use_cache: see GenerationOptions.
         streamer: a transformers streamer, for a single prompt.
@@ -125,7 +136,7 @@ def generate(
 def continued(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Given],
     plan: SteeringPlan | None,
     options: GenerationOptions,
     streamer: Any = None,
@@ -138,34 +149,70 @@ def continued(
     from hooked.load import input_device, quiet
     from queries.steer.steering import steered
 
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     with quiet():
         config = options.configuration(model, tokenizer)
-    ids, mask = _batch(tokenizer, prompts, config.pad_token_id, input_device(model))
+    read = [prompt_of(tokenizer, prompt) for prompt in prompts]
+    _check_length(model, max(len(prompt.tokens) for prompt in read), options.max_new_tokens)
+    ids, mask = _batch(read, config.pad_token_id, input_device(model))
+    turns = [prompt.turn for prompt in read if prompt.turn is not None]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(quiet())
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(torch.inference_mode())
         torch.manual_seed(options.seed)
-        record = plan and stack.enter_context(steered(model, plan, prompt_length=ids.shape[1]))
+        neutral = stack.enter_context(_without_defaults(model))
+        record = plan and stack.enter_context(
+            steered(
+                neutral,
+                plan,
+                prompt_length=ids.shape[1],
+                turns=turns if len(turns) == len(read) else None,
+                thread=threading.get_ident(),
+            )
+        )
         extra = {} if streamer is None else {"streamer": streamer}
-        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
-    hooks = record.hooks if record else []
-    rows = zip(prompts, output[:, ids.shape[1] :].tolist(), strict=True)
+        output = neutral.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
+    hooks = record.detailed if record else []
+    rows = zip(read, output[:, ids.shape[1] :].tolist(), strict=True)
     return [_generation(tokenizer, prompt, row, config, hooks, options.seed) for prompt, row in rows]
 
 
-def _batch(tokenizer: Any, prompts: Sequence[str], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+@contextmanager
+def _without_defaults(model: Any) -> Iterator[Any]:
+    """The same model, its modules and hooks shared, without its generation_config; the given one is untouched."""
+    from transformers import GenerationConfig
+
+    inner = [each for each in model.modules() if "generation_config" in vars(each)]
+    before = [each.generation_config for each in inner]
+    neutral = copy.copy(model)
+    neutral.generation_config = GenerationConfig()
+    try:
+        yield neutral
+    finally:
+        for each, own in zip(inner, before, strict=True):  # PEFT hands its own to the model inside
+            each.generation_config = own
+
+
+def _check_length(model: Any, prompt: int, new: int) -> None:
+    """Raises ModelError where a model with learned positions has too few of them."""
+    from hooked.hookpoints import learned_positions
+
+    longest = learned_positions(model)
+    if longest is not None and prompt + new - 1 > longest:
+        raise ModelError(
+            f"the prompt's {prompt} tokens and {new} new ones do not fit this model's {longest} positions: "
+            + (f"add at most {longest - prompt + 1}" if prompt <= longest else "give a shorter prompt")
+        )
+
+
+def _batch(prompts: Sequence[Prompt], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, int64 [batch, columns], padded on the left."""
     import torch
 
-    rows = []
-    for prompt in prompts:
-        row = list(tokenizer(prompt)["input_ids"])
-        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        if not row and start is None:
-            raise ModelError("an empty prompt needs a tokenizer with a BOS token; give the prompt a word")
-        rows.append(row or [start])
+    rows = [prompt.tokens for prompt in prompts]
     longest = max(map(len, rows))
     ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
@@ -173,15 +220,14 @@ def _batch(tokenizer: Any, prompts: Sequence[str], pad: int, device: Any) -> tup
 
 
 def _generation(
-    tokenizer: Any, prompt: str, row: list[int], config: Any, hooks: list[dict[str, Any]], seed: int
+    tokenizer: Any, prompt: Prompt, row: list[int], config: Any, hooks: list[dict[str, Any]], seed: int
 ) -> Generation:
     """A continuation, cut after its end of sequence."""
     ends = [place for place, token in enumerate(row) if token in (config.eos_token_id or ())]
     tokens = row[: ends[0] + 1] if ends else row
     # Decoded after the prompt: on its own, a tokenizer may drop the first word's space.
-    before = list(tokenizer(prompt)["input_ids"])
     whole, first = (
         tokenizer.decode(part, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for part in (before + tokens, before)
+        for part in (prompt.tokens + tokens, prompt.tokens)
     )
-    return Generation(prompt, whole[len(first) :], tokens, hooks, seed)
+    return Generation(prompt.text, whole[len(first) :], tokens, hooks, seed, prompt.tokens)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
 MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
-POSITIONS = ("all", "prompt", "generated")
+POSITIONS = ("all", "prompt", "turn", "generated")
 LABELS = f"MATCH (f:{FEATURE}) WHERE f.id IN $ids RETURN f.id AS id, f.label AS label"
 
 
@@ -40,7 +40,7 @@ class Intervention:
     index: int  # its row there
     mode: str  # add, suppress, clamp or ablate
     strength: Strength | None  # add: s or a share; suppress: r; clamp: the activation to hold; ablate: None
-    positions: str = "all"  # all, prompt or generated
+    positions: str = "all"  # all, prompt, turn (a chat prompt's last) or generated
     label: str | None = None  # what a person calls it, where the atlas knows
     direction: np.ndarray = field(default_factory=lambda: np.empty(0), compare=False, repr=False)  # float32 [d_model]
     rows: Rows | None = field(default=None, compare=False, repr=False)  # its dictionary's rows: the encoder

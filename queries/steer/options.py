@@ -20,7 +20,7 @@ class SteeringOptions:
 
     mode: str = ADD  # add, suppress, clamp or ablate
     strength: Given = None  # of features without one of their own; None: 0 (remove) for suppress, else none
-    positions: str = "all"  # all, prompt or generated
+    positions: str = "all"  # all, prompt, turn (a chat prompt's last) or generated
     schedule: str = "constant"  # constant, linear or exponential, over the layers that remain
     layers: str | None = None  # `single:12`, `upto:12` or `8-12`; None: all
     sites: Iterable[str] | None = None  # those to keep; None: all, or what `for_lineage` says

@@ -139,7 +139,7 @@ def _nats(model: Any, tokenizer: Any, generations: Sequence[Generation]) -> list
     device = input_device(model)
     rows = []
     for each in generations:
-        before = list(tokenizer(each.prompt)["input_ids"])
+        before = each.prompt_tokens or list(tokenizer(each.prompt)["input_ids"])
         rows.append((before or each.tokens[:1], each.tokens if before else each.tokens[1:]))
     longest = max(len(before) + len(after) for before, after in rows)
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
