@@ -209,6 +209,7 @@ def _result(prompt: str, model: str, plan: SteeringPlan, unsteered: Generation, 
 @click.command()
 @atlas_option
 @click.option("--plan", "plan_files", type=click.Path(path_type=Path), multiple=True, help="A saved plan; repeatable.")
+@click.option("--control", metavar="NAME", help="What plans are compared with.  [default: unsteered]")
 @click.option("--words", required=True, help="The theme's words: war,army,soldier* or a file of them.")
 @click.option("--prompt", "prompts", multiple=True, default=["I think "], show_default=True, help="Repeatable.")
 @click.option("--samples", type=click.IntRange(min=1), default=12, show_default=True, help="Of each prompt.")
@@ -219,6 +220,7 @@ def _result(prompt: str, model: str, plan: SteeringPlan, unsteered: Generation, 
 def score(
     atlas: str | None,
     plan_files: tuple[Path, ...],
+    control: str | None,
     words: str,
     prompts: tuple[str, ...],
     samples: int,
@@ -230,7 +232,8 @@ def score(
     """Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.
 
     Figures are means over samples of each prompt, each with its standard error (_se). Unsteered text is the first
-    condition; the last line says whether the plan with most theme words really has more than the next.
+    condition; the last lines say whether each plan really has more theme words than it, or than the plan that
+    --control names, texts of one seed and prompt being compared with each other.
 
     \b
     feature-atlas score --plan war.json --plan other.json --words "war,army,soldier*" --samples 24
@@ -249,7 +252,9 @@ def score(
     loaded, tokenizer = announced_model(name, device)
     if not generation["temperature"]:  # without sampling all samples are one
         samples, generation["top_p"] = 1, None
-    scores = theme_score(loaded, tokenizer, prompts, read_words(words), plans, samples=samples, **generation)
+    scores = theme_score(
+        loaded, tokenizer, prompts, read_words(words), plans, control=control, samples=samples, **generation
+    )
     print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
     if format_ == "table":
         click.echo(f"\n{verdict(scores)}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
 MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
-POSITIONS = ("all", "prompt", "turn", "generated")
+POSITIONS = ("all", "prompt", "generated", "turn")
 LABELS = f"MATCH (f:{FEATURE}) WHERE f.id IN $ids RETURN f.id AS id, f.label AS label"
 
 

@@ -35,7 +35,7 @@ def plan_values(model: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
 def read_plan(path: Path) -> list[dict[str, Any]]:
     """The interventions as they stand in the file, checked for their keys; raises PlanError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise PlanError(f"the plan {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
