@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from atlas.cli.output import use_any_terminal
 from atlas.embedded.engine import without_asyncio
 from atlas.errors import AtlasError
 
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of `feature-atlas`: run a command, turn errors into one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     without_asyncio()
+    use_any_terminal()
     sys.exit(_run(arguments))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -10,8 +11,25 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+# What drawings become where the terminal has no such characters.
+_PLAIN = str.maketrans({"│": "|", "─": "-", "┼": "+", "├": "|", "└": "`", "…": "...", "·": "."})
 FORMATS = ("table", "json", "jsonl", "csv")
 _WIDEST = 4096  # a table that goes into a pipe is not cut to a terminal
+
+
+def use_any_terminal() -> None:
+    """Let stdout and stderr take every character: where their encoding has none, its `\\u` escape, as JSON has it."""
+    codecs.register_error("feature-atlas", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="feature-atlas")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(each if each.isascii() else json.dumps(each)[1:-1] for each in part), error.end
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str = "table") -> None:
