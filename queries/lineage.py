@@ -14,8 +14,8 @@ the whole walk takes it 60 to 250 ms, and time exponential in k.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import QueryError
@@ -77,6 +77,7 @@ class Lineage:
     seed: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what it was drawn with: thresholds, steps
 
     def to_dict(self) -> dict[str, Any]:
         """`seed`, `nodes`, `edges` as plain values, for json; an edge's source is the later feature."""
@@ -129,7 +130,8 @@ def lineage(
     place = {node.id: i for i, node in enumerate(nodes)}
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
-    return Lineage(feature, tuple(nodes), tuple(edges))
+    options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k}
+    return Lineage(feature, tuple(nodes), tuple(edges), options)
 
 
 class _Walk:

@@ -174,6 +174,12 @@ def test_a_plan_of_other_rows_or_of_another_form_is_refused(atlas: Atlas, tmp_pa
         return good | {"interventions": [good["interventions"][0] | changes]}
 
     refused("other rows", entry(rows_sha256="0" * 64))
+    refused("at layer 2, but it is at layer 1", entry(layer=2))
+    refused("at hook blocks.2.hook_resid_post, but it is at hook blocks.1", entry(hook="blocks.2.hook_resid_post"))
+    refused("at site mlp, but it is at site res", entry(site="mlp"))
+    refused(f"is for model other, but {RES1} is of", good | {"model": "org/other"} | {"model": "other"})
+    refused("model must be text", good | {"model": None})
+    refused("named twice", good | {"interventions": good["interventions"] * 2})
     refused("mode 'boost' is not known; known: add, suppress, clamp, ablate", entry(mode="boost"))
     refused("positions 'some' is not known; known: all, prompt, generated", entry(positions="some"))
     refused("unknown key 'strenght'; known keys: feature", entry(strenght=3))
@@ -189,6 +195,57 @@ def test_a_plan_of_other_rows_or_of_another_form_is_refused(atlas: Atlas, tmp_pa
     refused("empty", good | {"interventions": []})
     with pytest.raises(PlanError, match="cannot be read"):
         SteeringPlan.load(tmp_path / "none.json", atlas)
+
+
+def test_a_plan_keeps_where_it_came_from(atlas: Atlas, tmp_path: Path) -> None:
+    state = {"id": atlas.manifest.id, "state": atlas.manifest.state}
+    query = "MATCH (f:Feature {layer: $l, site: 'res', index: 3}) RETURN f.id AS feature"
+    graph = lineage(atlas, RES3, min_res=0.1, min_module="floor", back=1)
+    plans: dict[str, tuple[SteeringPlan, dict[str, object]]] = {
+        "features": (SteeringPlan.from_features(atlas, {RES1: 2}), {"features": [RES1]}),
+        "query": (
+            SteeringPlan.from_query(atlas, query, 2, parameters={"l": 1}),
+            {"cypher": query, "parameters": {"l": 1}},
+        ),
+        "lineage": (
+            SteeringPlan.from_lineage(atlas, graph, 2),
+            {"lineage": RES3, "min_res": 0.1, "min_module": "floor", "back": 1, "forward": None, "k": 1},
+        ),
+    }
+    for name, (plan, origin) in plans.items():
+        plan.save(tmp_path / name)
+        assert json.loads((tmp_path / name).read_text())["origin"] == origin | {"atlas": state}
+        again = SteeringPlan.load(tmp_path / name, atlas)
+        assert (again, again.to_dict()) == (plan, plan.to_dict())
+
+
+def test_a_plan_is_read_at_once(atlas: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"tiny-1m/{layer}-res-16/{index}" for layer in (1, 2) for index in range(16)]
+    plan = SteeringPlan.from_features(atlas, ids, strength=1)
+    (tmp_path / "plan.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(plan.to_dict()).encode())
+    reads: list[str] = []
+    read = atlas.read
+
+    def counted(cypher: str, **parameters: object) -> list[dict[str, object]]:
+        reads.append(cypher)
+        return read(cypher, **parameters)
+
+    monkeypatch.setattr(atlas, "read", counted)
+    assert SteeringPlan.load(tmp_path / "plan.json", atlas) == plan
+    assert len(reads) == 1
+
+
+def test_a_control_has_the_same_doses_elsewhere_in_the_same_dictionaries(atlas: Atlas) -> None:
+    plan = SteeringPlan.from_features(atlas, {RES1: 2, MLP2: 3, RES2: "4%"}, positions="prompt")
+    control = plan.control(atlas, 1)
+    for one, other in zip(plan.interventions, control.interventions, strict=True):
+        assert one.feature != other.feature and one.dictionary == other.dictionary
+        assert (one.mode, one.strength, one.positions) == (other.mode, other.strength, other.positions)
+        assert other.direction.any()
+    assert plan.control(atlas, 1) == control != plan.control(atlas, 2)
+    whole = SteeringPlan.from_features(atlas, [f"tiny-1m/1-res-16/{index}" for index in range(9)], strength=1)
+    with pytest.raises(PlanError, match="has 7 other living features; a control needs 9"):
+        whole.control(atlas)
 
 
 def test_errors_say_what_would_do(atlas: Atlas) -> None:

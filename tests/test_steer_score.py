@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import planted_steering as planted
 import pytest
 import saes
 import tiny_models as tiny
 import torch
 from click.testing import CliRunner
 
-from atlas.errors import PlanError
+from atlas.atlas import open_atlas
+from atlas.errors import ModelError, PlanError
+from hooked.load import load_model
 from ingest.job import ingest
-from queries.steer.commands import score, steer
+from queries.steer.commands import announced_model, score, steer
 from queries.steer.generation import Generation, generate
+from queries.steer.plan import SteeringPlan
+from queries.steer.printed import side_by_side
 from queries.steer.score import ThemeScore, nats_per_token, read_words, theme_pattern, theme_score, verdict
 
 FEATURE = "tiny-1m/1-res-16/3"
@@ -97,6 +106,112 @@ def test_steer_prints_what_the_contract_says(folders: tuple[str, str], tmp_path:
     query = "MATCH (f:Feature) WHERE f.layer = 2 AND f.site = 'mlp' AND f.index < 2 RETURN f.id AS feature"
     by_query = json.loads(run(steer, *common, "--cypher", query, "--mode", "suppress", "--format", "json"))
     assert [each["strength"] for each in by_query["plan"]] == [0.0, 0.0]
+
+
+def test_a_random_control_is_beside_it(folders: tuple[str, str], tmp_path: Path) -> None:
+    atlas, model = folders
+    common = (
+        "w5 w9",
+        "-a",
+        atlas,
+        "--model",
+        model,
+        "--tokens",
+        "5",
+        "--device",
+        "cpu",
+        "--feature",
+        f"{FEATURE}=200%",
+    )
+    plain = json.loads(run(steer, *common, "--format", "json"))
+    made = [
+        json.loads(run(steer, *common, "--control", "random", "--control-seed", seed, "--format", "json"))
+        for seed in ("0", "0", "1")
+    ]
+    assert made[0] == made[1]
+    assert set(made[0]["control"]) == {"text", "tokens"}
+    assert {name: value for name, value in made[0].items() if name != "control"} == plain
+    assert made[0]["control"]["tokens"] != made[2]["control"]["tokens"]
+    with open_atlas(atlas) as opened:
+        other = SteeringPlan.from_features(opened, {FEATURE: "200%"}).control(opened, 0)
+        loaded, tokenizer = load_model(model, device="cpu")
+        (text,) = generate(loaded, tokenizer, ["w5 w9"], other, max_new_tokens=5)
+    assert text.tokens == made[0]["control"]["tokens"]
+    shown = run(steer, *common, "--control", "random")
+    assert "│ control" in shown and max(map(len, shown.splitlines())) <= 100
+
+
+def test_what_changed_nothing_is_said_on_stderr(folders: tuple[str, str]) -> None:
+    atlas, model = folders
+    common = ("w5 w9", "-a", atlas, "--model", model, "--tokens", "1", "--device", "cpu", "--feature", FEATURE)
+    result = CliRunner().invoke(steer, [*common, "--positions", "generated"], catch_exceptions=False)
+    assert "steered: model.layers.1 was steered at 0 positions" in result.stderr
+    shown = run(steer, *common, "--mode", "suppress", "--strength", "-1")
+    assert f"{FEATURE} was active at" in shown
+
+
+def test_chat_puts_the_prompt_through_the_template(folders: tuple[str, str]) -> None:
+    atlas, model = folders
+    common = (
+        "w5 w9",
+        "-a",
+        atlas,
+        "--model",
+        model,
+        "--tokens",
+        "2",
+        "--device",
+        "cpu",
+        "--feature",
+        f"{FEATURE}=200%",
+    )
+    result = CliRunner().invoke(steer, [*common, "--chat"])
+    assert isinstance(result.exception, ModelError) and "no chat template" in str(result.exception)
+    announced_model.cache_clear()
+    loaded, tokenizer = load_model(model, device="cpu")
+    tokenizer.chat_template = "{% for m in messages %}w3 {{ m['content'] }} {% endfor %}w4"
+    folder = Path(model).parent / "chat"
+    loaded.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    common = (*common[:3], "--model", str(folder), *common[5:])
+    made = json.loads(run(steer, *common, "--chat", "--positions", "turn", "--format", "json"))
+    plan = SteeringPlan.from_features
+    with open_atlas(atlas) as opened:
+        (text,) = generate(
+            loaded,
+            tokenizer,
+            [[{"role": "user", "content": "w5 w9"}]],
+            plan(opened, {FEATURE: "200%"}, positions="turn"),
+            max_new_tokens=2,
+        )
+    assert (made["prompt"], made["steered"]["tokens"]) == ("w5 w9", text.tokens)
+    assert made["hooks"][0]["positions"] == 4
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_a_terminal_of_few_characters_gets_all_of_them(folders: tuple[str, str], encoding: str) -> None:
+    root = "from atlas.cli.main import main; main()"
+
+    def output(*arguments: str) -> str:
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        command = [sys.executable, "-c", root, *arguments, "-a", folders[0]]
+        made = subprocess.run(command, env=environment, capture_output=True, check=True)
+        return made.stdout.decode("utf-8" if encoding == "ascii" else encoding)  # click takes ASCII for a mistake
+
+    assert FEATURE in output("lineage", FEATURE)
+    rows = json.loads(output("query", "RETURN 'é│电😀' AS text", "--format", "json"))
+    assert rows == [{"text": "é|电😀"}]
+
+
+def test_wide_characters_take_two_columns() -> None:
+    plan = SteeringPlan((planted.intervention(planted.planted_dictionary("blocks.1.hook_resid_post"), 7, "add", 4),))
+    hooks = [{"module": "m", "calls": 1, "positions": 1}]
+    made = {
+        title: Generation("", "电影是一种艺术，我的朋友告诉我" * 3, [1], hooks, 0) for title in ("unsteered", "steered")
+    }
+    text = side_by_side("", plan, made, width=60)
+    for line in text.splitlines():
+        assert sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in line) <= 60
 
 
 def test_score_prints_a_row_a_condition(folders: tuple[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
 from queries.steer.printed import side_by_side
+from queries.steer.running.prompts import Given as Prompt
+from queries.steer.steering import NothingSteered
 from queries.steer.strength import SCHEDULES, Given
 
 if TYPE_CHECKING:
@@ -109,6 +112,11 @@ def announced_model(name: str, device: str) -> tuple[Any, Any]:
 @model_option
 @device_option
 @generation_options(tokens=36, temperature=None, top_p=None)
+@click.option("--chat", is_flag=True, help="PROMPT is a user's message, put through the model's chat template.")
+@click.option(
+    "--control", type=click.Choice(["random"]), help="Beside it, the same doses to other features of the dictionaries."
+)
+@click.option("--control-seed", type=int, default=0, show_default=True, help="Draws those features.")
 @click.option("--save-plan", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan there, as JSON.")
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def steer(
@@ -124,6 +132,9 @@ def steer(
     model: str | None,
     device: str,
     generation: dict[str, Any],
+    chat: bool,
+    control: str | None,
+    control_seed: int,
     save_plan: Path | None,
     format_: str,
 ) -> None:
@@ -154,19 +165,21 @@ def steer(
             plan = SteeringPlan.from_query(opened, cypher, **steering)
         else:
             plan = SteeringPlan.from_features(opened, _named(features), **steering)
+        other = plan.control(opened, control_seed) if control else None
     if save_plan:
         plan.save(save_plan)
         click.echo(f"plan written to {save_plan}", err=True)
     name = model or plan.model_name
     loaded, tokenizer = announced_model(name, device)
     options = GenerationOptions(**generation)
-    unsteered = _generate("unsteered", loaded, tokenizer, prompt, None, options)
-    steered = _generate("steered", loaded, tokenizer, prompt, plan, options)
+    given: Prompt = [{"role": "user", "content": prompt}] if chat else prompt
+    plans = {"unsteered": None, "steered": plan} | ({"control": other} if other else {})
+    made = {title: _generate(title, loaded, tokenizer, given, each, options) for title, each in plans.items()}
     if format_ == "json":
-        click.echo(json.dumps(_result(prompt, name, plan, unsteered, steered), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(_result(prompt, name, plan, made), indent=1, ensure_ascii=False))
     else:
         width = shutil.get_terminal_size((100, 24)).columns
-        click.echo(side_by_side(prompt, plan, unsteered, steered, width=width))
+        click.echo(side_by_side(prompt, plan, made, width=width))
 
 
 def _named(features: tuple[str, ...]) -> dict[str, Given]:
@@ -181,7 +194,7 @@ def _named(features: tuple[str, ...]) -> dict[str, Given]:
 
 
 def _generate(
-    title: str, model: Any, tokenizer: Any, prompt: str, plan: SteeringPlan | None, options: GenerationOptions
+    title: str, model: Any, tokenizer: Any, prompt: Prompt, plan: SteeringPlan | None, options: GenerationOptions
 ) -> Generation:
     """One continuation, shown on the terminal while it is made; stdout stays for the result."""
     streamer = None
@@ -190,25 +203,31 @@ def _generate(
 
         click.secho(f"{title}: ", err=True, dim=True, nl=False)
         streamer = stderr_streamer(tokenizer)
-    return continued(model, tokenizer, [prompt], plan, options, streamer)[0]
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", NothingSteered)
+        made = continued(model, tokenizer, [prompt], plan, options, streamer)[0]
+    for warning in raised:
+        if issubclass(warning.category, NothingSteered):
+            click.echo(f"{title}: {warning.message}", err=True)
+    return made
 
 
-def _result(prompt: str, model: str, plan: SteeringPlan, unsteered: Generation, steered: Generation) -> dict[str, Any]:
+def _result(prompt: str, model: str, plan: SteeringPlan, made: dict[str, Generation]) -> dict[str, Any]:
     """The contract's json."""
     return {
         "prompt": prompt,
-        "seed": steered.seed,
+        "seed": made["steered"].seed,
         "model": model,
         "plan": [each.to_dict() for each in plan.interventions],
-        "unsteered": {"text": unsteered.text, "tokens": unsteered.tokens},
-        "steered": {"text": steered.text, "tokens": steered.tokens},
-        "hooks": steered.hooks,
+        **{title: {"text": each.text, "tokens": each.tokens} for title, each in made.items()},
+        "hooks": made["steered"].hooks,
     }
 
 
 @click.command()
 @atlas_option
 @click.option("--plan", "plan_files", type=click.Path(path_type=Path), multiple=True, help="A saved plan; repeatable.")
+@click.option("--control", metavar="NAME", help="What plans are compared with.  [default: unsteered]")
 @click.option("--words", required=True, help="The theme's words: war,army,soldier* or a file of them.")
 @click.option("--prompt", "prompts", multiple=True, default=["I think "], show_default=True, help="Repeatable.")
 @click.option("--samples", type=click.IntRange(min=1), default=12, show_default=True, help="Of each prompt.")
@@ -219,6 +238,7 @@ def _result(prompt: str, model: str, plan: SteeringPlan, unsteered: Generation, 
 def score(
     atlas: str | None,
     plan_files: tuple[Path, ...],
+    control: str | None,
     words: str,
     prompts: tuple[str, ...],
     samples: int,
@@ -230,7 +250,8 @@ def score(
     """Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.
 
     Figures are means over samples of each prompt, each with its standard error (_se). Unsteered text is the first
-    condition; the last line says whether the plan with most theme words really has more than the next.
+    condition; the last lines say whether each plan really has more theme words than it, or than the plan that
+    --control names, texts of one seed and prompt being compared with each other.
 
     \b
     feature-atlas score --plan war.json --plan other.json --words "war,army,soldier*" --samples 24
@@ -249,7 +270,9 @@ def score(
     loaded, tokenizer = announced_model(name, device)
     if not generation["temperature"]:  # without sampling all samples are one
         samples, generation["top_p"] = 1, None
-    scores = theme_score(loaded, tokenizer, prompts, read_words(words), plans, samples=samples, **generation)
+    scores = theme_score(
+        loaded, tokenizer, prompts, read_words(words), plans, control=control, samples=samples, **generation
+    )
     print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
     if format_ == "table":
         click.echo(f"\n{verdict(scores)}")

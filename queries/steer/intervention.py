@@ -10,9 +10,9 @@ Modes, for a direction d (|d| = 1), the hidden state h that the hook sees and th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
 MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
-POSITIONS = ("all", "prompt", "turn", "generated")
+POSITIONS = ("all", "prompt", "generated", "turn")
 LABELS = f"MATCH (f:{FEATURE}) WHERE f.id IN $ids RETURN f.id AS id, f.label AS label"
 
 
@@ -89,6 +89,34 @@ def interventions_on(
         record, index = atlas.locate(id_)
         rows = atlas.rows(record.id) if mode in (SUPPRESS, CLAMP) else None
         yield Intervention(id_, record, index, mode, strengths[id_], positions, labels.get(id_), direction, rows)
+
+
+class Turn(NamedTuple):
+    """What is done to a feature, before its rows are looked up."""
+
+    feature: str
+    mode: str
+    strength: Strength | None
+    positions: str
+
+
+def turned(atlas: Atlas, turns: Sequence[Turn]) -> list[Intervention]:
+    """Interventions in the order given, all of one mode and position looked up at once.
+
+    Raises PlanError, also for a feature that is named twice; UnknownFeature.
+    """
+    groups: dict[tuple[str, str], dict[str, Strength | None]] = {}
+    for turn in turns:
+        group = groups.setdefault((turn.mode, turn.positions), {})
+        if turn.feature in group:
+            raise PlanError(f"{turn.feature} is named twice; give it once, with one strength")
+        group[turn.feature] = turn.strength
+    made = {
+        (mode, positions, each.feature): each
+        for (mode, positions), strengths in groups.items()
+        for each in interventions_on(atlas, strengths, mode, positions)
+    }
+    return [made[turn.mode, turn.positions, turn.feature] for turn in turns]
 
 
 def check(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError
 from queries.lineage import Lineage, lineage
-from queries.steer.intervention import ADD, Intervention, interventions_on
+from queries.steer.control import drawn
+from queries.steer.intervention import ADD, Intervention, Turn, interventions_on, turned
 from queries.steer.options import SteeringOptions
-from queries.steer.plan_file import plan_values, read_plan, write_plan
+from queries.steer.plan_file import check_entry, plan_values, read_plan, write_plan
 from queries.steer.strength import Given, Strength, given_by_id, given_by_row
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class SteeringPlan:
     """Interventions on one model, in the order of the forward pass."""
 
     interventions: tuple[Intervention, ...]
+    origin: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)  # where its features come from
 
     def __post_init__(self) -> None:
         """Raises PlanError where the plan is empty, names a feature twice in one mode or mixes models."""
@@ -74,7 +76,7 @@ class SteeringPlan:
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
         )
-        return cls.of(atlas, given_by_id(features), options)
+        return cls.of(atlas, given_by_id(features), options, {"features": list(features)})
 
     @classmethod
     def from_lineage(
@@ -104,7 +106,8 @@ class SteeringPlan:
         if isinstance(graph, str):
             graph = lineage(atlas, graph)
         values = graph if isinstance(graph, Mapping) else graph.to_dict()
-        return cls.of(atlas, given_by_id(node["id"] for node in values["nodes"]), options.for_lineage())
+        origin = {"lineage": values.get("seed")} | ({} if isinstance(graph, Mapping) else dict(graph.options))
+        return cls.of(atlas, given_by_id(node["id"] for node in values["nodes"]), options.for_lineage(), origin)
 
     @classmethod
     def from_query(
@@ -131,48 +134,72 @@ class SteeringPlan:
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
         )
-        return cls.of(atlas, given_by_row(atlas.query(cypher, **(parameters or {}))), options)
+        origin = {"cypher": cypher, "parameters": dict(parameters or {})}
+        return cls.of(atlas, given_by_row(atlas.query(cypher, **(parameters or {}))), options, origin)
 
     @classmethod
-    def of(cls, atlas: Atlas, features: Mapping[str, Given], options: SteeringOptions) -> SteeringPlan:
+    def of(
+        cls,
+        atlas: Atlas,
+        features: Mapping[str, Given],
+        options: SteeringOptions,
+        origin: Mapping[str, Any] | None = None,
+    ) -> SteeringPlan:
         """A plan from feature ids with what strength each was given, if any; raises PlanError, UnknownFeature."""
         kept = options.kept({feature: atlas.locate(feature) for feature in features})
-        return cls(tuple(interventions_on(atlas, options.strengths(kept, features), options.mode, options.positions)))
+        strengths = options.strengths(kept, features)
+        state = {"atlas": {"id": atlas.manifest.id, "state": atlas.manifest.state}}
+        return cls(
+            tuple(interventions_on(atlas, strengths, options.mode, options.positions)),
+            None if origin is None else {**origin, **state},
+        )
+
+    def control(self, atlas: Atlas, seed: int = 0) -> SteeringPlan:
+        """The same doses to other living features of the same dictionaries, drawn by the seed; raises PlanError.
+
+        Example:
+            other = plan.control(atlas, seed=1)
+            print([each.feature for each in other.interventions])
+        """
+        others = drawn(atlas, {each.feature: (each.dictionary, each.index) for each in self.interventions}, seed)
+        turns = [Turn(others[each.feature], each.mode, each.strength, each.positions) for each in self.interventions]
+        return SteeringPlan(tuple(turned(atlas, turns)), {"control": self.origin, "seed": seed})
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values; see `save`."""
-        return plan_values(self.model_name, [each.to_dict() for each in self.interventions])
+        return plan_values(self.model_name, [each.to_dict() for each in self.interventions], self.origin)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON that a person can read: features and strengths, no vectors.
+        """Write the plan as JSON that a person can read: features, strengths and where they come from, no vectors.
 
         Example:
             plan.save("film.json")
         """
-        write_plan(Path(path), self.model_name, [each.to_dict() for each in self.interventions])
+        write_plan(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path, atlas: Atlas) -> SteeringPlan:
         """Read a saved plan and look its rows up in `atlas`.
 
-        Raises PlanError where the file is none, or where the atlas' rows are other than those the plan was made with;
-        UnknownFeature.
+        Raises PlanError where the file is none, where it contradicts itself, or where the atlas' rows are other than
+        those the plan was made with; UnknownFeature.
 
         Example:
             plan.save("film.json")
             again = SteeringPlan.load("film.json", atlas)
         """
-        made: list[Intervention] = []
-        for entry in read_plan(Path(path)):
-            feature = entry["feature"]
-            record, _ = atlas.locate(feature)
+        values = read_plan(Path(path))
+        turns: list[Turn] = []
+        for entry in values["interventions"]:
+            record, _ = atlas.locate(entry["feature"])
             if record.rows_sha256 != entry["rows_sha256"]:
                 raise PlanError(
                     f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from it"
                 )
+            check_entry(Path(path), values["model"], entry, record)
             strength = None if entry["strength"] is None else Strength.of(entry["strength"])
-            made.extend(interventions_on(atlas, {feature: strength}, entry["mode"], entry["positions"]))
-        return cls(tuple(made))
+            turns.append(Turn(entry["feature"], entry["mode"], strength, entry["positions"]))
+        return cls(tuple(turned(atlas, turns)), values.get("origin"))
 
 
 def _order(intervention: Intervention) -> tuple[int, str, int]:

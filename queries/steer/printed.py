@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import unicodedata
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -11,17 +13,37 @@ from queries.steer.generation import Generation
 from queries.steer.plan import SteeringPlan
 
 
-def side_by_side(prompt: str, plan: SteeringPlan, unsteered: Generation, steered: Generation, *, width: int) -> str:
-    """Text of at most `width` columns: both continuations, the plan, the hooks that fired."""
-    column = max((width - 3) // 2, 20)
-    sides = [_wrapped(prompt + each.text, column) for each in (unsteered, steered)]
-    lines = [f"{'unsteered':<{column}} │ steered", "─" * column + "─┼─" + "─" * column]
-    lines += [f"{left:<{column}} │ {right}".rstrip() for left, right in zip_longest(*sides, fillvalue="")]
-    lines += ["", *_plan_lines(plan, width), ""]
+def side_by_side(prompt: str, plan: SteeringPlan, made: Mapping[str, Generation], *, width: int) -> str:
+    """Text of at most `width` columns: the continuations by their titles, the plan, the hooks that fired."""
+    count = len(made)
+    column = max((width - 3 * (count - 1)) // count, 20)
+    sides = [_wrapped(prompt + each.text, column) for each in made.values()]
+    lines = [_row(list(made), column), "─┼─".join(["─" * column] * count)]
+    lines += [_row(parts, column) for parts in zip_longest(*sides, fillvalue="")]
+    steered = made["steered"]
+    lines += ["", *_plan_lines(plan, width), "", *_hook_lines(steered.hooks, width)]
     calls, positions = ([hook[name] for hook in steered.hooks] for name in ("calls", "positions"))
     fired = f"{len(steered.hooks)} hook{'' if len(steered.hooks) == 1 else 's'} fired, {min(calls)} calls"
     lines.append(f"{fired} and {min(positions)} positions each; seed {steered.seed}")
     return "\n".join(lines)
+
+
+def _row(parts: Sequence[str], column: int) -> str:
+    """Cells beside each other, padded to the columns that a terminal gives them."""
+    return " │ ".join(part + " " * (column - _columns(part)) for part in parts).rstrip()
+
+
+def _hook_lines(hooks: list[dict[str, Any]], width: int) -> list[str]:
+    """One line a suppressed or clamped feature: how often it was active, and how strongly."""
+    return [
+        _cut(
+            f"{each['feature']} was active at {each['active']} of {hook['positions']} positions, "
+            f"at most {each['largest']:.3g}",
+            width,
+        )
+        for hook in hooks
+        for each in hook.get("features", ())
+    ]
 
 
 def _plan_lines(plan: SteeringPlan, width: int) -> list[str]:
@@ -32,15 +54,36 @@ def _plan_lines(plan: SteeringPlan, width: int) -> list[str]:
         where = "" if each.positions == "all" else f" at {each.positions} positions"
         label = f"  {' '.join(each.label.split())}" if each.label else ""
         line = f"{each.mode}{strength}{where}  {each.feature}{label}"
-        lines.append(line if len(line) <= width else line[: width - 1] + "…")
+        lines.append(_cut(line, width))
     return lines
+
+
+def _cut(line: str, width: int) -> str:
+    """A line of at most `width` columns."""
+    if _columns(line) <= width:
+        return line
+    while _columns(line) > width - 1:
+        line = line[:-1]
+    return line + "…"
+
+
+def _columns(text: str) -> int:
+    """Columns that text takes on a terminal: two for a wide character, none for what is written onto another."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines of at most `width` columns that keep the text's own line ends."""
     lines: list[str] = []
     for line in text.splitlines():
-        lines += textwrap.wrap(line, width) or [""]
+        for part in textwrap.wrap(line, width) or [""]:
+            while _columns(part) > width:  # wide characters: a line of half as many
+                stop = next(stop for stop in range(len(part), 0, -1) if _columns(part[:stop]) <= width)
+                lines.append(part[:stop])
+                part = part[stop:]
+            lines.append(part)
     return lines
 
 

@@ -6,17 +6,18 @@ is the standard error over samples. Fluency is the mean surprise of the generate
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.plan import SteeringPlan
+from queries.steer.theme import read_words, theme_pattern
+
+__all__ = ["ThemeScore", "nats_per_token", "read_words", "theme_pattern", "theme_score", "verdict"]
 
 TEMPERATURE, TOP_P = 1.27, 0.7  # of the paper's steering (App. B)
 _BATCH = 48  # texts at once: their logits over the whole vocabulary are in memory when they are scored
@@ -34,6 +35,11 @@ class ThemeScore:
     share_se: float | None
     nats: float  # nats a generated token under the unsteered model: lower is more fluent
     nats_se: float | None
+    control: str | None = None  # the condition that this one is compared with, in pairs of one seed and prompt
+    more: float | None = None  # theme words a text more than there
+    more_se: float | None = None
+    nats_more: float | None = None  # nats a token more than there
+    nats_more_se: float | None = None
 
 
 def theme_score(
@@ -43,6 +49,7 @@ def theme_score(
     words: Iterable[str],
     plans: Mapping[str, SteeringPlan | None],
     *,
+    control: str | None = None,
     samples: int = 12,
     seed: int = 0,
     max_new_tokens: int = 30,
@@ -54,8 +61,9 @@ def theme_score(
     Args:
         words: the theme's words, whole and in any case; `soldier*` also counts words that begin so.
         plans: condition's name -> plan; None: unsteered.
+        control: the condition that the others are compared with; None: the unsteered one, else the first.
         samples: continuations of each prompt.
-    Raises PlanError where there are no words, prompts or samples.
+    Raises PlanError where there are no words, prompts or samples, or the control is none of the plans.
 
     Example:
         plans = {"unsteered": None, "film": plan}
@@ -65,18 +73,36 @@ def theme_score(
     pattern = theme_pattern(words)
     if not prompts or samples < 1:
         raise PlanError("a score needs at least one prompt and one sample")
+    if control is None:
+        control = next((name for name, plan in plans.items() if plan is None), next(iter(plans), None))
+    elif control not in plans:
+        raise PlanError(f"the control {control!r} is none of the conditions: {', '.join(plans)}")
     options = GenerationOptions(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature, top_p=top_p)
-    scores = []
+    figures: dict[str, list[list[float]]] = {}  # words, share and nats of each sample, a mean over prompts
     for condition, plan in plans.items():
         made = _in_batches(model, tokenizer, [*prompts] * samples, plan, options)
         found = [len(pattern.findall(each.text)) for each in made]
-        nats = nats_per_token(model, tokenizer, made)
-        words_, share, fluency = (
-            _mean([fmean(values[i : i + len(prompts)]) for i in range(0, len(made), len(prompts))])
-            for values in (found, [float(count > 0) for count in found], nats)
-        )
-        scores.append(ThemeScore(condition, len(made), *words_, *share, *fluency))
-    return scores
+        figures[condition] = [
+            [fmean(values[i : i + len(prompts)]) for i in range(0, len(made), len(prompts))]
+            for values in (found, [float(count > 0) for count in found], nats_per_token(model, tokenizer, made))
+        ]
+    return [_score(condition, control, figures, len(prompts) * samples) for condition in plans]
+
+
+def _score(condition: str, control: str | None, figures: Mapping[str, list[list[float]]], texts: int) -> ThemeScore:
+    """A condition's figures, and what they are more than the control's, sample by sample."""
+    words, share, nats = figures[condition]
+    score = ThemeScore(condition, texts, *_mean(words), *_mean(share), *_mean(nats))
+    if control is None or control == condition:
+        return score
+    other = figures[control]
+    more, nats_more = (
+        _mean([mine - its for mine, its in zip(figures[condition][place], other[place], strict=True)])
+        for place in (0, 2)
+    )
+    return replace(
+        score, control=control, more=more[0], more_se=more[1], nats_more=nats_more[0], nats_more_se=nats_more[1]
+    )
 
 
 def _in_batches(
@@ -91,35 +117,31 @@ def _in_batches(
 
 
 def verdict(scores: Sequence[ThemeScore]) -> str:
-    """In a line, whether the plan with most theme words has really more than the next; nothing is dressed up."""
-    first, second, *_ = sorted(scores, key=lambda score: -score.words)
-    more, spread = first.words - second.words, hypot(first.words_se or 0.0, second.words_se or 0.0)
-    cost, cost_spread = first.nats - second.nats, hypot(first.nats_se or 0.0, second.nats_se or 0.0)
-    sure = "" if more >= 2 * spread else " (within twice the standard error: these texts do not tell them apart)"
-    return (
-        f"{first.condition} has {more:.2f} ± {spread:.2f} theme words a text more than {second.condition}{sure}, "
-        f"at {cost:+.2f} ± {cost_spread:.2f} nats a token"
-    )
+    """A line a condition: whether it really has more theme words than the control; nothing is dressed up.
+
+    Paired figures are taken where the scores have them; else the first condition is the control.
+    """
+    named = {score.control for score in scores} - {None}
+    control = next(score for score in scores if not named or score.condition in named)
+    others = sorted((score for score in scores if score is not control), key=lambda score: -score.words)
+    return "\n".join(_compared(score, control) for score in others) or "one condition alone: nothing to compare"
 
 
-def theme_pattern(words: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds each word, whole, in any case; `*` at the end stands for any ending."""
-    parts = [
-        re.escape(word.removesuffix("*")) + (r"\w*" if word.endswith("*") else "")
-        for word in map(str.strip, words)
-        if word
-    ]
-    if not parts:
-        raise PlanError("the theme has no words; give some, e.g. --words war,army,soldier*")
-    return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
-
-
-def read_words(given: str) -> list[str]:
-    """Words separated by commas, or those of a file, one a line or separated by commas."""
-    path = Path(given)
-    if "," not in given and path.is_file():
-        given = path.read_text(encoding="utf-8")
-    return [word for word in re.split(r"[,\n]", given) if word.strip()]
+def _compared(score: ThemeScore, control: ThemeScore) -> str:
+    """One condition beside the control, in a line."""
+    if score.more is None or score.nats_more is None:
+        more, spread = score.words - control.words, hypot(score.words_se or 0.0, control.words_se or 0.0)
+        cost, cost_spread = score.nats - control.nats, hypot(score.nats_se or 0.0, control.nats_se or 0.0)
+    else:
+        more, spread, cost, cost_spread = score.more, score.more_se or 0.0, score.nats_more, score.nats_more_se or 0.0
+    nats = f"at {cost:+.2f} ± {cost_spread:.2f} nats a token"
+    if not score.words and not control.words:
+        return f"no difference between {score.condition} and {control.condition}: no text has a theme word, {nats}"
+    if not more and not spread:
+        return f"no difference between {score.condition} and {control.condition} in theme words, {nats}"
+    sure = "" if abs(more) >= 2 * spread else " (within twice the standard error: these texts do not tell them apart)"
+    amount = f"{abs(more):.2f} ± {spread:.2f} theme words a text {'more' if more >= 0 else 'fewer'}"
+    return f"{score.condition} has {amount} than {control.condition}{sure}, {nats}"
 
 
 def nats_per_token(model: Any, tokenizer: Any, generations: Sequence[Generation]) -> list[float]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from queries.steer.running.steered_module import SteeredModule
 
 
+class NothingSteered(UserWarning):
+    """A plan, or a part of it, that changed nothing."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What steering did; complete when the `with` block has ended."""
@@ -61,7 +65,9 @@ class Record:
         if self.passes.refusal is not None:
             raise self.passes.refusal
         if not self.passes.seen:
-            warnings.warn("the model was not called inside steered(): nothing was steered", stacklevel=4)
+            warnings.warn(
+                "the model was not called inside steered(): nothing was steered", NothingSteered, stacklevel=4
+            )
             return
         silent = [each.point.name for each in self.modules if not each.calls]
         if silent:
@@ -71,7 +77,7 @@ class Record:
                 f"(hooks that fired: {fired}); is it the model whose dictionary this is?"
             )
         for line in without_effect(self.plan, self.detailed):
-            warnings.warn(line, stacklevel=4)
+            warnings.warn(line, NothingSteered, stacklevel=4)
 
     def check_finite(self, ended: Pass, output: Any) -> None:
         """Called with each pass; raises ModelError that names the strength where it left no finite state or logits."""
