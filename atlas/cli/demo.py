@@ -60,8 +60,8 @@ def demo(folder: Path) -> None:
     _say("5. Is that luck? The same over prompts and samples: theme words a text, and what it costs in fluency.")
     prompts = [option for prompt in PROMPTS for option in ("--prompt", prompt)]
     chosen = [option for path in plans.values() for option in ("--plan", path)]
-    compared = ("--control", plans["one-layer"].stem)
-    _run(folder, "score", *chosen, *compared, "--words", WORDS, *prompts, "--samples", "12", *sampling)
+    against = ("--control", "film-one-layer")  # whether a lineage does more than the feature alone
+    _run(folder, "score", *chosen, *against, "--words", WORDS, *prompts, "--samples", "12", *sampling)
     _say(f"The atlas is in {folder}; try: feature-atlas ask -a {folder}")
 
 

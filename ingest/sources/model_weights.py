@@ -47,6 +47,9 @@ def head_map(model: str, layer: int) -> HeadMap:
 
     Raises IngestError where the model's files cannot be had or lack a tensor, ModelError where its family is unknown.
     """
+    from hooked.load import weights_place
+
+    model = weights_place(model)
     path = _find(model, _CONFIG, fetch=True)
     if path is None:
         raise IngestError(

@@ -185,10 +185,14 @@ def _without_defaults(model: Any) -> Iterator[Any]:
     """The same model, its modules and hooks shared, without its generation_config; the given one is untouched."""
     from transformers import GenerationConfig
 
+    from queries.steer.running.calls import Followed
+
     inner = [each for each in model.modules() if "generation_config" in vars(each)]
     before = [each.generation_config for each in inner]
     neutral = copy.copy(model)
     neutral.generation_config = GenerationConfig()
+    if isinstance(outer := vars(model).get("generate"), Followed):  # inside steered(): it is the given model's
+        neutral.generate = outer.on(neutral)
     try:
         yield neutral
     finally:

@@ -164,18 +164,18 @@ def _nats(model: Any, tokenizer: Any, generations: Sequence[Generation]) -> list
         before = each.prompt_tokens or list(tokenizer(each.prompt)["input_ids"])
         rows.append((before or each.tokens[:1], each.tokens if before else each.tokens[1:]))
     longest = max(len(before) + len(after) for before, after in rows)
-    ids = torch.zeros((len(rows), longest), dtype=torch.long)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long, device="cpu")
     mask = torch.zeros_like(ids)
     made = torch.zeros_like(ids, dtype=torch.bool)
     for row, (before, after) in enumerate(rows):
         stop = len(before) + len(after)
-        ids[row, :stop] = torch.tensor(before + after)
+        ids[row, :stop] = torch.tensor(before + after, device="cpu")
         mask[row, :stop] = 1
         made[row, len(before) : stop] = True
     with torch.inference_mode():
         logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
         counted = made[:, 1:]  # the logits at position i − 1 are those of the token at i
-        losses = torch.zeros(counted.shape)
+        losses = torch.zeros(counted.shape, device="cpu")
         predicted = logits[:, :-1][counted.to(device)].float().cpu()
         losses[counted] = torch.nn.functional.cross_entropy(predicted, ids[:, 1:][counted], reduction="none")
     return [float(nats) for nats in losses.sum(1) / counted.sum(1).clamp(min=1)]

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import HookNotFired, ModelError
 from queries.steer.intervention import SUPPRESS, Intervention
 from queries.steer.plan import SteeringPlan
-from queries.steer.running.calls import eager, followed
 
 if TYPE_CHECKING:
     import torch
@@ -153,6 +152,7 @@ def steered(
     import torch
 
     from hooked.hookpoints import blocks_path
+    from queries.steer.running.calls import eager, followed
     from queries.steer.running.checkpoints import Checkpoints
     from queries.steer.running.positions import Passes
 

@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from functools import update_wrapper
+from types import MethodType
+from typing import Any
 
-if TYPE_CHECKING:
-    from queries.steer.running.positions import Passes
+from queries.steer.running.positions import Attached, Passes
+from queries.steer.running.sequences import Call
+
+
+class Followed(Attached):
+    """A model's `generate` that says what its prompt is."""
+
+    def __init__(self, model: Any, own: Callable[..., Any], passes: Passes) -> None:
+        """own: the model's `generate` without this."""
+        self._model = model
+        self._own = own
+        self._passes = passes
+        update_wrapper(self, own)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate; raises ModelError where prompt and generated positions cannot be told apart."""
+        if self._passes.foreign:
+            return self._own(*args, **kwargs)
+        with self._passes.generating(Call.of(self._model, self._own, args, kwargs)):
+            return self._own(*args, **kwargs)
+
+    def on(self, model: Any) -> Followed:
+        """The same of a model that shares this one's modules."""
+        own = self._own.on(model) if isinstance(self._own, Followed) else MethodType(type(model).generate, model)
+        return Followed(model, own, self._passes)
 
 
 @contextmanager
 def followed(modules: list[Any], passes: Passes) -> Iterator[None]:
     """Inside, calls of the modules' `generate` say what their prompt is."""
-    from queries.steer.running.sequences import Call
-
     before: list[tuple[Any, Any]] = []
-
-    def follow(module: Any) -> None:
-        own = module.generate
-
-        @wraps(own)
-        def generate(*args: Any, **kwargs: Any) -> Any:
-            if passes.foreign:
-                return own(*args, **kwargs)
-            with passes.generating(Call.of(module, own, args, kwargs)):
-                return own(*args, **kwargs)
-
-        before.append((module, vars(module).get("generate")))
-        module.generate = generate
-
     try:
         for module in modules:
             if hasattr(type(module), "generate"):
-                follow(module)
+                before.append((module, vars(module).get("generate")))
+                module.generate = Followed(module, module.generate, passes)
         yield
     finally:
         for module, own in reversed(before):
