@@ -125,7 +125,6 @@ def nearest(
                         f"{device.device} has no room for {step} rows; free its memory or use --device cpu"
                     ) from None
                 step = max(_SMALLEST, min(step, max(len(later), len(earlier))) // 2)
-                best = None  # type: ignore[assignment]
                 device.clear()
 
 
@@ -175,11 +174,10 @@ def _peaks(tile: Tensor, dim: int) -> Tensor:
     width = tile.shape[dim]
     groups = -(-width // _GROUP)
     full = width // groups
-    whole, rest = tile.split([full * groups, width - full * groups], dim)
-    peaks = whole.unflatten(dim, (full, groups)).amax(dim)
-    if rest.shape[dim]:
-        head = peaks.narrow(dim, 0, rest.shape[dim])
-        torch.maximum(head, rest, out=head)
+    peaks: Tensor = torch.unflatten(tile.narrow(dim, 0, full * groups), dim, (full, groups)).amax(dim)
+    if rest := width - full * groups:
+        head = peaks.narrow(dim, 0, rest)
+        torch.maximum(head, tile.narrow(dim, full * groups, rest), out=head)
     return peaks
 
 
