@@ -11,15 +11,14 @@ Where the device's memory runs out, blocks are halved and the pair begins again.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from atlas.errors import IngestError
-from ingest.matching.blocks import Nearest, UnitRows, spans
+from ingest.matching.blocks import Floats, Nearest, UnitRows, spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +67,7 @@ class Device:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _upload(self, block: np.ndarray) -> Tensor:
+    def _upload(self, block: Floats) -> Tensor:
         import torch
 
         if self.device.type == "cpu":
@@ -77,7 +76,9 @@ class Device:
         if self._pinned is None or self._pinned.numel() < block.size:
             self._pinned = torch.empty(block.size, dtype=torch.float32, pin_memory=True)
         host = self._pinned[: block.size].view(block.shape)
-        np.copyto(host.numpy(), block)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that rows mapped from a file cannot be written
+            host.copy_(torch.from_numpy(block))  # by all cores, as NumPy does not
         return host.to(self.device)
 
 
