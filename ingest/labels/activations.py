@@ -4,8 +4,8 @@
    dictionaries that were trained so (prepend_bos).
 2. Hooks keep what each encoder reads, and the pass ends after the last block that one reads; one matrix product a
    dictionary and batch gives all activations.
-3. Attention sinks are left out: positions at which the stream after the dictionary's block is SINK times as long as at
-   the median one. What fires there says nothing of the words there.
+3. Attention sinks are left out: positions at which the stream after the dictionary's block is far longer than at the
+   median one (hooked.contexts). What fires there says nothing of the words there.
 4. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
    of each). Memory is bounded by features × kept contexts, whatever the text's length.
 5. Positions become words and passages of the text through the tokenizer's offsets.
@@ -25,7 +25,7 @@ from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.rows_cache import open_rows
 from hooked.hook_names import place_of
-from ingest.labels.text import Text, read_text, start_token
+from ingest.labels.text import Text, read_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,6 @@ CONTEXT = 256  # tokens of a context, the start token included
 KEPT = 20  # best contexts kept a feature: their words become fires_on
 SHOWN = 5  # of which so many are stored as passages
 WORDS = 8
-SINK = 10.0  # times the median length of the stream; SmolLM2's first position has 180 times it from layer 11 on
 _log = logging.getLogger(__name__)
 
 
@@ -51,18 +50,19 @@ class Figures:
         self.values = np.zeros((size, KEPT), dtype=np.float32)  # best activations, descending
         self.positions = np.full((size, KEPT), -1, dtype=np.int64)  # token numbers in the text
 
-    def add(self, activations: torch.Tensor, numbers: np.ndarray, lengths: torch.Tensor) -> None:
+    def add(self, activations: torch.Tensor, numbers: np.ndarray, stream: torch.Tensor) -> None:
         """Take in a batch.
 
         activations: [contexts, positions, d_sae]. numbers: int64 [contexts, positions], of the text's tokens, −1 at
-        padding. lengths: [contexts, positions], of the stream.
+        padding. stream: [contexts, positions, d_model], after the dictionary's block.
         """
-        real = lengths.new_tensor(numbers >= 0).bool()
-        # The median: a mean would be moved by the very positions that are looked for.
-        sinks = real & (lengths > SINK * lengths[real].median())
-        self.seen += int((real & ~sinks).sum())
-        self.sinks += int(sinks.sum())
-        activations = activations * (real & ~sinks)[:, :, None]
+        from hooked.contexts import sinks
+
+        real = stream.new_tensor(numbers >= 0).bool()
+        left_out = sinks(stream, real)
+        self.seen += int((real & ~left_out).sum())
+        self.sinks += int(left_out.sum())
+        activations = activations * (real & ~left_out)[:, :, None].to(activations.device)
         self.fires += (activations > 0).sum(dim=(0, 1)).cpu().numpy()
         # One position of each context, or a single passage could fill a feature's list.
         best, where = activations.max(dim=1)  # [contexts, d_sae]
@@ -91,6 +91,7 @@ def columns_from_text(
 
     Raises IngestError where the text is too short, ModelError where the model cannot be loaded or hooked.
     """
+    from hooked.contexts import start_token
     from hooked.encoder import not_run
     from hooked.load import load_model
 
@@ -128,6 +129,7 @@ def measure(
     import torch
 
     from hooked.capture import captured, run_until
+    from hooked.contexts import stream_after
     from hooked.encoder import Encoder
     from hooked.hookpoints import blocks_path, read_point, resolve
 
@@ -135,7 +137,7 @@ def measure(
     points: dict[Any, HookPoint] = {id_: read_point(model, d) for id_, d in records.items()}
     # The stream after each layer, or before the first block, says which positions are sinks.
     layers = {d.layer for d in records.values()}
-    points |= {layer: resolve(model, place_of(f"blocks.{max(layer, 0)}.{_stream(layer)}")) for layer in layers}
+    points |= {layer: resolve(model, stream_after(layer)) for layer in layers}
     last = max(layers | {place_of(d.hook_name_in).layer for d in records.values()})
     block = model.get_submodule(f"{blocks_path(model)}.{last}")
     figures = {id_: Figures(d.d_sae) for id_, d in records.items()}
@@ -154,17 +156,12 @@ def measure(
                     # No further token follows, so keys and values would be kept for nothing.
                     use_cache=False,
                 )
-            # Without the start token's position, which says nothing of the text.
-            lengths = {layer: seen[layer][:, first:].float().norm(dim=-1) for layer in layers}
             for id_, encoder in encoders.items():
+                # Without the start token's position, which says nothing of the text.
                 found = encoder(seen[id_][:, first:]).values
-                figures[id_].add(found, numbers[:, first:], lengths[records[id_].layer].to(found.device))
+                figures[id_].add(found, numbers[:, first:], seen[records[id_].layer][:, first:])
             step(int((numbers >= 0).sum()))
     return figures
-
-
-def _stream(layer: int) -> str:
-    return "hook_resid_pre" if layer < 0 else "hook_resid_post"
 
 
 def _batches(tokens: np.ndarray, start: int | None, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
