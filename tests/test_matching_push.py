@@ -43,9 +43,9 @@ def test_matches_staged_without_push_get_it_and_are_not_matched_again(
 ) -> None:
     with monkeypatch.context() as before:
         before.setattr("ingest.matching.stage.file_name", name_without_push)
-        before.setattr("ingest.matching.stage.push", lambda *_: None)
+        before.setattr("ingest.matching.pushed.push", lambda *_: None)
         ingest([sources], tmp_path / "a")
-    monkeypatch.setattr("ingest.matching.stage.stage_pair", lambda *_: pytest.fail("matched again"))
+    monkeypatch.setattr("ingest.matching.stage.Stage", lambda *_: pytest.fail("matched again"))
     with open_atlas(tmp_path / "a") as atlas:
         assert {row["push"] for row in atlas.read(PUSHES)} == {None}
     decoder = tmp_path / "a" / "dictionaries" / "tiny-1m" / "1-res-32" / "decoder.npy"
@@ -73,7 +73,7 @@ def test_a_graph_without_the_column_says_how_to_get_it(
     """As an embedded atlas of before: its file has no such column, and everything else goes on."""
     with monkeypatch.context() as before:
         before.setattr("ingest.matching.stage.file_name", name_without_push)
-        before.setattr("ingest.matching.stage.push", lambda *_: None)
+        before.setattr("ingest.matching.pushed.push", lambda *_: None)
         without = {name: type_ for name, type_ in properties("FROM_RES").items() if name != "push"}
         edges = [
             EdgeTable(each.type, each.label, without if each.label == "Feature" else each.properties) for each in EDGES

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,11 @@ import torch
 
 from atlas.errors import ModelError, QueryError
 from hooked.capture import captured, run_until
-from hooked.contexts import sinks, start_token, stream_after
 from hooked.hook_names import place_of
 from hooked.hookpoints import HookPoint, blocks_path, learned_positions, read_point, resolve
 from hooked.load import input_device, load_model
+from hooked.reading import sinks, stream_after
+from hooked.text import start_token
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -82,7 +83,8 @@ class Reading:
             seen = states(model, given.ids, points, last_block(group.values()))
             tokens = given.texts
             hidden |= {id_: seen[id_][0, given.first :] for id_ in group}
-            left_out |= {id_: sinks(seen[d.layer][0, given.first :]) for id_, d in group.items()}
+            real = torch.ones(1, len(given.texts), dtype=torch.bool)  # nothing is padding
+            left_out |= {id_: sinks(seen[d.layer][:, given.first :], real)[0] for id_, d in group.items()}
         reading = cls(tokens, hidden, left_out)
         reading.say_sinks()
         return reading
@@ -100,7 +102,7 @@ class Reading:
             )
 
 
-def last_block(records: Any) -> int:
+def last_block(records: Iterable[Dictionary]) -> int:
     """The last block that these dictionaries need."""
     return max(max(d.layer, place_of(d.hook_name_in).layer, place_of(d.hook_name).layer) for d in records)
 

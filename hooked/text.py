@@ -100,3 +100,11 @@ def _words(text: str, offsets: np.ndarray) -> np.ndarray:
     at = np.clip(np.searchsorted(spans[:, 0], last, side="right") - 1, 0, None)
     inside = (spans[at, 0] <= last) & (last < spans[at, 1])
     return np.where(inside[:, None], spans[at], offsets)
+
+
+def start_token(tokenizer: Any) -> int:
+    """What contexts begin with: the start token, else the end token, as trainers of dictionaries do."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if start is None:
+        raise IngestError("the tokenizer has neither a start nor an end token to begin contexts with")
+    return int(start)
