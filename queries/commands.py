@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option
+from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option, output_option
+from atlas.cli.output import FORMATS
 from atlas.ids import SITES
+
+PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 
 
 @click.command()
@@ -25,11 +28,12 @@ from atlas.ids import SITES
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml")),
+    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml", *PICTURES)),
     default="tree",
     show_default=True,
     help="How the graph is drawn.",
 )
+@output_option
 def lineage(
     feature: str,
     atlas: str | None,
@@ -39,23 +43,27 @@ def lineage(
     min_module: Any,
     k: int,
     format_: str,
+    output: Path | None,
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
-    A threshold may be `floor`: the noise floor of each pair of dictionaries.
+    A threshold may be `floor`: the noise floor of each pair of dictionaries. svg and png are pictures; html is one file
+    with the picture and its table, which opens offline.
 
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --min-res floor --min-module floor
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --k 2 --format mermaid
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --format html -o lineage.html
     """
     from atlas import open_atlas
-    from queries.draw import draw
+    from atlas.cli.output import deliver
+    from queries.draw import draw, painted
     from queries.lineage import lineage
 
     with open_atlas(atlas) as opened:
         graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
-    click.echo(draw(graph, format_), nl=False)
+    deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
 
 
 @click.command()
@@ -65,7 +73,15 @@ def lineage(
 @click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
 @click.option("--show", is_flag=True, help="Print the question's Cypher instead; needs no atlas.")
-@format_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice((*FORMATS, *PICTURES)),
+    default="table",
+    show_default=True,
+    help="How rows are printed; a picture where they are edges: path, twins, strongest.",
+)
+@output_option
 def ask(
     question: str | None,
     features: tuple[str, ...],
@@ -74,6 +90,7 @@ def ask(
     limit: int,
     show: bool,
     format_: str,
+    output: Path | None,
 ) -> None:
     """Ask a named QUESTION; without one, list them all.
 
@@ -84,7 +101,7 @@ def ask(
     feature-atlas ask hubs --show
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import deliver, print_rows, render
     from queries.questions import QUESTIONS, find_question
     from queries.questions import ask as answer
 
@@ -105,7 +122,22 @@ def ask(
     with open_atlas(atlas) as opened:
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
-    print_rows(rows, asked.columns, format_, most=limit)
+        graph = None
+        if format_ in PICTURES:
+            from queries.answer_graph import answer_graph
+
+            graph = answer_graph(opened, asked, rows[:limit])
+    if graph is not None:
+        from queries.draw import draw, painted
+
+        deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
+    elif output is not None:
+        deliver(render(rows[:limit], asked.columns, format_), output)
+    else:
+        print_rows(rows, asked.columns, format_, most=limit)
+        return
+    if len(rows) > limit:
+        click.echo(f"cut after {limit} rows; --limit N gives more", err=True)
 
 
 @click.command()

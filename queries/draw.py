@@ -1,4 +1,4 @@
-"""Flow graphs as text: a tree for people; json, mermaid, dot and GraphML for programs.
+"""Flow graphs in every form: a tree and pictures for people; json, mermaid, dot and GraphML for programs.
 
 In every form an edge points from the later feature to the earlier one, as in the graph.
 """
@@ -17,8 +17,29 @@ from queries.tree import short, tree, words
 
 
 def draw(graph: Lineage, format_: str = "tree") -> str:
-    """The graph in one of FORMATS, ending with a newline."""
+    """The graph in one of FORMATS, as text that ends with a newline."""
     return FORMATS[format_](graph)
+
+
+def painted(graph: Lineage) -> bytes:
+    """The graph as PNG; raises QueryError where the extra `png` is not installed."""
+    from queries.drawing.png import png
+
+    return png(graph.figure())
+
+
+def as_svg(graph: Lineage) -> str:
+    """A picture as a file of its own."""
+    from queries.drawing.svg import svg
+
+    return svg(graph.figure(), alone=True) + "\n"
+
+
+def as_html(graph: Lineage) -> str:
+    """The picture with its table, one file that needs nothing else."""
+    from queries.drawing.alone import html
+
+    return html(graph.figure())
 
 
 def as_json(graph: Lineage) -> str:
@@ -76,6 +97,8 @@ FORMATS: dict[str, Callable[[Lineage], str]] = {
     "mermaid": mermaid,
     "dot": dot,
     "graphml": graphml,
+    "svg": as_svg,
+    "html": as_html,
 }
 _GRAPHML = {
     "node": {
@@ -88,6 +111,9 @@ _GRAPHML = {
         "s_att": "double",
         "origin": "string",
         "lifecycle": "string",
+        "dictionary": "string",
+        "fires_on": "string",
+        "promotes": "string",
         "seed": "boolean",
     },
     "edge": {"type": "string", "similarity": "double", "rank": "int", "forward_rank": "int"},

@@ -14,6 +14,7 @@ the whole walk takes it 60 to 250 ms, and time exponential in k.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,18 +25,22 @@ from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
+    from queries.drawing.figure import Figure
 
 Threshold = float | Literal["floor"]
 Row = dict[str, Any]
 
 _RES, _ANY = EDGE_OF_SITE[RES], "|".join(EDGE_OF_SITE.values())
 _FIELDS = ("id", "layer", "site", "depth", "label", "s_res", "s_mlp", "s_att", "origin", "lifecycle")  # of the json
-_NODE = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, "dictionary"))
+_WORDS = ("dictionary", "fires_on", "promotes")  # of the json too
+COLUMNS = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, *_WORDS))
 _MATCH = "r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank"
 
-SEED = f"MATCH (g:{FEATURE} {{id: $id}}) RETURN {_NODE}"
-EARLIER = f"MATCH (f:{FEATURE} {{id: $id}})-[r:{_ANY}]->(g:{FEATURE}) WHERE r.rank < $k RETURN {_NODE}, {_MATCH}"
-LATER = f"MATCH (f:{FEATURE} {{id: $id}})<-[r:{_ANY}]-(g:{FEATURE}) WHERE r.forward_rank < $k RETURN {_NODE}, {_MATCH}"
+SEED = f"MATCH (g:{FEATURE} {{id: $id}}) RETURN {COLUMNS}"
+EARLIER = f"MATCH (f:{FEATURE} {{id: $id}})-[r:{_ANY}]->(g:{FEATURE}) WHERE r.rank < $k RETURN {COLUMNS}, {_MATCH}"
+LATER = (
+    f"MATCH (f:{FEATURE} {{id: $id}})<-[r:{_ANY}]-(g:{FEATURE}) WHERE r.forward_rank < $k RETURN {COLUMNS}, {_MATCH}"
+)
 FLOORS = (
     f"MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY}) RETURN b.id AS later, a.id AS earlier, m.floor AS floor"
 )
@@ -56,6 +61,8 @@ class Node:
     origin: str | None  # res, mlp, att or none
     lifecycle: str | None  # start, persists, transforms, appears or unexplained
     dictionary: str  # its dictionary's id
+    fires_on: str | None = None  # tokens it fires on, comma separated
+    promotes: str | None = None  # tokens its direction promotes, comma separated
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,53 @@ class Lineage:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what it was drawn with: thresholds, steps
+    # Best residual matches at which the walk ended, since they are below the cut: no part of the graph.
+    outside: tuple[tuple[Node, Edge], ...] = field(default=(), compare=False, repr=False)
+    state: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # model, atlas id, its state
 
     def to_dict(self) -> dict[str, Any]:
-        """`seed`, `nodes`, `edges` as plain values, for json; an edge's source is the later feature."""
-        nodes = [{name: getattr(node, name) for name in _FIELDS} for node in self.nodes]
-        return {"seed": self.seed, "nodes": nodes, "edges": [vars(edge).copy() for edge in self.edges]}
+        """The node-link form, for json: `seed`, `nodes`, `edges`; an edge's source is the later feature."""
+        nodes = [{name: getattr(node, name) for name in (*_FIELDS, *_WORDS)} for node in self.nodes]
+        edges = [vars(edge).copy() for edge in self.edges]
+        return {"seed": self.seed, "nodes": nodes, "edges": edges, "directed": True, "multigraph": False}
+
+    def to_networkx(self) -> Any:
+        """A networkx.DiGraph with every field of the json form; edges lead from the later feature to the earlier.
+
+        Example:
+            digraph = graph.to_networkx()
+            print(digraph.number_of_nodes(), digraph.in_degree(graph.seed))
+        """
+        import networkx
+
+        values = self.to_dict()
+        digraph = networkx.DiGraph()
+        digraph.add_nodes_from((node.pop("id"), node) for node in values["nodes"])
+        digraph.add_edges_from((edge.pop("source"), edge.pop("target"), edge) for edge in values["edges"])
+        return digraph
+
+    def figure(self) -> Figure:
+        """The graph as it is drawn, with what lies just outside the cut (queries.drawing)."""
+        from queries.drawing.figure import Figure
+
+        nodes, edges = ([vars(pair[place]) for pair in self.outside] for place in (0, 1))
+        return Figure.of(self.to_dict(), title=self.seed, about=self._about(), outside=(nodes, edges))
+
+    def _about(self) -> list[str]:
+        """What a picture of it says beneath: thresholds, steps, the atlas's state."""
+        names = {"min_res": "min res", "min_module": "min module", "k": "k", "back": "back", "forward": "forward"}
+        said = [f"{names[key]} {value}" for key, value in self.options.items() if key in names and value is not None]
+        state = [f"{name} {value}" for name, value in self.state.items()]
+        return [", ".join(part) for part in (said, state) if part]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The tree and the picture, for notebooks."""
+        from queries.drawing.notebook import bundle
+        from queries.drawing.svg import svg
+
+        # By name: the tree is drawn from lineages, and two files do not import each other.
+        tree: Callable[[Lineage], str] = importlib.import_module("queries.tree").tree
+        return bundle(tree(self), svg(self.figure()), include, exclude)
 
 
 def lineage(
@@ -131,7 +180,12 @@ def lineage(
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
     options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k}
-    return Lineage(feature, tuple(nodes), tuple(edges), options)
+    state = {
+        "model": seed.dictionary.rpartition("/")[0],
+        "atlas": atlas.manifest.id[:8],
+        "state": str(atlas.manifest.state)[:8],
+    }
+    return Lineage(feature, tuple(nodes), tuple(edges), options, walk.outside(), state)
 
 
 class _Walk:
@@ -142,6 +196,7 @@ class _Walk:
         self.edges: dict[tuple[str, str], Edge] = {}
         self._atlas, self._k, self._keep = atlas, k, keep
         self._earlier: dict[str, list[Row]] = {}
+        self._ended: list[tuple[Node, Edge]] = []
 
     def start(self, feature: str) -> Node:
         """The seed's node."""
@@ -151,16 +206,23 @@ class _Walk:
 
     def earlier(self, nodes: list[Node]) -> list[Node]:
         """The residual features that the nodes' best matches lead back to."""
-        return [self._link(node, row, back=True) for node, row in self._before(nodes) if row["site"] == RES]
+        return [self._link(node, row, back=True) for node, row in self._before(nodes, ends=True) if row["site"] == RES]
 
     def later(self, nodes: list[Node]) -> list[Node]:
         """The later residual features that the nodes match best."""
-        return [
-            self._link(node, row, back=False)
-            for node, rows in zip(nodes, self._asked(LATER, nodes), strict=True)
-            for row in rows
-            if self._keep(row["dictionary"], node.dictionary, node.site, row["similarity"])
-        ]
+        reached = []
+        for node, rows in zip(nodes, self._asked(LATER, nodes), strict=True):
+            for row in rows:
+                if self._keep(row["dictionary"], node.dictionary, node.site, row["similarity"]):
+                    reached.append(self._link(node, row, back=False))
+                elif row["forward_rank"] == 0:
+                    self._end(node, row, back=False)
+        return reached
+
+    def outside(self) -> tuple[tuple[Node, Edge], ...]:
+        """Where the walk ended: best residual matches below the cut that it met nowhere else, by id."""
+        ended = {node.id: (node, edge) for node, edge in self._ended if node.id not in self.nodes}
+        return tuple(ended[name] for name in sorted(ended))
 
     def add_modules(self) -> None:
         """The modules' features that match the residual features reached so far."""
@@ -168,14 +230,18 @@ class _Walk:
             if row["site"] != RES:
                 self._link(node, row, back=True)
 
-    def _before(self, nodes: list[Node]) -> list[tuple[Node, Row]]:
-        """The nodes' matches that are kept, each with its node."""
+    def _before(self, nodes: list[Node], *, ends: bool = False) -> list[tuple[Node, Row]]:
+        """The nodes' matches that are kept, each with its node; `ends`: residual ones that are not end the walk."""
         new = [node for node in nodes if node.id not in self._earlier]
         for node, rows in zip(new, self._asked(EARLIER, new), strict=True):
             # Kept: modules are asked for later of features that the walk back has asked already.
-            self._earlier[node.id] = [
+            kept = [
                 row for row in rows if self._keep(node.dictionary, row["dictionary"], row["site"], row["similarity"])
             ]
+            self._earlier[node.id] = kept
+            for row in rows if ends else ():
+                if row["site"] == RES and row["rank"] == 0 and row not in kept:
+                    self._end(node, row, back=True)
         return [(node, row) for node in nodes for row in self._earlier[node.id]]
 
     def _asked(self, cypher: str, nodes: list[Node]) -> list[list[Row]]:
@@ -184,13 +250,28 @@ class _Walk:
     def _link(self, node: Node, row: Row, *, back: bool) -> Node:
         """Add the row's feature and its edge with the node; `back`: the row is the earlier one."""
         other = self._add(row)
-        later, earlier = (node, other) if back else (other, node)
-        match = (row["similarity"], row["rank"], row["forward_rank"])
-        self.edges[later.id, earlier.id] = Edge(later.id, earlier.id, EDGE_OF_SITE[earlier.site], *match)
+        edge = _edge(node, other, row, back=back)
+        self.edges[edge.source, edge.target] = edge
         return other
 
+    def _end(self, node: Node, row: Row, *, back: bool) -> None:
+        other = node_of(row)
+        self._ended.append((other, _edge(node, other, row, back=back)))
+
     def _add(self, row: Row) -> Node:
-        return self.nodes.setdefault(row["id"], Node(**{name: row[name] for name in (*_FIELDS, "dictionary")}))
+        return self.nodes.setdefault(row["id"], node_of(row))
+
+
+def node_of(row: Row) -> Node:
+    """A row of COLUMNS as a node."""
+    return Node(**{name: row[name] for name in (*_FIELDS, *_WORDS)})
+
+
+def _edge(node: Node, other: Node, row: Row, *, back: bool) -> Edge:
+    """The match of a node with the feature of a row; `back`: that is the earlier one."""
+    later, earlier = (node, other) if back else (other, node)
+    match = (row["similarity"], row["rank"], row["forward_rank"])
+    return Edge(later.id, earlier.id, EDGE_OF_SITE[earlier.site], *match)
 
 
 def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], steps: int | None) -> None:

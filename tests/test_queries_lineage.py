@@ -93,9 +93,10 @@ def test_equals_the_walk_over_the_arrays(
 def test_json_holds_what_the_graph_holds(planted: Planted, atlas: Atlas) -> None:
     graph = lineage(atlas, "planted/4-res-24/8", min_res=0.1, k=2).to_dict()
     assert json.loads(json.dumps(graph)) == graph
-    assert list(graph) == ["seed", "nodes", "edges"]
+    assert list(graph) == ["seed", "nodes", "edges", "directed", "multigraph"]
     features = planted.features()
     names = ["id", "layer", "site", "depth", "label", "s_res", "s_mlp", "s_att", "origin", "lifecycle"]
+    names += ["dictionary", "fires_on", "promotes"]
     assert graph["nodes"] == [{name: features[node["id"]][name] for name in names} for node in graph["nodes"]]
     assert graph["nodes"] == sorted(graph["nodes"], key=lambda node: (node["depth"], node["id"]))
     edges = {(edge["source"], edge["target"]): edge for edge in planted.edge_rows()}
