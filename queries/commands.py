@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option, output_option
+from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, by_option, format_option, output_option
 from atlas.cli.output import FORMATS
 from atlas.ids import SITES
 
@@ -25,6 +25,7 @@ PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
     "--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
+@by_option
 @click.option(
     "--format",
     "format_",
@@ -42,13 +43,15 @@ def lineage(
     min_res: Any,
     min_module: Any,
     k: int,
+    by: str,
     format_: str,
     output: Path | None,
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
-    A threshold may be `floor`: the noise floor of each pair of dictionaries. svg and png are pictures; html is one file
-    with the picture and its table, which opens offline.
+    A threshold may be `floor`: the noise floor of each pair of dictionaries. --by says what the best matches are best
+    by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and png
+    are pictures; html is one file with the picture and its table, which opens offline.
 
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
@@ -62,7 +65,7 @@ def lineage(
     from queries.lineage import lineage
 
     with open_atlas(atlas) as opened:
-        graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
+        graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k, by=by)
     deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
 
 
@@ -170,8 +173,9 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
 @click.argument("feature")
 @atlas_option
 @click.option("--most", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Matches a dictionary.")
+@by_option
 @format_option
-def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
+def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> None:
     """Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts.
 
     \b
@@ -180,12 +184,14 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     """
     from atlas import open_atlas
     from atlas.cli.output import fit, print_rows, printable
+    from queries.matches import COSINE
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows = show(opened, feature, most=most)
+        rows = show(opened, feature, most=most, by=by)
+    figure = () if by == COSINE else (by,)
     if format_ != "table":
-        print_rows(rows, COLUMNS, format_)
+        print_rows(rows, (*COLUMNS, *figure), format_)
         return
     parts: dict[str, list[dict[str, Any]]] = {"feature": [], "earlier": [], "later": [], "context": []}
     for row in rows:
@@ -196,7 +202,7 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(parts[part], MATCH_COLUMNS)
+            print_rows(parts[part], (*MATCH_COLUMNS, *figure))
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")

@@ -56,7 +56,7 @@ def mermaid(graph: Lineage) -> str:
         text = _entities(short(node.id)) + (f"<br>{_entities(fit(label, 40))}" if label else "")
         lines.append(f'  {numbers[node.id]}["{text}"]')
     for edge in graph.edges:
-        lines.append(f"  {numbers[edge.source]} -->|{edge.similarity:.2f}| {numbers[edge.target]}")
+        lines.append(f"  {numbers[edge.source]} -->|{edge.weight:.2f}| {numbers[edge.target]}")
     lines.append(f"  style {numbers[graph.seed]} stroke-width:4px")
     return "\n".join(lines) + "\n"
 
@@ -70,7 +70,7 @@ def dot(graph: Lineage) -> str:
         width = ", penwidth=3" if node.id == graph.seed else ""
         lines.append(f'  "{_escape(node.id)}" [label="{label}", shape={shape}{width}];')
     for edge in graph.edges:
-        lines.append(f'  "{_escape(edge.source)}" -> "{_escape(edge.target)}" [label="{edge.similarity:.2f}"];')
+        lines.append(f'  "{_escape(edge.source)}" -> "{_escape(edge.target)}" [label="{edge.weight:.2f}"];')
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -116,13 +116,20 @@ _GRAPHML = {
         "promotes": "string",
         "seed": "boolean",
     },
-    "edge": {"type": "string", "similarity": "double", "rank": "int", "forward_rank": "int"},
+    "edge": {
+        "type": "string",
+        "similarity": "double",
+        "rank": "int",
+        "forward_rank": "int",
+        "push": "double",
+        "correlation": "double",
+    },
 }
 
 
 def _data(element: ElementTree.Element, kind: str, values: dict[str, object]) -> None:
     for name, type_ in _GRAPHML[kind].items():
-        value = values[name]
+        value = values.get(name)
         if value is not None:
             # GraphML writes true and false in lower case.
             text = str(value).lower() if type_ == "boolean" else printable(str(value))

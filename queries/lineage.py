@@ -4,6 +4,7 @@
    as the similarity reaches `min_res`.
 2. Forward: to the residual features of the next dictionary that it matches best, seen from the earlier one
    (`forward_rank`), cut likewise.
+   Best by cosine, or by another figure of the edges (queries.matches); what is cut is cut by cosine all the same.
 3. At every residual feature on the way: its k best matches among the MLP and the attention features of its own layer,
    where they reach `min_module`.
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from atlas.errors import QueryError
 from atlas.ids import RES
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
+from queries.matches import COSINE, Matches
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -30,17 +32,12 @@ if TYPE_CHECKING:
 Threshold = float | Literal["floor"]
 Row = dict[str, Any]
 
-_RES, _ANY = EDGE_OF_SITE[RES], "|".join(EDGE_OF_SITE.values())
 _FIELDS = ("id", "layer", "site", "depth", "label", "s_res", "s_mlp", "s_att", "origin", "lifecycle")  # of the json
+_ALWAYS = ("rank", "forward_rank")  # null says something there
 _WORDS = ("dictionary", "fires_on", "promotes")  # of the json too
 COLUMNS = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, *_WORDS))
-_MATCH = "r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank"
 
 SEED = f"MATCH (g:{FEATURE} {{id: $id}}) RETURN {COLUMNS}"
-EARLIER = f"MATCH (f:{FEATURE} {{id: $id}})-[r:{_ANY}]->(g:{FEATURE}) WHERE r.rank < $k RETURN {COLUMNS}, {_MATCH}"
-LATER = (
-    f"MATCH (f:{FEATURE} {{id: $id}})<-[r:{_ANY}]-(g:{FEATURE}) WHERE r.forward_rank < $k RETURN {COLUMNS}, {_MATCH}"
-)
 FLOORS = (
     f"MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY}) RETURN b.id AS later, a.id AS earlier, m.floor AS floor"
 )
@@ -75,6 +72,13 @@ class Edge:
     similarity: float  # cosine
     rank: int | None  # 0: the later feature's best match in that dictionary; None: outside its top k
     forward_rank: int | None  # the same seen from the earlier feature
+    push: float | None = None  # where matches were ordered by it (queries.matches)
+    correlation: float | None = None  # likewise
+
+    @property
+    def weight(self) -> float:
+        """What it was chosen and is drawn by."""
+        return next(value for value in (self.push, self.correlation, self.similarity) if value is not None)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Lineage:
     def to_dict(self) -> dict[str, Any]:
         """The node-link form, for json: `seed`, `nodes`, `edges`; an edge's source is the later feature."""
         nodes = [{name: getattr(node, name) for name in (*_FIELDS, *_WORDS)} for node in self.nodes]
-        edges = [vars(edge).copy() for edge in self.edges]
+        edges = [_told(edge) for edge in self.edges]
         return {"seed": self.seed, "nodes": nodes, "edges": edges, "directed": True, "multigraph": False}
 
     def to_networkx(self) -> Any:
@@ -120,6 +124,7 @@ class Lineage:
     def _about(self) -> list[str]:
         """What a picture of it says beneath: thresholds, steps, the atlas's state."""
         names = {"min_res": "min res", "min_module": "min module", "k": "k", "back": "back", "forward": "forward"}
+        names |= {} if self.options.get("by") == COSINE else {"by": "by"}
         said = [f"{names[key]} {value}" for key, value in self.options.items() if key in names and value is not None]
         state = [f"{name} {value}" for name, value in self.state.items()]
         return [", ".join(part) for part in (said, state) if part]
@@ -143,14 +148,16 @@ def lineage(
     min_res: Threshold = 0.5,
     min_module: Threshold = 0.25,
     k: int = 1,
+    by: str = COSINE,
 ) -> Lineage:
     """The flow graph of a feature.
 
     back, forward: most steps from one residual dictionary to the next (None: all the way).
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
-    pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k.
-    Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
-    floor.
+    pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k. by: what the best matches are
+    best by: cosine, push or correlation.
+    Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range, a pair has no noise
+    floor, or the edges have no such figure.
 
     Example:
         graph = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018", min_res="floor")
@@ -165,7 +172,7 @@ def lineage(
     for threshold in (min_res, min_module):
         if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
             raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
-    walk = _Walk(atlas, k, _cut(atlas, min_res, min_module))
+    walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by), _cut(atlas, min_res, min_module))
     seed = walk.start(feature)
     if seed.site == RES:
         _follow(walk.earlier, [seed], back)
@@ -179,7 +186,7 @@ def lineage(
     place = {node.id: i for i, node in enumerate(nodes)}
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
-    options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k}
+    options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k, "by": by}
     state = {
         "model": seed.dictionary.rpartition("/")[0],
         "atlas": atlas.manifest.id[:8],
@@ -191,10 +198,10 @@ def lineage(
 class _Walk:
     """What has been reached so far; every feature is asked once in each direction."""
 
-    def __init__(self, atlas: Atlas, k: int, keep: Callable[[str, str, str, float], bool]) -> None:
+    def __init__(self, atlas: Atlas, matches: Matches, keep: Callable[[str, str, str, float], bool]) -> None:
         self.nodes: dict[str, Node] = {}
         self.edges: dict[tuple[str, str], Edge] = {}
-        self._atlas, self._k, self._keep = atlas, k, keep
+        self._atlas, self._matches, self._keep = atlas, matches, keep
         self._earlier: dict[str, list[Row]] = {}
         self._ended: list[tuple[Node, Edge]] = []
 
@@ -211,11 +218,11 @@ class _Walk:
     def later(self, nodes: list[Node]) -> list[Node]:
         """The later residual features that the nodes match best."""
         reached = []
-        for node, rows in zip(nodes, self._asked(LATER, nodes), strict=True):
+        for node, rows in zip(nodes, self._matches.later([node.id for node in nodes]), strict=True):
             for row in rows:
                 if self._keep(row["dictionary"], node.dictionary, node.site, row["similarity"]):
                     reached.append(self._link(node, row, back=False))
-                elif row["forward_rank"] == 0:
+                elif row["first"]:
                     self._end(node, row, back=False)
         return reached
 
@@ -233,19 +240,16 @@ class _Walk:
     def _before(self, nodes: list[Node], *, ends: bool = False) -> list[tuple[Node, Row]]:
         """The nodes' matches that are kept, each with its node; `ends`: residual ones that are not end the walk."""
         new = [node for node in nodes if node.id not in self._earlier]
-        for node, rows in zip(new, self._asked(EARLIER, new), strict=True):
+        for node, rows in zip(new, self._matches.earlier([node.id for node in new]), strict=True):
             # Kept: modules are asked for later of features that the walk back has asked already.
             kept = [
                 row for row in rows if self._keep(node.dictionary, row["dictionary"], row["site"], row["similarity"])
             ]
             self._earlier[node.id] = kept
             for row in rows if ends else ():
-                if row["site"] == RES and row["rank"] == 0 and row not in kept:
+                if row["site"] == RES and row["first"] and row not in kept:
                     self._end(node, row, back=True)
         return [(node, row) for node in nodes for row in self._earlier[node.id]]
-
-    def _asked(self, cypher: str, nodes: list[Node]) -> list[list[Row]]:
-        return self._atlas.read_each(cypher, [{"id": node.id, "k": self._k} for node in nodes]) if nodes else []
 
     def _link(self, node: Node, row: Row, *, back: bool) -> Node:
         """Add the row's feature and its edge with the node; `back`: the row is the earlier one."""
@@ -270,8 +274,13 @@ def node_of(row: Row) -> Node:
 def _edge(node: Node, other: Node, row: Row, *, back: bool) -> Edge:
     """The match of a node with the feature of a row; `back`: that is the earlier one."""
     later, earlier = (node, other) if back else (other, node)
-    match = (row["similarity"], row["rank"], row["forward_rank"])
+    match = (row["similarity"], row["rank"], row["forward_rank"], row.get("push"), row.get("correlation"))
     return Edge(later.id, earlier.id, EDGE_OF_SITE[earlier.site], *match)
+
+
+def _told(edge: Edge) -> Row:
+    """An edge's fields, without those that this graph is not about."""
+    return {name: value for name, value in vars(edge).items() if value is not None or name in _ALWAYS}
 
 
 def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], steps: int | None) -> None:

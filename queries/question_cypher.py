@@ -177,6 +177,15 @@ ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
 
+STRONGEST_PUSH = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+ORDER BY push DESC, later, earlier
+LIMIT $limit
+"""
+
 ORPHANS = """
 MATCH (f:Feature)
 WHERE f.site <> 'res' AND f.dead = false AND coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer

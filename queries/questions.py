@@ -26,6 +26,7 @@ from queries.question_cypher import (
     SHARED_ANCESTORS,
     SPLITS,
     STRONGEST,
+    STRONGEST_PUSH,
     TURNOVER,
     TWINS,
     UNEXPLAINED,
@@ -137,6 +138,13 @@ _ALL = (
         {"min_similarity": _STRONG, "layer": _LAYER},
     ),
     Question("strongest", "edges of the highest cosine", STRONGEST, (), {"site": _SITE, "layer": _LAYER}),
+    Question(
+        "strongest-push",
+        "edges along which one unit of the earlier adds most to the later",
+        STRONGEST_PUSH,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
     Question(
         "orphans",
         "MLP and attention features that are no residual feature's best match",

@@ -70,6 +70,13 @@ atlas_option = click.option(
     show_envvar=True,
     help="The atlas folder.  [default: ./feature-atlas]",
 )
+by_option = click.option(
+    "--by",
+    type=click.Choice(("cosine", "push", "correlation")),
+    default="cosine",
+    show_default=True,
+    help="What orders matches.",
+)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True, help="How rows are printed."
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, Decorator, atlas_option, format_option, gathered
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, by_option, format_option, gathered
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
@@ -106,6 +106,7 @@ def announced_model(name: str, device: str) -> tuple[Any, Any]:
 @click.option("--lineage", metavar="ID", help="Turn the features of this feature's flow graph.")
 @click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where a --lineage ends.")
 @click.option("--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Its smallest mlp and att cosine.")
+@by_option
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A saved plan.")
 @steering_options
@@ -126,6 +127,7 @@ def steer(
     lineage: str | None,
     min_res: Threshold,
     min_module: Threshold,
+    by: str,
     cypher: str | None,
     plan_file: Path | None,
     steering: dict[str, Any],
@@ -159,7 +161,7 @@ def steer(
         if plan_file:
             plan = SteeringPlan.load(plan_file, opened)
         elif lineage:
-            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module)
+            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module, by=by)
             plan = SteeringPlan.from_lineage(opened, graph, **steering)
         elif cypher:
             plan = SteeringPlan.from_query(opened, cypher, **steering)
