@@ -26,6 +26,11 @@ PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
 @by_option
+@click.option("--on", metavar="TEXT", help="The graph of one occurrence in this text instead, from activations.")
+@click.option("--token", type=click.IntRange(0), metavar="N", help="Of the text.  [default: where it is strongest]")
+@click.option("--verify", is_flag=True, help="Take each predecessor away in a forward pass, and print what falls.")
+@click.option("--model", metavar="NAME_OR_FOLDER", help="What reads the text.  [default: the atlas' own model]")
+@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
 @click.option(
     "--format",
     "format_",
@@ -44,6 +49,11 @@ def lineage(
     min_module: Any,
     k: int,
     by: str,
+    on: str | None,
+    token: int | None,
+    verify: bool,
+    model: str | None,
+    device: str,
     format_: str,
     output: Path | None,
 ) -> None:
@@ -53,20 +63,50 @@ def lineage(
     by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and png
     are pictures; html is one file with the picture and its table, which opens offline.
 
+    With --on the edges are those of one token: the --k predecessors in each dictionary whose activation × push is the
+    largest share of the later feature's pre-activation, and for each feature what no edge stands for.
+
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --min-res floor --min-module floor
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --k 2 --format mermaid
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --format html -o lineage.html
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --on "The film was shown in every village." --verify
     """
     from atlas import open_atlas
     from atlas.cli.output import deliver
     from queries.draw import draw, painted
     from queries.lineage import lineage
 
+    if on is None:
+        chosen: dict[str, Any] = {"forward": forward, "min_res": min_res, "min_module": min_module, "by": by}
+        _only_with("--on", token=token, verify=verify or None, model=model)
+    else:
+        _without_on()
+        chosen = {"on": on, "token": token, "verify": verify}
     with open_atlas(atlas) as opened:
-        graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k, by=by)
+        if on is not None:
+            from queries.steer.commands import announced_model
+
+            name = model or opened.locate(feature)[0].model_name
+            chosen["model"], chosen["tokenizer"] = announced_model(name, device)
+        graph = lineage(opened, feature, back=back, k=k, **chosen)
     deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
+
+
+def _only_with(option: str, **others: Any) -> None:
+    """Raise UsageError where options are given that have a meaning only beside another."""
+    for name, value in others.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} belongs to {option}")
+
+
+def _without_on() -> None:
+    """Raise UsageError where options are given that have no part in the graph of a text."""
+    context = click.get_current_context()
+    for name in ("forward", "min_res", "min_module", "by"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no part in the graph of a text: it goes by shares")
 
 
 @click.command()

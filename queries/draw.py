@@ -56,7 +56,7 @@ def mermaid(graph: Lineage) -> str:
         text = _entities(short(node.id)) + (f"<br>{_entities(fit(label, 40))}" if label else "")
         lines.append(f'  {numbers[node.id]}["{text}"]')
     for edge in graph.edges:
-        lines.append(f"  {numbers[edge.source]} -->|{edge.weight:.2f}| {numbers[edge.target]}")
+        lines.append(f"  {numbers[edge.source]} -->|{edge.shown}| {numbers[edge.target]}")
     lines.append(f"  style {numbers[graph.seed]} stroke-width:4px")
     return "\n".join(lines) + "\n"
 
@@ -70,7 +70,7 @@ def dot(graph: Lineage) -> str:
         width = ", penwidth=3" if node.id == graph.seed else ""
         lines.append(f'  "{_escape(node.id)}" [label="{label}", shape={shape}{width}];')
     for edge in graph.edges:
-        lines.append(f'  "{_escape(edge.source)}" -> "{_escape(edge.target)}" [label="{edge.weight:.2f}"];')
+        lines.append(f'  "{_escape(edge.source)}" -> "{_escape(edge.target)}" [label="{edge.shown}"];')
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -114,6 +114,7 @@ _GRAPHML = {
         "dictionary": "string",
         "fires_on": "string",
         "promotes": "string",
+        **dict.fromkeys(("activation", "pre_activation", "bias", "other", "error", "unread"), "double"),
         "seed": "boolean",
     },
     "edge": {
@@ -123,6 +124,10 @@ _GRAPHML = {
         "forward_rank": "int",
         "push": "double",
         "correlation": "double",
+        "share": "double",
+        "predicted": "double",
+        "measured": "double",
+        "left": "double",
     },
 }
 

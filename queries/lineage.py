@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import QueryError
-from atlas.ids import RES
+from atlas.ids import ATT, MLP, RES
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
 from queries.matches import COSINE, Matches
 
@@ -33,7 +33,6 @@ Threshold = float | Literal["floor"]
 Row = dict[str, Any]
 
 _FIELDS = ("id", "layer", "site", "depth", "label", "s_res", "s_mlp", "s_att", "origin", "lifecycle")  # of the json
-_ALWAYS = ("rank", "forward_rank")  # null says something there
 _WORDS = ("dictionary", "fires_on", "promotes")  # of the json too
 COLUMNS = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, *_WORDS))
 
@@ -61,6 +60,12 @@ class Node:
     fires_on: str | None = None  # tokens it fires on, comma separated
     promotes: str | None = None  # tokens its direction promotes, comma separated
 
+    @property
+    def state(self) -> str:
+        """What a line about it says beside its name."""
+        # The module that wrote it is worth naming; that it came down the stream is what persisting means.
+        return (self.lifecycle or "") + (f" ({self.origin})" if self.origin in (MLP, ATT) else "")
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -80,6 +85,11 @@ class Edge:
         """What it was chosen and is drawn by."""
         return next(value for value in (self.push, self.correlation, self.similarity) if value is not None)
 
+    @property
+    def shown(self) -> str:
+        """The same as it is written beside it."""
+        return f"{self.weight:.2f}"
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -92,12 +102,13 @@ class Lineage:
     # Best residual matches at which the walk ended, since they are below the cut: no part of the graph.
     outside: tuple[tuple[Node, Edge], ...] = field(default=(), compare=False, repr=False)
     state: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # model, atlas id, its state
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)  # what is to be said beneath it
 
     def to_dict(self) -> dict[str, Any]:
         """The node-link form, for json: `seed`, `nodes`, `edges`; an edge's source is the later feature."""
-        nodes = [{name: getattr(node, name) for name in (*_FIELDS, *_WORDS)} for node in self.nodes]
-        edges = [_told(edge) for edge in self.edges]
-        return {"seed": self.seed, "nodes": nodes, "edges": edges, "directed": True, "multigraph": False}
+        nodes, edges = [_told(node) for node in self.nodes], [_told(edge) for edge in self.edges]
+        values = {"seed": self.seed, "nodes": nodes, "edges": edges, "directed": True, "multigraph": False}
+        return values | ({"on": self.options["on"]} if "on" in self.options else {})
 
     def to_networkx(self) -> Any:
         """A networkx.DiGraph with every field of the json form; edges lead from the later feature to the earlier.
@@ -127,7 +138,7 @@ class Lineage:
         names |= {} if self.options.get("by") == COSINE else {"by": "by"}
         said = [f"{names[key]} {value}" for key, value in self.options.items() if key in names and value is not None]
         state = [f"{name} {value}" for name, value in self.state.items()]
-        return [", ".join(part) for part in (said, state) if part]
+        return [*self.notes, *(", ".join(part) for part in (said, state) if part)]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """The tree and the picture, for notebooks."""
@@ -149,13 +160,22 @@ def lineage(
     min_module: Threshold = 0.25,
     k: int = 1,
     by: str = COSINE,
+    on: str | None = None,
+    token: int | None = None,
+    verify: bool = False,
+    model: Any = None,
+    tokenizer: Any = None,
 ) -> Lineage:
-    """The flow graph of a feature.
+    """The flow graph of a feature; `on` a text that of one occurrence.
 
     back, forward: most steps from one residual dictionary to the next (None: all the way).
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
     pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k. by: what the best matches are
     best by: cosine, push or correlation.
+    on: a text; the graph is then that of the feature at one of its tokens, from activations (queries.occurrence.flow),
+    with k predecessors a dictionary, as far back as `back` says; thresholds and forward have no part in it.
+    token: position in the text (None: where the feature is strongest). verify: each predecessor is taken away in a
+    forward pass. model, tokenizer: as `activate` takes them.
     Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range, a pair has no noise
     floor, or the edges have no such figure.
 
@@ -167,11 +187,20 @@ def lineage(
     feature = atlas.full_id(feature)
     # Raises what the user can act on; the graph would answer an unknown id with no rows.
     atlas.locate(feature)
+    if on is None and (token is not None or verify):
+        raise QueryError("a token, and what is verified, belong to a text: give one with on (--on)")
+    if on is not None and (forward is not None or (min_res, min_module, by) != (0.5, 0.25, COSINE)):
+        raise QueryError("the graph of a text goes back, by shares: no forward, thresholds or by with it")
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
     for threshold in (min_res, min_module):
         if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
             raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
+    if on is not None:
+        # By name: it runs the model, and needs this file.
+        flow = importlib.import_module("queries.occurrence.flow").flow
+        graph: Lineage = flow(atlas, model, tokenizer, on, feature, token=token, k=k, back=back, verify=verify)
+        return graph
     walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by), _cut(atlas, min_res, min_module))
     seed = walk.start(feature)
     if seed.site == RES:
@@ -187,12 +216,13 @@ def lineage(
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
     options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k, "by": by}
-    state = {
-        "model": seed.dictionary.rpartition("/")[0],
-        "atlas": atlas.manifest.id[:8],
-        "state": str(atlas.manifest.state)[:8],
-    }
-    return Lineage(feature, tuple(nodes), tuple(edges), options, walk.outside(), state)
+    return Lineage(feature, tuple(nodes), tuple(edges), options, walk.outside(), state_of(atlas, seed))
+
+
+def state_of(atlas: Atlas, seed: Node) -> dict[str, str]:
+    """What a graph was made of."""
+    state = str(atlas.manifest.state)[:8]
+    return {"model": seed.dictionary.rpartition("/")[0], "atlas": atlas.manifest.id[:8], "state": state}
 
 
 class _Walk:
@@ -278,9 +308,12 @@ def _edge(node: Node, other: Node, row: Row, *, back: bool) -> Edge:
     return Edge(later.id, earlier.id, EDGE_OF_SITE[earlier.site], *match)
 
 
-def _told(edge: Edge) -> Row:
-    """An edge's fields, without those that this graph is not about."""
-    return {name: value for name, value in vars(edge).items() if value is not None or name in _ALWAYS}
+def _told(each: Node | Edge) -> Row:
+    """The fields of a node or an edge; those that not every graph has, only where they have a value."""
+    return {name: value for name, value in vars(each).items() if value is not None or name in _ALWAYS}
+
+
+_ALWAYS = {each.name for each in (*fields(Node), *fields(Edge))} - {"push", "correlation"}
 
 
 def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], steps: int | None) -> None:

@@ -30,10 +30,11 @@ def tree(graph: Lineage) -> str:
     marks = _marks([node.id in trunk for node in nodes], [node.id == graph.seed for node in nodes])
     name = max(len(cell[0]) for cell in cells)
     state = max(len(cell[2]) for cell in cells)
+    number = max(4, *(len(cell[1]) for cell in cells))
     lines = [f"{graph.seed}: {len(nodes)} features, earliest first" if len(nodes) > 1 else f"{graph.seed}: alone"]
     for mark, (left, similarity, state_, words) in zip(marks, cells, strict=True):
-        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>4}  {state_:<{state}}  {words}", WIDTH).rstrip())
-    return "\n".join(lines) + "\n"
+        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>{number}}  {state_:<{state}}  {words}", WIDTH).rstrip())
+    return "\n".join([*lines, *graph.notes]) + "\n"
 
 
 def words(node: Node) -> str:
@@ -49,11 +50,9 @@ def short(feature: str) -> str:
 def _cells(node: Node, link: Link | None, trunk: set[str]) -> tuple[str, str, str, str]:
     """Name, similarity, life cycle, words."""
     arm = " " if node.id in trunk else "─○ " if node.site == RES else "─▪ "
-    similarity = f"{link[0].weight:.2f}" if link else ""
-    # The module that wrote a feature is worth naming; that a feature came down the stream is what persisting means.
-    state = (node.lifecycle or "") + (f" ({node.origin})" if node.origin in ("mlp", "att") else "")
+    similarity = link[0].shown if link else ""
     aside = f"↔ {short(link[1])}  " if link and link[1] not in trunk else ""
-    return arm + short(node.id), similarity, state, aside + words(node)
+    return arm + short(node.id), similarity, node.state, aside + words(node)
 
 
 def _marks(on_trunk: list[bool], is_seed: list[bool]) -> list[str]:
