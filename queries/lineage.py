@@ -15,14 +15,17 @@ the whole walk takes it 60 to 250 ms, and time exponential in k.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import QueryError
 from atlas.ids import RES
+from atlas.rows import Rows
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from atlas.atlas import Atlas
 
 Threshold = float | Literal["floor"]
@@ -83,6 +86,16 @@ class Lineage:
         """`seed`, `nodes`, `edges` as plain values, for json; an edge's source is the later feature."""
         nodes = [{name: getattr(node, name) for name in _FIELDS} for node in self.nodes]
         return {"seed": self.seed, "nodes": nodes, "edges": [vars(edge).copy() for edge in self.edges]}
+
+    def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Nodes and edges as two frames with the columns of `to_dict`; raises AtlasError where pandas is missing.
+
+        Example:
+            nodes, edges = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018").to_pandas()
+            print(nodes[["id", "lifecycle"]], edges["similarity"].mean())
+        """
+        values, edge = self.to_dict(), [each.name for each in fields(Edge)]
+        return Rows(values["nodes"], _FIELDS).to_pandas(), Rows(values["edges"], edge).to_pandas()
 
 
 def lineage(

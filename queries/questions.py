@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.ids import ATT, MLP, SITES
+from atlas.rows import Rows
 from queries.question_cypher import (
     ABOVE_FLOOR,
     ANCESTORS,
@@ -163,7 +164,7 @@ def find_question(name: str) -> Question:
     return QUESTIONS[name]
 
 
-def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> list[dict[str, Any]]:
+def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> Rows:
     """The rows that answer a named question, in a fixed order.
 
     features: ids, as many as the question is about; of two, either may come first. limit: most rows.
@@ -186,7 +187,8 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
     ordered = sorted(features, key=lambda feature: -depths[feature])
     values = {key: parameter.default for key, parameter in question.parameters.items()}
     values |= {key: _checked(question, key, value) for key, value in parameters.items()}
-    return atlas.read(question.cypher, **dict(zip(question.features, ordered, strict=True)), **values, limit=limit)
+    about = dict(zip(question.features, ordered, strict=True))
+    return Rows(atlas.read(question.cypher, **about, **values, limit=limit), question.columns)
 
 
 def _checked(question: Question, key: str, value: Any) -> Any:

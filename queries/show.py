@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas.errors import QueryError
+from atlas.rows import Rows
 from atlas.schema import EDGE_OF_SITE, FEATURE, NODES
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ MATCH_COLUMNS = ("id", "site", "layer", "similarity", "rank", "forward_rank", "l
 COLUMNS = ("part", *_PROPERTIES, "similarity", "rank", "forward_rank", "context")
 
 
-def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
+def show(atlas: Atlas, feature: str, *, most: int = 3) -> Rows:
     """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
     - feature: one row, its properties as atlas.schema names them
@@ -46,4 +47,5 @@ def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
     rows = [{"part": "feature", **row} for row in atlas.read(RECORD, id=feature)]
     rows += [{"part": "earlier", **row} for row in atlas.read(EARLIER, id=feature, most=most)]
     rows += [{"part": "later", **row} for row in atlas.read(LATER, id=feature, most=most)]
-    return rows + [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    rows += [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    return Rows(rows, COLUMNS)
