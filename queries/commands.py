@@ -118,7 +118,8 @@ def ask(
 def search(text: str, atlas: str | None, limit: int, site: str | None, layer: int | None, format_: str) -> None:
     """Features by label, by the tokens they fire on, by the tokens they promote.
 
-    All words of TEXT must be there; whole words come first.
+    All words of TEXT must be there. Whole words come first, then features that fire on a word more than on any other,
+    then those that fire on few others.
 
     \b
     feature-atlas search war
@@ -126,12 +127,15 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
-    from queries.search import COLUMNS, search
+    from queries.search import COLUMNS, advice, search
 
     with open_atlas(atlas) as opened:
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
+        advised = advice(opened, rows)
     print_rows(rows, COLUMNS, format_, most=limit)
+    if advised:
+        click.echo(advised, err=True)
 
 
 @click.command()
