@@ -71,7 +71,7 @@ def test_whole_tokens_come_before_parts(atlas: Atlas) -> None:
 
 def test_what_is_large_for_the_feature_comes_first_not_what_is_large(tmp_path: Path) -> None:
     planted = Planted(range(2), seed=2)
-    features = {
+    features: dict[str, dict[str, Any]] = {
         # A sink's activations are a hundred times those of all others; war is the last of what it fires on.
         "planted/1-res-24/1": {"fires_on": "the, of, a, in, to, and, is, war", "max_activation": 5000.0},
         "planted/1-res-24/2": {"fires_on": "army, war, troops", "max_activation": 20.0},
@@ -84,7 +84,7 @@ def test_what_is_large_for_the_feature_comes_first_not_what_is_large(tmp_path: P
     }
     for columns in planted.columns.values():
         for i, id_ in enumerate(columns["id"]):
-            words = features.get(id_, {"fires_on": None})
+            words: dict[str, Any] = features.get(id_, {"fires_on": None})
             label = words.get("label") or ", ".join((words["fires_on"] or "").split(", ")[:4]) or None
             for name, value in {"label": label, "promotes": None, "frequency": 0.001, **words}.items():
                 columns[name][i] = value
