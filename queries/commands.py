@@ -17,9 +17,9 @@ from atlas.ids import SITES
 @atlas_option
 @click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
 @click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
-@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where the walk along the stream ends.")
+@click.option("--min-res", type=THRESHOLD, help="Where the walk along the stream ends.  [default: the atlas' own]")
 @click.option(
-    "--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
+    "--min-module", type=THRESHOLD, help="Smallest cosine of mlp and att features.  [default: the atlas' own]"
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
 @click.option(
@@ -42,7 +42,8 @@ def lineage(
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
-    A threshold may be `floor`: the noise floor of each pair of dictionaries.
+    A threshold may be `floor`: the noise floor of each pair of dictionaries. Of a feature that stands alone it says what
+    lay just below. The atlas' own thresholds are those of its ingest; `info` names them.
 
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
@@ -50,12 +51,16 @@ def lineage(
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --k 2 --format mermaid
     """
     from atlas import open_atlas
+    from queries.below import just_below
     from queries.draw import draw
     from queries.lineage import lineage
 
     with open_atlas(atlas) as opened:
         graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
+        below = just_below(opened, graph)
     click.echo(draw(graph, format_), nl=False)
+    for line in below:
+        click.echo(line, err=True)
 
 
 @click.command()

@@ -104,15 +104,15 @@ def lineage(
     *,
     back: int | None = None,
     forward: int | None = None,
-    min_res: Threshold = 0.5,
-    min_module: Threshold = 0.25,
+    min_res: Threshold | None = None,
+    min_module: Threshold | None = None,
     k: int = 1,
 ) -> Lineage:
     """The flow graph of a feature.
 
     back, forward: most steps from one residual dictionary to the next (None: all the way).
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
-    pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k.
+    pair of dictionaries; None: the thresholds that the atlas was made with. k: matches followed in each dictionary, up to the atlas's own k.
     Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
     floor.
 
@@ -126,6 +126,8 @@ def lineage(
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
+    min_res = atlas.manifest.min_res if min_res is None else min_res  # type: ignore[assignment]
+    min_module = atlas.manifest.min_module if min_module is None else min_module  # type: ignore[assignment]
     for threshold in (min_res, min_module):
         if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
             raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
@@ -217,11 +219,14 @@ def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], step
         steps = None if steps is None else steps - 1
 
 
+def floors_of(atlas: Atlas) -> dict[tuple[str, str], float | None]:
+    """The noise floor of each pair of dictionaries, (later, earlier); None where none is stored."""
+    return {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+
+
 def _cut(atlas: Atlas, min_res: Threshold, min_module: Threshold) -> Callable[[str, str, str, float], bool]:
     """Whether a match (later dictionary, earlier dictionary, earlier site, similarity) is kept."""
-    floors: dict[tuple[str, str], float | None] = {}
-    if "floor" in (min_res, min_module):
-        floors = {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+    floors = floors_of(atlas) if "floor" in (min_res, min_module) else {}
 
     def keep(later: str, earlier: str, site: str, similarity: float) -> bool:
         # The earlier feature's site decides: it is what the match says where something comes from.
