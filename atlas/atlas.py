@@ -15,7 +15,7 @@ from atlas.address import ServerAddress, is_server
 from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, UnknownFeature
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
-from atlas.folder.manifest import Manifest
+from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
 from atlas.ids import split_feature_id
@@ -63,6 +63,8 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
     while True:
         manifest = Manifest.load(folder)
         if manifest.state is None:
+            if begun(folder) and not manifest.dictionaries:
+                raise NotAnAtlas(unfinished(folder))
             bound = f" and is bound to {manifest.store}" if manifest.store else ""
             raise NotAnAtlas(f"{folder} holds no complete atlas yet{bound}; fill it with: feature-atlas ingest")
         store = store_of(folder, manifest)

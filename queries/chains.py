@@ -55,9 +55,10 @@ def longest_lived(atlas: Atlas, *, min_similarity: float, limit: int) -> list[di
     ids = sorted({id_ for row in ranked for id_ in row[2:]})
     known = {id_: rows[0] for id_, rows in zip(ids, atlas.read_each(END, [{"id": id_} for id_ in ids]), strict=True)}
     rows = []
-    for steps, weakest, last, first in ranked:
-        layers = known[first]["layer"], known[last]["layer"]
-        rows.append(dict(zip(COLUMNS, (first, last, *layers, -steps, -weakest, known[last]["label"]), strict=True)))
+    for negative_steps, negative_weakest, last_id, first_id in ranked:
+        start, end = known[first_id], known[last_id]
+        values = (first_id, last_id, start["layer"], end["layer"], -negative_steps, -negative_weakest, end["label"])
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 
 

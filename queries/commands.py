@@ -42,8 +42,8 @@ def lineage(
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
-    A threshold may be `floor`: the noise floor of each pair of dictionaries. Of a feature that stands alone it says what
-    lay just below. The atlas' own thresholds are those of its ingest; `info` names them.
+    A threshold may be `floor`: the noise floor of each pair of dictionaries. The atlas' own are those of its ingest;
+    `info` names them. Of a feature that stands alone it says what lay just below.
 
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14

@@ -112,7 +112,8 @@ def lineage(
 
     back, forward: most steps from one residual dictionary to the next (None: all the way).
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
-    pair of dictionaries; None: the thresholds that the atlas was made with. k: matches followed in each dictionary, up to the atlas's own k.
+    pair of dictionaries; None: the thresholds that the atlas was made with.
+    k: matches followed in each dictionary, up to the atlas's own k.
     Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
     floor.
 
@@ -126,12 +127,12 @@ def lineage(
     atlas.locate(feature)
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
-    min_res = atlas.manifest.min_res if min_res is None else min_res  # type: ignore[assignment]
-    min_module = atlas.manifest.min_module if min_module is None else min_module  # type: ignore[assignment]
-    for threshold in (min_res, min_module):
+    res: Any = atlas.manifest.min_res if min_res is None else min_res
+    module: Any = atlas.manifest.min_module if min_module is None else min_module
+    for threshold in (res, module):
         if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
             raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
-    walk = _Walk(atlas, k, _cut(atlas, min_res, min_module))
+    walk = _Walk(atlas, k, _cut(atlas, res, module))
     seed = walk.start(feature)
     if seed.site == RES:
         _follow(walk.earlier, [seed], back)
@@ -145,7 +146,7 @@ def lineage(
     place = {node.id: i for i, node in enumerate(nodes)}
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
-    options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k}
+    options = {"min_res": res, "min_module": module, "back": back, "forward": forward, "k": k}
     return Lineage(feature, tuple(nodes), tuple(edges), options)
 
 

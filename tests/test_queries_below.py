@@ -62,7 +62,7 @@ def test_commands_take_them_too(folder: Path) -> None:
 )
 def test_a_lone_feature_is_told_what_lay_just_below(planted: Planted, folder: Path, seed: str) -> None:
     edges = planted.edge_rows()
-    expected = {}
+    expected: dict[tuple[str, str], tuple[float, str]] = {}
     for mine, other, rank, way in (
         ("source", "target", "rank", "earlier"),
         ("target", "source", "forward_rank", "later"),
@@ -83,7 +83,8 @@ def test_a_lone_feature_is_told_what_lay_just_below(planted: Planted, folder: Pa
             assert f"{other}, cosine {similarity:.3f}" in line
             # The option, typed as it is printed, shows the match.
             given = float(line.partition(f"; {option} ")[2].split()[0])
-            shown = lineage(atlas, seed, **{"min_res": 1.0, "min_module": 1.0, option[2:].replace("-", "_"): given})
+            given_res, given_module = (given if option == name else 1.0 for name in ("--min-res", "--min-module"))
+            shown = lineage(atlas, seed, min_res=given_res, min_module=given_module)
             assert other in {node.id for node in shown.nodes}
         assert just_below(atlas, lineage(atlas, seed, min_res=-1, min_module=-1)) == []
     _, stderr = run("lineage", seed, "-a", str(folder), "--min-res", "1", "--min-module", "1")

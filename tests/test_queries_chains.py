@@ -10,6 +10,7 @@ import pytest
 from planted import Planted, _classify, _columns, _record, _unit
 
 from atlas.atlas import open_atlas
+from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
 from queries.questions import ask
 
@@ -18,14 +19,14 @@ SIZES = (24, 20)  # two dictionaries at each place
 
 
 class Doubled(Planted):
-    """Two residual dictionaries a layer, each row a noisy copy of one of the layer before; both are matched with both."""
+    """Two residual dictionaries a layer, rows noisy copies of the layer before; both are matched with both."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(3)
         self.k, self.state = 3, "state-doubled"
         self.dictionaries, self.columns, self.matched = [], {}, []
         theme = rng.normal(size=(max(SIZES), WIDTH))
-        before = []
+        before: list[tuple[Dictionary, np.ndarray]] = []
         for layer in LAYERS:
             theme = theme + 0.45 * rng.normal(size=theme.shape)
             here = []
@@ -71,5 +72,5 @@ def test_every_chain_is_found_once_by_its_strongest_way(tmp_path: Path, least: f
         features = planted.features()
         assert [(-row["steps"], -row["weakest"], row["last"], row["first"]) for row in rows] == expected
         for row in rows:
-            first, last = features[row["first"]], features[row["last"]]
-            assert (row["from_layer"], row["to_layer"], row["label"]) == (first["layer"], last["layer"], last["label"])
+            start, end = features[row["first"]], features[row["last"]]
+            assert (row["from_layer"], row["to_layer"], row["label"]) == (start["layer"], end["layer"], end["label"])

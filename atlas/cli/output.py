@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
@@ -58,6 +58,12 @@ def render(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str,
         writer.writerows([_cell_csv(row.get(c)) for c in columns] for row in rows)
         return text.getvalue()
     return _table(rows, columns, width)
+
+
+def lines(named: Mapping[str, str]) -> str:
+    """Names and what belongs to each, a line each, in two columns."""
+    widest = max(map(len, named), default=0)
+    return "\n".join(f"{name:<{widest}} {text}" for name, text in named.items())
 
 
 def _width() -> int:
