@@ -20,9 +20,9 @@ PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 @atlas_option
 @click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
 @click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
-@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where the walk along the stream ends.")
+@click.option("--min-res", type=THRESHOLD, help="Where the walk along the stream ends.  [default: the atlas' own]")
 @click.option(
-    "--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
+    "--min-module", type=THRESHOLD, help="Smallest cosine of mlp and att features.  [default: the atlas' own]"
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
 @by_option
@@ -59,9 +59,10 @@ def lineage(
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
-    A threshold may be `floor`: the noise floor of each pair of dictionaries. --by says what the best matches are best
-    by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and png
-    are pictures; html is one file with the picture and its table, which opens offline.
+    A threshold may be `floor`: the noise floor of each pair of dictionaries. The atlas' own are those of its ingest;
+    `info` names them. Of a feature that stands alone it says what lay just below. --by says what the best matches are
+    best by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and
+    png are pictures; html is one file with the picture and its table, which opens offline.
 
     With --on the edges are those of one token: the --k predecessors in each dictionary whose activation × push is the
     largest share of the later feature's pre-activation, and for each feature what no edge stands for.
@@ -75,6 +76,7 @@ def lineage(
     """
     from atlas import open_atlas
     from atlas.cli.output import deliver
+    from queries.below import just_below
     from queries.draw import draw, painted
     from queries.lineage import lineage
 
@@ -91,7 +93,10 @@ def lineage(
             name = model or opened.locate(feature)[0].model_name
             chosen["model"], chosen["tokenizer"] = announced_model(name, device)
         graph = lineage(opened, feature, back=back, k=k, **chosen)
+        below = just_below(opened, graph) if on is None else []
     deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
+    for line in below:
+        click.echo(line, err=True)
 
 
 def _only_with(option: str, **others: Any) -> None:
@@ -193,7 +198,8 @@ def ask(
 def search(text: str, atlas: str | None, limit: int, site: str | None, layer: int | None, format_: str) -> None:
     """Features by label, by the tokens they fire on, by the tokens they promote.
 
-    All words of TEXT must be there; whole words come first.
+    All words of TEXT must be there. Whole words come first, then features that fire on a word more than on any other,
+    then those that fire on few others.
 
     \b
     feature-atlas search war
@@ -201,12 +207,15 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
-    from queries.search import COLUMNS, search
+    from queries.search import COLUMNS, advice, search
 
     with open_atlas(atlas) as opened:
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
+        advised = advice(opened, rows)
     print_rows(rows, COLUMNS, format_, most=limit)
+    if advised:
+        click.echo(advised, err=True)
 
 
 @click.command()

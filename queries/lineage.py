@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import QueryError
 from atlas.ids import ATT, MLP, RES
+from atlas.rows import Rows
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
 from queries.matches import COSINE, Matches
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from atlas.atlas import Atlas
     from queries.drawing.figure import Figure
 
@@ -149,6 +152,21 @@ class Lineage:
         tree: Callable[[Lineage], str] = importlib.import_module("queries.tree").tree
         return bundle(tree(self), svg(self.figure()), include, exclude)
 
+    def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Nodes and edges as two frames with the columns of `to_dict`; raises AtlasError where pandas is missing.
+
+        Example:
+            nodes, edges = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018").to_pandas()
+            print(nodes[["id", "lifecycle"]], edges["similarity"].mean())
+        """
+        values = self.to_dict()
+        frames = []
+        for rows, kind in ((values["nodes"], Node), (values["edges"], Edge)):
+            # Known also where there are no rows; what only some graphs have stands behind.
+            known = [each.name for each in fields(kind) if each.name in _ALWAYS]
+            frames.append(Rows(rows, tuple(dict.fromkeys([*known, *(n for row in rows for n in row)]))).to_pandas())
+        return frames[0], frames[1]
+
 
 def lineage(
     atlas: Atlas,
@@ -156,8 +174,8 @@ def lineage(
     *,
     back: int | None = None,
     forward: int | None = None,
-    min_res: Threshold = 0.5,
-    min_module: Threshold = 0.25,
+    min_res: Threshold | None = None,
+    min_module: Threshold | None = None,
     k: int = 1,
     by: str = COSINE,
     on: str | None = None,
@@ -170,10 +188,11 @@ def lineage(
 
     back, forward: most steps from one residual dictionary to the next (None: all the way).
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
-    pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k. by: what the best matches are
-    best by: cosine, push or correlation.
+    pair of dictionaries; None: the thresholds that the atlas was made with.
+    k: matches followed in each dictionary, up to the atlas's own k. by: what the best matches are best by: cosine, push
+    or correlation.
     on: a text; the graph is then that of the feature at one of its tokens, from activations (queries.occurrence.flow),
-    with k predecessors a dictionary, as far back as `back` says; thresholds and forward have no part in it.
+    with k predecessors a dictionary, as far back as `back` says; thresholds, forward and by have no part in it.
     token: position in the text (None: where the feature is strongest). verify: each predecessor is taken away in a
     forward pass. model, tokenizer: as `activate` takes them.
     Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range, a pair has no noise
@@ -189,11 +208,13 @@ def lineage(
     atlas.locate(feature)
     if on is None and (token is not None or verify):
         raise QueryError("a token, and what is verified, belong to a text: give one with on (--on)")
-    if on is not None and (forward is not None or (min_res, min_module, by) != (0.5, 0.25, COSINE)):
+    if on is not None and (forward is not None or (min_res, min_module, by) != (None, None, COSINE)):
         raise QueryError("the graph of a text goes back, by shares: no forward, thresholds or by with it")
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
-    for threshold in (min_res, min_module):
+    res: Any = atlas.manifest.min_res if min_res is None else min_res
+    module: Any = atlas.manifest.min_module if min_module is None else min_module
+    for threshold in (res, module):
         if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
             raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
     if on is not None:
@@ -201,7 +222,7 @@ def lineage(
         flow = importlib.import_module("queries.occurrence.flow").flow
         graph: Lineage = flow(atlas, model, tokenizer, on, feature, token=token, k=k, back=back, verify=verify)
         return graph
-    walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by), _cut(atlas, min_res, min_module))
+    walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by), _cut(atlas, res, module))
     seed = walk.start(feature)
     if seed.site == RES:
         _follow(walk.earlier, [seed], back)
@@ -215,7 +236,7 @@ def lineage(
     place = {node.id: i for i, node in enumerate(nodes)}
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
-    options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k, "by": by}
+    options = {"min_res": res, "min_module": module, "back": back, "forward": forward, "k": k, "by": by}
     return Lineage(feature, tuple(nodes), tuple(edges), options, walk.outside(), state_of(atlas, seed))
 
 
@@ -327,11 +348,14 @@ def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], step
         steps = None if steps is None else steps - 1
 
 
+def floors_of(atlas: Atlas) -> dict[tuple[str, str], float | None]:
+    """The noise floor of each pair of dictionaries, (later, earlier); None where none is stored."""
+    return {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+
+
 def _cut(atlas: Atlas, min_res: Threshold, min_module: Threshold) -> Callable[[str, str, str, float], bool]:
     """Whether a match (later dictionary, earlier dictionary, earlier site, similarity) is kept."""
-    floors: dict[tuple[str, str], float | None] = {}
-    if "floor" in (min_res, min_module):
-        floors = {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+    floors = floors_of(atlas) if "floor" in (min_res, min_module) else {}
 
     def keep(later: str, earlier: str, site: str, similarity: float) -> bool:
         # The earlier feature's site decides: it is what the match says where something comes from.

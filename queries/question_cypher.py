@@ -23,6 +23,8 @@ ORDER BY s_next, feature
 LIMIT $limit
 """
 
+# For small atlases and for reading: on a large one an engine runs out of memory, and `ask` joins the links itself
+# (queries.chains).
 LONGEST_LIVED = """
 MATCH (b:Feature {site: 'res'})
 WHERE NOT EXISTS {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.ids import ATT, MLP, SITES
+from atlas.rows import Rows
+from queries.chains import longest_lived
 from queries.question_cypher import (
     ABOVE_FLOOR,
     ANCESTORS,
@@ -57,6 +59,8 @@ class Question:
     cypher: str  # one statement, the same for every store
     features: tuple[str, ...] = ()  # parameters that are features; of two, the later one first
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    # Gives the same rows as the statement where an engine has not the memory for it on a large atlas.
+    answer: Callable[..., list[dict[str, Any]]] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -99,6 +103,7 @@ _ALL = (
         LONGEST_LIVED,
         (),
         {"min_similarity": _STRONG},
+        longest_lived,
     ),
     Question(
         "most-transformed",
@@ -171,7 +176,7 @@ def find_question(name: str) -> Question:
     return QUESTIONS[name]
 
 
-def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> list[dict[str, Any]]:
+def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> Rows:
     """The rows that answer a named question, in a fixed order.
 
     features: ids, as many as the question is about; of two, either may come first. limit: most rows.
@@ -194,7 +199,10 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
     ordered = sorted(features, key=lambda feature: -depths[feature])
     values = {key: parameter.default for key, parameter in question.parameters.items()}
     values |= {key: _checked(question, key, value) for key, value in parameters.items()}
-    return atlas.read(question.cypher, **dict(zip(question.features, ordered, strict=True)), **values, limit=limit)
+    about = dict(zip(question.features, ordered, strict=True))
+    if question.answer is not None:
+        return Rows(question.answer(atlas, **about, **values, limit=limit), question.columns)
+    return Rows(atlas.read(question.cypher, **about, **values, limit=limit), question.columns)
 
 
 def _checked(question: Question, key: str, value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
+from atlas.rows import Rows
 from atlas.schema import EDGE_OF_SITE, FEATURE, NODES
 from queries.matches import COSINE, Matches
 
@@ -27,7 +28,7 @@ _OTHER = ("id", "site", "layer", "lifecycle", "label", "depth", "dictionary")  #
 COLUMNS = ("part", *_PROPERTIES, "similarity", "rank", "forward_rank", "context")
 
 
-def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> list[dict[str, Any]]:
+def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows:
     """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
     - feature: one row, its properties as atlas.schema names them
@@ -51,7 +52,8 @@ def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> list
     else:
         earlier, later = _ordered(atlas, feature, most, by)
     rows += [{"part": "earlier", **row} for row in earlier] + [{"part": "later", **row} for row in later]
-    return rows + [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    rows += [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    return Rows(rows, COLUMNS if by == COSINE else (*COLUMNS, by))
 
 
 def _ordered(atlas: Atlas, feature: str, most: int, by: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -294,7 +294,7 @@ def test_every_form_draws_it(tmp_path: Path) -> None:
     for form in ("tree", "mermaid", "dot"):
         assert f"{share:.2f} (" in shown[form], form
     assert f"{seed['activation']:.3g}" in shown["tree"] and f"other {seed['other']:.2f}" in shown["tree"]
-    assert "at token" in shown["tree"].splitlines()[-1] and "forward pass without" in shown["tree"]
+    assert "at token" in shown["tree"].splitlines()[-2] and "forward pass without" in shown["tree"]
     assert json.loads(shown["json"]) == graph.to_dict()
     assert f">{share}<" in shown["graphml"] and f">{seed['activation']}<" in shown["graphml"]
 

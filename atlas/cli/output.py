@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
@@ -80,6 +80,12 @@ def deliver(content: str | bytes, path: Path | None) -> None:
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
+
+
+def lines(named: Mapping[str, str]) -> str:
+    """Names and what belongs to each, a line each, in two columns."""
+    widest = max(map(len, named), default=0)
+    return "\n".join(f"{name:<{widest}} {text}" for name, text in named.items())
 
 
 def _width() -> int:
