@@ -1,0 +1,64 @@
+"""The group `evidence`: what speaks for an atlas's edges, and what against, on a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atlas.cli.options import Decorator, atlas_option, format_option
+
+
+def _text_options(tokens: int, about: str) -> Decorator:
+    """The options of a measurement on a text."""
+
+    def decorate(command: Any) -> Any:
+        options = (
+            click.option(
+                "--text",
+                "texts",
+                multiple=True,
+                required=True,
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                metavar="FILE",
+                help="The text; repeatable.",
+            ),
+            click.option(
+                "--tokens", type=click.IntRange(min=0), default=tokens, show_default=True, metavar="N", help=about
+            ),
+            click.option("--seed", type=int, default=0, show_default=True, help="Draws contexts of the text."),
+            click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the dictionaries' own]"),
+            click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N"),
+        )
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group()
+def evidence() -> None:
+    """Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.
+
+    \b
+    feature-atlas evidence edges --text prose.txt --tokens 100000
+    feature-atlas evidence deactivation --text prose.txt
+    """
+
+
+@evidence.command()
+@atlas_option
+@_text_options(100, "Tokens at which features are removed, five of a context.")
+@format_option
+def deactivation(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str, **options: Any) -> None:
+    """Does a feature stop when a predecessor is removed? By how it was chosen, beside controls (paper §5.2)."""
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.deactivation import COLUMNS, deactivation
+
+    with open_atlas(atlas) as opened:
+        outcome = deactivation(opened, texts, positions=tokens, progress=Progress(), **options)
+    print_rows(outcome.rows(), COLUMNS, format_)
