@@ -11,15 +11,14 @@ Where the device's memory runs out, blocks are halved and the pair begins again.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from atlas.errors import IngestError
-from ingest.matching.blocks import Nearest, UnitRows, spans
+from ingest.matching.blocks import Floats, Nearest, UnitRows, spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +67,7 @@ class Device:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _upload(self, block: np.ndarray) -> Tensor:
+    def _upload(self, block: Floats) -> Tensor:
         import torch
 
         if self.device.type == "cpu":
@@ -77,7 +76,9 @@ class Device:
         if self._pinned is None or self._pinned.numel() < block.size:
             self._pinned = torch.empty(block.size, dtype=torch.float32, pin_memory=True)
         host = self._pinned[: block.size].view(block.shape)
-        np.copyto(host.numpy(), block)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that rows mapped from a file cannot be written
+            host.copy_(torch.from_numpy(block))  # by all cores, as NumPy does not
         return host.to(self.device)
 
 
@@ -125,7 +126,6 @@ def nearest(
                         f"{device.device} has no room for {step} rows; free its memory or use --device cpu"
                     ) from None
                 step = max(_SMALLEST, min(step, max(len(later), len(earlier))) // 2)
-                best = None  # type: ignore[assignment]
                 device.clear()
 
 
@@ -175,11 +175,10 @@ def _peaks(tile: Tensor, dim: int) -> Tensor:
     width = tile.shape[dim]
     groups = -(-width // _GROUP)
     full = width // groups
-    whole, rest = tile.split([full * groups, width - full * groups], dim)
-    peaks = whole.unflatten(dim, (full, groups)).amax(dim)
-    if rest.shape[dim]:
-        head = peaks.narrow(dim, 0, rest.shape[dim])
-        torch.maximum(head, rest, out=head)
+    peaks: Tensor = torch.unflatten(tile.narrow(dim, 0, full * groups), dim, (full, groups)).amax(dim)
+    if rest := width - full * groups:
+        head = peaks.narrow(dim, 0, rest)
+        torch.maximum(head, tile.narrow(dim, full * groups, rest), out=head)
     return peaks
 
 

@@ -12,13 +12,13 @@ import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import IngestError
-from ingest.matching.blocks import Floats, Ids, Mask, UnitRows
+from ingest.matching.blocks import Floats, Mask, UnitRows
 from ingest.matching.ties import SPARE, Ranked, settle
 
 if TYPE_CHECKING:
@@ -152,26 +152,36 @@ def _nothing(n: int) -> Ranked:
 
 def _union(from_later: Ranked, from_earlier: Ranked) -> Matches:
     """One edge a pair of rows. Where the sides differ in the last bits, the float64 value is taken, or the later's."""
-    n_earlier = max(1, len(from_earlier.ids))
-    row, rank = np.nonzero(from_later.ids >= 0)
-    column, forward_rank = np.nonzero(from_earlier.ids >= 0)
-    keys = row * n_earlier + from_later.ids[row, rank]
-    forward_keys = from_earlier.ids[column, forward_rank] * n_earlier + column
-    edges = np.unique(np.concatenate([keys, forward_keys]))
-    place, forward_place = np.searchsorted(edges, keys), np.searchsorted(edges, forward_keys)
+    n = max(1, len(from_earlier.ids))
+    later, rank = np.nonzero(from_later.ids >= 0)  # in the order of the result
+    column, forward = np.nonzero(from_earlier.ids >= 0)
+    earlier, row = from_later.ids[later, rank], from_earlier.ids[column, forward]
 
-    similarity = np.empty(len(edges), np.float32)
-    for exact in (False, True):
-        _put(similarity, forward_place, from_earlier, column, forward_rank, exact)
-        _put(similarity, place, from_later, row, rank, exact)
-    ranks, forward_ranks = np.full((2, len(edges)), -1, np.int32)
-    ranks[place], forward_ranks[forward_place] = rank, forward_rank
-    later, earlier = (edges // n_earlier).astype(np.int32), (edges % n_earlier).astype(np.int32)
-    unsigned = [r.view(np.uint32) for r in (forward_ranks, ranks)]  # −1 goes last
-    order = np.lexsort((earlier, *unsigned, later))
-    return Matches(later[order], earlier[order], similarity[order], ranks[order], forward_ranks[order])
+    # For each edge of the later side the same one of the earlier side, if that has it. The last key is nobody's.
+    order = np.argsort(row * n + column)
+    keys = np.append((row * n + column)[order], -1)
+    place = np.searchsorted(keys[:-1], later * n + earlier)
+    both = keys[place] == later * n + earlier
+    twin = np.append(order, 0)[place[both]]
+    similarity, forward_rank = from_later.values[later, rank], np.full(len(later), -1, np.int32)
+    forward_rank[both] = forward[twin]
+    better = from_earlier.exact[column[twin]] & ~from_later.exact[later[both]]
+    similarity[np.flatnonzero(both)[better]] = from_earlier.values[column, forward][twin[better]]
 
+    # Of the earlier side what the later has not: behind the later's own, by forward rank, then by index.
+    alone = np.ones(len(row), bool)
+    alone[twin] = False
+    rest = np.flatnonzero(alone)
+    rest = rest[np.argsort((row[rest] * from_earlier.ids.shape[1] + forward[rest]) * n + column[rest])]
+    behind = np.argsort(np.concatenate([later, row[rest]]), kind="stable")
 
-def _put(similarity: Floats, place: Ids, ranked: Ranked, row: Ids, rank: Ids, exact: bool) -> None:
-    chosen = ranked.exact[row] == exact
-    similarity[place[chosen]] = ranked.values[row[chosen], rank[chosen]]
+    def merged(own: NDArray[Any], others: NDArray[Any], dtype: type) -> NDArray[Any]:
+        return np.concatenate([own, others])[behind].astype(dtype)
+
+    return Matches(
+        merged(later, row[rest], np.int32),
+        merged(earlier, column[rest], np.int32),
+        merged(similarity, from_earlier.values[column[rest], forward[rest]], np.float32),
+        merged(rank, np.full(len(rest), -1), np.int32),
+        merged(forward_rank, forward[rest], np.int32),
+    )

@@ -90,8 +90,7 @@ class Stage:
         from ingest.matching.floor import noise_floor
         from ingest.matching.matching import match_rows
 
-        with self._opening:
-            rows = self._checked(pair.later), self._checked(pair.earlier)
+        rows = self.rows(pair.later), self.rows(pair.earlier)
         matches = match_rows(*rows, pair.k, gpu, self._tell)
         floor = noise_floor(*rows)
         table = pa.table(
@@ -106,6 +105,11 @@ class Stage:
         staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
         write(matches_file(self._folder, name), staged, table)
         self._tell(0)
+
+    def rows(self, id_: str) -> UnitRows:
+        """A dictionary's rows, checked."""
+        with self._opening:
+            return self._checked(id_)
 
     def _open(self, id_: str) -> UnitRows:
         from ingest.matching.blocks import UnitRows
