@@ -79,7 +79,8 @@ def _figures(first: int, products: np.ndarray, counts: np.ndarray, later: Alone,
 
 def _variance(sums: Alone) -> np.ndarray:
     """n² times the variance; 0 where rounding leaves less."""
-    return np.maximum(sums.n * sums.squares - sums.total**2, 0.0)
+    found: np.ndarray = np.maximum(sums.n * sums.squares - sums.total**2, 0.0)
+    return found
 
 
 def _cut(sums: Alone, first: int, size: int) -> Alone:

@@ -50,6 +50,24 @@ def evidence() -> None:
 
 @evidence.command()
 @atlas_option
+@_text_options(0, "Read about so many tokens of the text; 0: all.")
+@format_option
+def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str, **options: Any) -> None:
+    """Which matches fire together? Writes cofire, lift, correlation and support to every edge.
+
+    Also the earlier features that correlate most with a later one and are no match, as edges FIRES_WITH. Start tokens
+    and attention sinks are left out. Broken off, the same command goes on.
+    """
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.edges import EdgesReport, measure_edges
+
+    report = measure_edges(atlas, texts, tokens=tokens, progress=Progress(), **options)
+    print_rows([vars(report) | {"atlas": str(report.atlas)}], list(EdgesReport.__annotations__), format_)
+
+
+@evidence.command()
+@atlas_option
 @_text_options(100, "Tokens at which features are removed, five of a context.")
 @format_option
 def deactivation(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str, **options: Any) -> None:

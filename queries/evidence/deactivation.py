@@ -135,7 +135,7 @@ def deactivation(
             for text, place, context, hidden in _positions(
                 loaded, start, group, blocks, sample.tokens, positions, seed
             ):
-                for id_, its in own.items():
+                for its in own.values():
                     rng = np.random.default_rng([seed, text, place, its[0].later.depth])
                     together = [pair for pair in its if pair.earlier.id in group]
                     for trial in (

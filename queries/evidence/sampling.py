@@ -32,6 +32,11 @@ class Sample:
         """How many there are; only the last may be short of WIDTH tokens."""
         return -(-len(self.tokens) // WIDTH)
 
+    def record(self, kind: str, model: str) -> dict[str, Any]:
+        """What an atlas records of a measurement on it."""
+        files = {"name": ", ".join(self.names), "sha256": ", ".join(self.sha256)}
+        return {"kind": kind, **files, "model": model, "seed": self.seed}
+
 
 def draw(texts: Sequence[Path], tokenizer: Any, tokens: int, seed: int) -> Sample:
     """The contexts that make up at least `tokens` tokens of the files (0: all), drawn by `seed`, in the text's order.

@@ -17,7 +17,6 @@ from atlas.folder.matches import edge_table, read_table
 from atlas.folder.paths import matches_file
 from atlas.graph.stored import StoredGraph
 from atlas.ids import RES
-from atlas.schema import EDGE_OF_SITE, FIRES_WITH
 from hooked.direct_path import NORMED, reading_rows, why_no_push
 
 NONE = np.iinfo(np.int32).max  # stands for no rank
@@ -90,11 +89,10 @@ def sources(atlas: Atlas) -> list[Source]:
         # Through an output norm what a feature writes depends on everything else there.
         if later.site != RES or earlier.mapped == NORMED:
             continue
-        if atlas.path is not None:
+        if atlas.path is not None:  # faster than the same from the store
             table = edge_table(read_table(matches_file(atlas.path, pair["key"])), pair["gap"])
         else:
-            types = (EDGE_OF_SITE[earlier.site], FIRES_WITH)
-            table = graph.table(pair, types)
+            table = graph.whole(pair)
         columns = {n: table[n].to_numpy() for n in ("later", "earlier")}
         rank = table["rank"].fill_null(NONE).to_numpy()
         there = "correlation" in table.column_names

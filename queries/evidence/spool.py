@@ -2,7 +2,7 @@
 
 Shards of SHARD contexts, each one file that is written whole. A repeat after an interruption goes on behind the last
 of them, with the same batches, so its numbers are those of an unbroken pass. In memory there is one batch at a time;
-on disk 6 bytes for each active feature and token.
+on disk 8 bytes for each active feature and token.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Spool:
             with progress.steps("activations", len(left), "tokens") as advance:
                 for shard, arrays in enumerate(self._read(folder, model, start, records, done, advance), done):
                     with replacing(self._file(number, shard)) as temporary, temporary.open("wb") as file:
-                        np.savez(file, **arrays)
+                        np.savez(file, **arrays)  # type: ignore[arg-type]  # stubs take them for allow_pickle
 
     def _read(
         self, folder: Path, model: Any, start: int | None, records: Mapping[str, Dictionary], done: int, advance: Any
@@ -98,7 +98,8 @@ class Spool:
         A position counts where it is no attention sink in any pass that one of them belongs to.
         """
         for shard in range(self.shards):
-            found, counted = {}, np.array(True)
+            found: dict[str, sp.csr_array] = {}
+            counted = np.array(True)
             for number in range(2):
                 path = self._file(number, shard)
                 if not path.exists():
