@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
 PUSH = 1  # of push's definition (hooked.direct_path)
+EDGE_KINDS = ("edges", "effects")  # of measurements on edges, as the manifest records them (queries.evidence)
 _KEY, _DIGEST = b"feature-atlas", b"feature-atlas-sha256"
 _COLUMNS = ("later", "earlier", "similarity", "rank", "forward_rank")
 
@@ -71,7 +72,8 @@ def write(path: Path, pair: Pair, table: pa.Table) -> None:
     # Checksums of pages do not cover the metadata, so the record has a digest of its own.
     table = table.replace_schema_metadata({_KEY: text, _DIGEST: hashlib.sha256(text).hexdigest().encode()})
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        # Rows and cosines hardly repeat: without dictionaries of them it is half the time and two thirds of the bytes.
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, write_page_checksum=True)
 
 
 def read_pair(path: Path) -> Pair:

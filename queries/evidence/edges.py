@@ -20,7 +20,7 @@ import numpy as np
 from atlas.atlas import atlas_path, open_atlas
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
-from atlas.folder.matches import read_pair, split
+from atlas.folder.matches import EDGE_KINDS, read_pair, split
 from atlas.folder.paths import matches_file
 from hooked.direct_path import push
 from queries.evidence.cofiring import SUPPORT, Alone, Block, alone, together
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from atlas.folder.matches import Pair
 
 FIGURES = ("cofire", "lift", "correlation")
-KIND = "edges"  # of the manifest's record
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,9 @@ def measure_edges(
                 advance(1)
         positions = spool.counted()
         sinks = len(sample.tokens) - positions
-        figures.publish(sample.record(KIND, name) | {"tokens": positions, "sinks": sinks, "support": SUPPORT}, progress)
+        figures.publish(
+            sample.record(EDGE_KINDS[0], name) | {"tokens": positions, "sinks": sinks, "support": SUPPORT}, progress
+        )
         # Last: until the graph has the figures, a repeat makes them from what is on disk.
         spool.drop()
     return EdgesReport(folder, positions, sinks, edges, fires_with)
