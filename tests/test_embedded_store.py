@@ -72,7 +72,7 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
         "rank": 0,
         "forward_rank": 0,
         "gap": 1,
-        "push": None,
+        **dict.fromkeys(EDGE_FIGURES),
     }
     path = store.read("MATCH p = (:Feature {id: 'tiny/1-res-10/9'})-[:FROM_RES*1..2]->() RETURN p")[0]["p"]
     assert [node["index"] for node in path["nodes"]] == [9, 9] and path["relationships"][0]["rank"] == 0
@@ -225,6 +225,7 @@ from pathlib import Path
 from planted_graph import PlantedGraph
 from atlas.errors import FolderError
 from atlas.embedded.store import LadybugStore
+from atlas.schema import EDGE_FIGURES
 if limit := int(sys.argv[3]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
