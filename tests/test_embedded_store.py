@@ -19,6 +19,7 @@ from atlas.embedded.file import fingerprint, state_path
 from atlas.embedded.store import LadybugStore
 from atlas.errors import CorruptAtlas, FolderError, IngestError, NotAnAtlas, QueryError
 from atlas.graph.store import Batch
+from atlas.schema import EDGE_FIGURES
 
 COUNT = "MATCH ()-[r:FROM_RES]->() RETURN count(r) AS n"
 
@@ -225,7 +226,6 @@ from pathlib import Path
 from planted_graph import PlantedGraph
 from atlas.errors import FolderError
 from atlas.embedded.store import LadybugStore
-from atlas.schema import EDGE_FIGURES
 if limit := int(sys.argv[3]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:

@@ -69,14 +69,40 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
 @evidence.command()
 @atlas_option
 @_text_options(100, "Tokens at which features are removed, five of a context.")
+@click.option(
+    "--table",
+    type=click.Choice(("success", "recall", "cosine")),
+    default="success",
+    show_default=True,
+    help="By method; strong effects that rankings name; the best match by its cosine.",
+)
 @format_option
-def deactivation(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str, **options: Any) -> None:
-    """Does a feature stop when a predecessor is removed? By how it was chosen, beside controls (paper §5.2)."""
+def deactivation(
+    atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, format_: str, **options: Any
+) -> None:
+    """Does a feature stop when a predecessor is removed? By how that was chosen, beside controls (paper §5.2).
+
+    Edges that were tried get the property effect.
+    """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.deactivation import COLUMNS, deactivation
+    from queries.evidence import recall
+    from queries.evidence.deactivation import COLUMNS, deactivation, write_effects
 
+    progress = Progress()
     with open_atlas(atlas) as opened:
-        outcome = deactivation(opened, texts, positions=tokens, progress=Progress(), **options)
-    print_rows(outcome.rows(), COLUMNS, format_)
+        outcome = deactivation(opened, texts, positions=tokens, progress=progress, **options)
+        folder = opened.path
+    if table == "recall":
+        print_rows(outcome.recall(), recall.COLUMNS, format_)
+    elif table == "cosine":
+        print_rows(outcome.by_cosine(), recall.COSINE_COLUMNS, format_)
+    else:
+        print_rows(outcome.rows(), COLUMNS, format_)
+    # After the table: it took long, and must not be lost where the atlas cannot be written to.
+    if folder is None:
+        click.echo("the atlas has no folder here: effects are not written to its edges", err=True)
+    else:
+        count = write_effects(folder, outcome, progress)
+        click.echo(f"effect written to {count:,} edges", err=True)

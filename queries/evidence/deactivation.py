@@ -23,6 +23,7 @@ from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from queries.evidence.copies import Context, first_block
 from queries.evidence.intervals import shares
+from queries.evidence.recall import cosine_rows, recall_rows
 from queries.evidence.removal import METHODS, Reader, Trial, pairs_of, trials
 from queries.evidence.sampling import WIDTH, draw, runnable, starts
 from queries.evidence.sources import Source, sources
@@ -40,6 +41,7 @@ class Outcome:
     """Everything that was tried: columns of equal length."""
 
     seed: int
+    record: dict[str, Any]  # of the text, as an atlas keeps it
     targets: list[dict[str, np.ndarray]] = field(default_factory=list)  # of targets, by method and where they are
     pairs: list[dict[str, np.ndarray]] = field(default_factory=list)  # of targets with each active predecessor
     effects: dict[str, list[np.ndarray]] = field(default_factory=dict)  # by pair: later, earlier, change
@@ -69,6 +71,16 @@ class Outcome:
             for margin in MARGINS
             if (row := self._row(table, layer, site, method, margin)) is not None
         ]
+
+    def recall(self) -> list[Row]:
+        """Of the strong effects, the share that each ranking names (queries.evidence.recall)."""
+        pairs = _joined(self.pairs)
+        return recall_rows(pairs, _places(pairs), self.seed)
+
+    def by_cosine(self) -> list[Row]:
+        """Success of removing the best match, by its cosine."""
+        pairs = _joined(self.pairs)
+        return cosine_rows(pairs, _places(pairs), self.seed)
 
     def _row(self, table: Mapping[str, np.ndarray], layer: int, site: str, method: str, margin: Any) -> Row | None:
         name, low, high = margin
@@ -117,13 +129,14 @@ def deactivation(
         raise QueryError("the atlas has no residual dictionary with an earlier one that both can be run")
     if not all(pair.measured for pair in pairs):
         _log.warning("without `evidence edges` no correlation is known: method pearson is left out where it is missing")
-    loaded, tokenizer = load_model(model or next(iter(records.values())).model_name, device=device)
+    name = model or next(iter(records.values())).model_name
+    loaded, tokenizer = load_model(name, device=device)
     sample = draw(texts, tokenizer, -(-positions // PER_TEXT) * WIDTH, seed)
     readers = {
         id_: Reader(d, atlas.rows(id_), Encoder.of(d, atlas.rows(id_)).to(loaded.device)) for id_, d in records.items()
     }
     wrong = {pair.key: found for pair in pairs if (found := _wrong_layer(pair, readers)) is not None}
-    outcome = Outcome(seed)
+    outcome = Outcome(seed, sample.record("effects", name) | {"tokens": positions})
     groups = starts(tokenizer, records)
     # Both read in one pass: what the one writes and the other reads belongs to one forward pass.
     pairs = [pair for pair in pairs if pair.later.prepend_bos == pair.earlier.prepend_bos]
@@ -199,3 +212,45 @@ def _places(table: Mapping[str, np.ndarray]) -> list[tuple[int, str]]:
     order = {"res": 0, "mlp": 1, "att": 2}
     found = {(int(layer), str(site)) for layer, site in zip(table["layer"], table["site"], strict=True)}
     return sorted(found, key=lambda each: (each[0], order[each[1]]))
+
+
+def write_effects(folder: Path, outcome: Outcome, progress: Progress | None = None) -> int:
+    """Write to every stored edge that was tried the mean share of the target's activation that went; how many they are.
+
+    What an earlier measurement wrote is replaced whole.
+    Raises QueryError where the atlas was changed since, LockedAtlas where another process writes to it.
+
+    Example:
+        write_effects(atlas.path, deactivation(atlas, [Path("wiki.txt")]))
+    """
+    from queries.evidence.figures import figures_of, with_column
+
+    written = 0
+    with figures_of(folder) as figures:
+        if not outcome.effects.keys() <= set(figures.manifest.pairs):
+            raise QueryError(f"{folder} was changed since the removals were tried: effects are not written; repeat it")
+        for name in figures.manifest.pairs:
+            table = figures.read(name)
+            if name in outcome.effects or "effect" in table.column_names:
+                ends = table["later"].to_numpy(), table["earlier"].to_numpy()
+                effect = _mean_effects(outcome.effects.get(name, []), *ends)
+                written += int(np.isfinite(effect).sum())
+                figures.stage(name, with_column(table, "effect", effect))
+        figures.publish(outcome.record, progress or Progress(quiet=True))
+    return written
+
+
+def _mean_effects(tried: list[np.ndarray], b: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """float64 [n_edges]: the mean change of each edge (b, a) over what was tried; NaN where it never was."""
+    if not tried:
+        return np.full(len(b), np.nan)
+    later, earlier, change = np.concatenate(tried, axis=1)
+    names, place = np.unique(np.stack([later, earlier]), axis=1, return_inverse=True)
+    means = dict(
+        zip(
+            map(tuple, names.T.astype(int).tolist()),
+            np.bincount(place.ravel(), weights=change) / np.bincount(place.ravel()),
+            strict=True,
+        )
+    )
+    return np.array([means.get(ends, np.nan) for ends in zip(b.tolist(), a.tolist(), strict=True)])
