@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
 _ENDS = (("source", "target"), ("later", "earlier"))  # columns that hold the later and the earlier feature
+_TYPES = " ".join(f"WHEN '{site}' THEN '{type_}'" for site, type_ in EDGE_OF_SITE.items())
+_AMONG = f"""
+MATCH (b:{FEATURE})-[r:{"|".join(EDGE_OF_SITE.values())}]->(a:{FEATURE})
+WHERE b.id IN $ids AND a.id IN $ids AND (r.rank = 0 OR r.forward_rank = 0)
+RETURN b.id AS source, a.id AS target, CASE a.site {_TYPES} END AS type, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+"""
 _NODES = f"MATCH (g:{FEATURE}) WHERE g.id IN $ids RETURN {COLUMNS}"
 
 
@@ -41,6 +48,18 @@ def answer_graph(atlas: Atlas, question: Question, rows: Sequence[Mapping[str, A
     manifest = atlas.manifest
     state = {"question": question.name, "atlas": manifest.id[:8], "state": str(manifest.state)[:8]}
     return Lineage(nodes[-1].id, tuple(nodes), tuple(ordered), state=state)
+
+
+def joined_graph(atlas: Atlas, features: set[str]) -> Lineage:
+    """These features and the best matches among them; the latest one that has any stands as the one asked about."""
+    nodes = nodes_of(atlas, features)
+    ids = [node.id for node in nodes]
+    edges = [Edge(**row) for row in atlas.read(_AMONG, ids=ids)]
+    place = {node.id: i for i, node in enumerate(nodes)}
+    ordered = sorted(edges, key=lambda edge: (place[edge.source], place[edge.target]))
+    seed = ordered[-1].source if ordered else ids[-1]
+    state = {"atlas": atlas.manifest.id[:8], "state": str(atlas.manifest.state)[:8]}
+    return Lineage(seed, tuple(nodes), tuple(ordered), state=state)
 
 
 def nodes_of(atlas: Atlas, ids: set[str]) -> list[Node]:

@@ -58,6 +58,10 @@ COMMANDS = {
         "queries.commands:neighbours",
         "The features nearest to a FEATURE by cosine, exactly: in its own dictionary, in others, in all.",
     ),
+    "serve": Listed(
+        "queries.web.commands:serve",
+        "See an atlas in the browser: search, walk lineages, steer and watch the text.",
+    ),
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
     ),
