@@ -77,6 +77,7 @@ def lay_out(figure: Figure) -> Layout:
             spots[dot.id] = Spot(x, heights[dot.id], words, aside, x + 13.0, False, width)
     right = max((spot.x if spot.left else spot.text + spot.width for spot in spots.values()), default=start)
     names = {ATT: MARGIN + AXIS + lanes[ATT] - 6, MLP: MARGIN + AXIS + lanes[ATT] + lanes[MLP] - 6, RES: start}
+    names = {site: x for site, x in names.items() if site == RES or lanes[site]}
     ordered = {depth: place for place, depth in enumerate(sorted(rows))}
     return Layout(spots, bands, names, spine, ordered, max(right + MARGIN, 560.0), floor)
 

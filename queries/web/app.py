@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Callable
+import sys
 from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.errors import AtlasError, UnknownFeature
 from queries.drawing.alone import dark_style, static
@@ -66,11 +66,35 @@ ROUTES = (
 
 def application(site: Site, token: str, host: str, port: int) -> ASGIApp:
     """The page as an ASGI application, guarded."""
-    app = Starlette(routes=list(ROUTES), exception_handlers={AtlasError: _told, 404: _nowhere, Exception: _fault})
+    app = Starlette(routes=list(ROUTES), exception_handlers={AtlasError: _told, 404: _nowhere})
     # /feature/ and /feature would be one page at two addresses; a redirect would answer before the view does.
     app.router.redirect_slashes = False
     app.state.site = site
-    return Guard(app, token, host, port)
+    return Guard(Faults(app), token, host, port)
+
+
+class Faults:
+    """Turns what nobody foresaw into a page and a line on stderr, where the answer has not begun."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error} (a fault of feature-atlas)"
+            print(f"{scope['method']} {scope['path']}: {text}", file=sys.stderr)
+            if not begun:
+                request = Request({**scope, "app": self.app}, receive)
+                await _shown(request, 500, text)(scope, receive, send)
 
 
 def _told(request: Request, error: Exception) -> Response:
@@ -84,16 +108,9 @@ def _nowhere(request: Request, _error: Exception) -> Response:
     return _shown(request, 404, "there is no such page")
 
 
-def _fault(request: Request, error: Exception) -> Response:
-    return _shown(request, 500, f"{type(error).__name__}: {error} (a fault of feature-atlas)")
-
-
 def _shown(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": text}, status, headers)
     page = site_of(request).page(request, "error.html", status, text=text)
     page.headers.update(headers or {})
     return page
-
-
-Handler = Callable[[Request], Response]

@@ -60,7 +60,12 @@ def fired(turn: Turn, atlas: Atlas, feature: str, text: str) -> None:
     largest = max(max(values), 1e-9)
     tokens = [
         # Ten steps of a tint: styles in the page are not allowed, classes are.
-        {"text": turn.tokenizer.decode([id_]), "value": value, "tint": round(10 * max(value, 0.0) / largest)}
-        for id_, value in zip(ids, values, strict=True)
+        {
+            "position": position,
+            "text": turn.tokenizer.decode([id_]),
+            "value": value,
+            "tint": round(10 * max(value, 0.0) / largest),
+        }
+        for position, (id_, value) in enumerate(zip(ids, values, strict=True))
     ]
     turn.put({"event": "activations", "tokens": tokens})

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from atlas.ids import SITES
+from queries.lineage import FLOORS
 from queries.search import search
 from queries.web.overview import CYCLES
 from queries.web.site import numbered, site_of
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
 LIMIT = 100
-# Best matches among what was found: they make one theme of features in several layers.
-_JOINED = """
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE b.id IN $ids AND a.id IN $ids AND (r.rank = 0 OR r.forward_rank = 0)
-RETURN b.id AS later, a.id AS earlier
+NO_FLOOR = 0.5  # the smallest cosine that joins two features of a pair without a noise floor
+# Best matches of what was found, as far as they are above noise; one statement a feature, which stores answer by index.
+_BEFORE = """
+MATCH (b:Feature {id: $id})-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) WHERE r.rank = 0
+RETURN a.id AS earlier, b.dictionary AS later_in, a.dictionary AS earlier_in, r.similarity AS similarity
 """
 
 
@@ -54,8 +55,12 @@ def grouped(atlas: Atlas, rows: Sequence[dict[str, Any]]) -> list[list[dict[str,
             id_ = group[id_]
         return id_
 
-    for row in atlas.read(_JOINED, ids=ids) if len(ids) > 1 else ():
-        group[root(row["later"])] = root(row["earlier"])
+    floors = {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+    for id_, before in zip(ids, atlas.read_each(_BEFORE, [{"id": id_} for id_ in ids]), strict=True):
+        for row in before:
+            floor = floors.get((row["later_in"], row["earlier_in"]))
+            if row["earlier"] in group and row["similarity"] >= (NO_FLOOR if floor is None else floor):
+                group[root(id_)] = root(row["earlier"])
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         record, _ = atlas.locate(row["feature"])

@@ -29,7 +29,7 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     _, pairs = pair_rows(atlas)
     facts = summary(atlas)
     return {
-        "facts": {name: facts[name] for name in ("models", "features", "labelled", "edges", "thresholds", "store")},
+        "facts": facts,
         "picture": Markup(overview(rows)),
         "rows": rows,
         "pairs": pairs,

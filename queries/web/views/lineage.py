@@ -12,7 +12,7 @@ from atlas.atlas import Atlas
 from atlas.errors import QueryError
 from queries.answer_graph import answer_graph
 from queries.draw import draw, painted
-from queries.drawing.alone import table, threshold
+from queries.drawing.alone import table
 from queries.drawing.svg import svg
 from queries.lineage import Lineage, lineage
 from queries.questions import ask, find_question
@@ -98,7 +98,6 @@ def _drawn(request: Request, graph: Lineage, title: str, **values: Any) -> Respo
         kept = {name: value for name, value in asked.items() if name != "feature"}
         return "/lineage" + query(feature=feature, **kept)
 
-    least = min((line.similarity for line in figure.lines), default=0.0)
     return site.page(
         request,
         "lineage.html",
@@ -106,7 +105,6 @@ def _drawn(request: Request, graph: Lineage, title: str, **values: Any) -> Respo
         graph=graph,
         picture=Markup(svg(figure, link=link)),
         table=Markup(table(figure, link=feature_href)),
-        slider=Markup(threshold(least)),
         formats=[name for name in FORMATS if values["shown"] is not None],
         again=query(**asked),
         **values,
