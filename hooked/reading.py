@@ -18,7 +18,7 @@ import torch
 
 from atlas.folder.dictionary import Dictionary
 from hooked.capture import captured, run_until
-from hooked.hook_names import place_of
+from hooked.hook_names import Place, place_of
 from hooked.hookpoints import blocks_path, read_point, resolve
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read(
     points: dict[Any, HookPoint] = {id_: read_point(model, d) for id_, d in records.items()}
     # The stream after each layer, or before the first block, says which positions are sinks.
     layers = {d.layer for d in records.values()}
-    points |= {layer: resolve(model, place_of(f"blocks.{max(layer, 0)}.{_stream(layer)}")) for layer in layers}
+    points |= {layer: resolve(model, stream_after(layer)) for layer in layers}
     last = max(layers | {place_of(d.hook_name_in).layer for d in records.values()})
     block = model.get_submodule(f"{blocks_path(model)}.{last}")
     column = 0 if start is None else 1  # of the text's first token
@@ -126,5 +126,6 @@ def sinks(stream: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def _stream(layer: int) -> str:
-    return "hook_resid_pre" if layer < 0 else "hook_resid_post"
+def stream_after(layer: int) -> Place:
+    """The stream after a layer's block; before the first one for layer −1."""
+    return place_of(f"blocks.{max(layer, 0)}.{'hook_resid_pre' if layer < 0 else 'hook_resid_post'}")

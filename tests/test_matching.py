@@ -192,7 +192,7 @@ def test_refusals() -> None:
         match(rows, rows, 1, later_alive=np.ones(9, bool))
     with pytest.raises(IngestError, match="matrix"):
         match(rows[0], rows, 1)
-    for device in ("gpu", "cuda", "cuda:99"):
+    for device in ("gpu", "cuda:99", "cpu:1"):
         with pytest.raises(IngestError, match="use one of auto, cpu"):
             resolve_device(device)
 

@@ -148,7 +148,8 @@ def test_the_lineage_page_shows_what_the_command_draws(client: httpx.Client, fol
 
 
 def test_cypher_answers_in_a_table_and_a_picture(client: httpx.Client) -> None:
-    statement = "MATCH (b:Feature)-[r:FROM_RES {rank: 0}]->(a:Feature) RETURN b.id AS later, a.id AS earlier ORDER BY later LIMIT 3"
+    statement = "MATCH (b:Feature)-[:FROM_RES {rank: 0}]->(a:Feature) RETURN b.id AS later, a.id AS earlier "
+    statement += "ORDER BY later LIMIT 3"
     text = client.post("/cypher", data={"statement": statement, "limit": "2"}).text
     assert "2 rows; there are more" in text and text.count("<tr>") == 3 and "fa-figure" in text
     text = client.post("/cypher", data={"statement": "RETURN [1, 2] AS l, {a: 1} AS m, null AS n, 0.5 AS f"}).text

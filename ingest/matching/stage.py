@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Advance, Progress
 from atlas.folder.dictionary import Dictionary
-from atlas.folder.matches import Pair, file_name, write
+from atlas.folder.matches import Pair, file_name, name_without_push, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
 from ingest.matching.pairs import plan_pairs
+from ingest.matching.pushed import add_push, has_rows, with_push
 
 if TYPE_CHECKING:
     from ingest.matching.blocks import UnitRows
@@ -35,15 +36,30 @@ def stage_missing(
     """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now."""
     from ingest.matching.matching import open_gpus
 
-    # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
-    names = {staged_name(pair, records): pair for pair in plan_pairs(records.values(), k)}
-    missing = {name: pair for name, pair in names.items() if not matches_file(folder, name).exists()}
+    names: list[str] = []
+    missing: dict[str, Pair] = {}
+    older: dict[str, tuple[str, Pair]] = {}
+    for pair in plan_pairs(records.values(), k):
+        name, without = staged_name(pair, records), name_without_push(pair, records[pair.later], records[pair.earlier])
+        # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
+        if not matches_file(folder, name).exists():
+            if not matches_file(folder, without).exists():
+                missing[name] = pair
+            elif has_rows(folder, pair, records):
+                older[name] = without, pair
+            else:  # rows would have to be fetched for it: its edges stay without a push
+                name = without
+        names.append(name)
     work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
     with progress.work("matching", len(missing), work) as advance:
         if missing:
             stage = Stage(folder, records, advance)
             gpus = open_gpus(device)
             stage.on_gpus(missing, gpus) if gpus else stage.on_cpu(missing)
+    with progress.steps("push", len(older), "pairs") as step:
+        for name, (without, pair) in older.items():
+            add_push(folder, name, without, pair, records)
+            step(1)
     return tuple(names), len(missing)
 
 
@@ -103,7 +119,7 @@ class Stage:
             }
         )
         staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
-        write(matches_file(self._folder, name), staged, table)
+        write(matches_file(self._folder, name), staged, with_push(table, self._folder, pair, self._records))
         self._tell(0)
 
     def rows(self, id_: str) -> UnitRows:
