@@ -174,11 +174,15 @@ def _positions(
     from hooked.reading import read
 
     for text, part in enumerate(read(model, start, group, tokens, 1)):
+        if text * PER_TEXT >= most:
+            return
         rng = np.random.default_rng([seed, text])
         there = np.flatnonzero(part.counted()[0].cpu().numpy())
         chosen = np.sort(rng.permutation(there)[: min(PER_TEXT, most - text * PER_TEXT)]).tolist()
         ids = ([] if start is None else [start]) + tokens[text * WIDTH : (text + 1) * WIDTH].tolist()
         first = 0 if start is None else 1  # place of the text's first token
+        if not chosen:
+            continue
         context = Context.read(model, ids[: chosen[-1] + first + 1], blocks)
         for place in chosen:
             yield text, place + first, context, {id_: hidden[0, place] for id_, hidden in part.hidden.items()}
