@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from evidence_atlas import tiny_atlas, write_text
-from folders import configuration, write_folder
+from evidence_atlas import idle_atlas, tiny_atlas, write_text
 from planted_steering import hooks_left, planted_dictionary
 
 from atlas import open_atlas
@@ -20,7 +19,6 @@ from atlas.errors import ModelError, QueryError
 from hooked.encoder import Encoder
 from hooked.hookpoints import read_point, write_point
 from hooked.load import load_model
-from ingest import ingest
 from queries.evidence import copies
 from queries.evidence.copies import Change, Context, first_block, run_changed
 from queries.evidence.deactivation import PER_TEXT, Outcome, deactivation, write_effects
@@ -92,30 +90,6 @@ def test_a_window_shorter_than_a_context_is_refused() -> None:
 
 
 # --- blocks that write nothing ------------------------------------------------------------------------------------
-
-
-def idle_atlas(folder: Path) -> Path:
-    """An atlas of a model whose blocks 1 and 2 write nothing, so that what is in the stream stays there as it is.
-
-    The residual dictionaries after blocks 0, 1 and 2 are the same 32 orthonormal rows: a feature's best match in the
-    dictionary before it is itself, and every other one is at a right angle to it.
-    """
-    model = tiny_models.tiny_model("llama")
-    with torch.no_grad():
-        for layer in (1, 2):
-            block = model.model.layers[layer]
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.down_proj.weight.zero_()
-    model.save_pretrained(folder / "model")
-    tiny_models.tiny_tokenizer().save_pretrained(folder / "model")
-    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0].astype(np.float32)
-    zeros = np.zeros(32, np.float32)
-    weights = {"W_dec": rows, "W_enc": np.ascontiguousarray(rows.T), "b_enc": zeros, "threshold": zeros + 0.05}
-    for layer in range(3):
-        cfg = configuration(f"blocks.{layer}.hook_resid_post", "jumprelu", d_in=32, d_sae=32)
-        write_folder(folder / f"{layer}", cfg, {**weights, "b_dec": zeros})
-    ingest([folder / f"{layer}" for layer in range(3)], folder / "atlas", model=str(folder / "model"), k=3)
-    return folder / "atlas"
 
 
 def rows_of(outcome: Outcome, **where: Any) -> dict[str, dict[str, Any]]:

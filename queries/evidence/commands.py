@@ -106,3 +106,46 @@ def deactivation(
     else:
         count = write_effects(folder, outcome, progress)
         click.echo(f"effect written to {count:,} edges", err=True)
+
+
+@evidence.command("map")
+@atlas_option
+@_text_options(10_000, "Read about so many tokens of the text; 0: all.")
+@click.option(
+    "--per",
+    "direction",
+    type=click.Choice(("target", "source")),
+    default="target",
+    show_default=True,
+    help="Whose best matches: each later feature's, or each earlier one's.",
+)
+@format_option
+def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: Any) -> None:
+    """Do matches predict the next layer? Variance that they explain, beside a ceiling and controls (paper App. F)."""
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.mapping import COLUMNS, map_rows
+
+    with open_atlas(atlas) as opened:
+        rows = map_rows(opened, texts, progress=Progress(), **options)
+    print_rows(rows, COLUMNS, format_)
+
+
+@evidence.command()
+@atlas_option
+@format_option
+def golden(atlas: str | None, format_: str) -> None:
+    """The graph that the paper prints (Table 5), against an atlas of Gemma Scope 2B."""
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from queries.evidence.golden import COLUMNS, golden
+
+    with open_atlas(atlas) as opened:
+        rows = golden(opened)
+    print_rows(rows, COLUMNS, format_)
+    printed = [row for row in rows if row["printed"] is not None]
+    scores = [row["close"] for row in rows if row["close"] is not None]
+    click.echo(f"{sum(row['same'] for row in printed)} of {len(printed)} printed features found", err=True)
+    click.echo(f"{sum(scores)} of {len(scores)} printed scores met", err=True)
+    click.echo(f"{len(rows) - len(printed)} MLP matches that are not printed", err=True)

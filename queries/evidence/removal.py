@@ -33,7 +33,6 @@ METHODS = (
     "shifted",  # what top1 removes, at the token before
     "wrong_layer",  # the best match in the dictionary of this site that is farthest off, where it is active here
 )
-TOP_K = 5
 MOST_TARGETS = 25  # of one dictionary at one token (paper §5.2)
 
 
@@ -192,9 +191,9 @@ def _placed(place: np.ndarray, features: np.ndarray) -> np.ndarray:
 def _together(
     pair: Source, targets: np.ndarray, place: np.ndarray, writes: torch.Tensor, changes: list[Change]
 ) -> np.ndarray:
-    """Places of the changes that remove each target's active ones of the best TOP_K, added where needed."""
+    """Places of the changes that remove each target's active ones of the best five, added where needed."""
     found = np.full(len(targets), -1)
-    top = pair.top(TOP_K)
+    top = pair.best_five
     for n, feature in enumerate(targets.tolist()):
         active = place[top.get(feature, np.empty(0, dtype=int))]
         active = active[active >= 0]
