@@ -19,12 +19,13 @@ from atlas.errors import ModelError, QueryError
 from hooked.encoder import Encoder
 from hooked.hookpoints import read_point, write_point
 from hooked.load import load_model
-from queries.evidence import copies
-from queries.evidence.copies import Change, Context, first_block, run_changed
-from queries.evidence.deactivation import PER_TEXT, Outcome, deactivation, write_effects
 from queries.evidence.edges import measure_edges
 from queries.evidence.intervals import shares
-from queries.evidence.removal import METHODS
+from queries.evidence.removals import copies
+from queries.evidence.removals.copies import Change, Context, first_block, run_changed
+from queries.evidence.removals.deactivation import Outcome, deactivation, write_effects
+from queries.evidence.removals.removal import METHODS
+from queries.evidence.sampling import PER_TEXT
 
 TOKENS = [1, *range(5, 18)]
 # The last one reads at the input of the block behind it.

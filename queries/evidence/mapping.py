@@ -27,7 +27,7 @@ from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
-from queries.evidence.removal import Reader
+from queries.evidence.readers import Reader, readers_of
 from queries.evidence.sampling import draw, runnable, starts
 from queries.evidence.sources import Source, sources
 
@@ -145,7 +145,6 @@ def map_rows(
         rows = map_rows(atlas, [Path("wiki.txt")], tokens=2_000)
         best = max(rows, key=lambda row: row["explained_variance"])
     """
-    from hooked.encoder import Encoder
     from hooked.load import load_model
     from hooked.reading import read
 
@@ -159,9 +158,7 @@ def map_rows(
         )
     loaded, tokenizer = load_model(model or next(iter(records.values())).model_name, device=device)
     sample = draw(texts, tokenizer, tokens, seed)
-    readers = {
-        id_: Reader(d, atlas.rows(id_), Encoder.of(d, atlas.rows(id_)).to(loaded.device)) for id_, d in records.items()
-    }
+    readers = readers_of(atlas, records, loaded)
     found = {pair.key: (Transition.of(pair, readers, direction, seed), Variance()) for pair in pairs}
     with torch.inference_mode():
         for start, group in starts(tokenizer, records).items():

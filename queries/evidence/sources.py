@@ -58,6 +58,14 @@ class Source:
         found[self.b[order][::-1]] = self.a[order][::-1]
         return found
 
+    @cached_property
+    def best_cosine(self) -> np.ndarray:
+        """float64 [d_sae later]: its cosine, 0 for none."""
+        found = np.zeros(self.later.d_sae)
+        kept = self.rank == 0
+        found[self.b[kept]] = self.similarity[kept]
+        return found
+
     def firsts(self, direction: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Later features, earlier ones and cosines of the best matches by target, or by source."""
         kept = (self.rank if direction == "target" else self.forward_rank) == 0

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from atlas.errors import ModelError
-from atlas.folder.dictionary import Dictionary, Rows
-from queries.evidence.copies import Change, Context, run_changed
+from queries.evidence.readers import Reader
+from queries.evidence.removals.copies import Change, Context, run_changed
 from queries.evidence.sources import NONE, Source, ranks_among
 
 if TYPE_CHECKING:
-    from hooked.encoder import Encoder
+    pass
 
 METHODS = (
     "top1",  # the best match by cosine
@@ -34,23 +34,6 @@ METHODS = (
     "wrong_layer",  # the best match in the dictionary of this site that is farthest off, where it is active here
 )
 MOST_TARGETS = 25  # of one dictionary at one token (paper §5.2)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A dictionary that can be run."""
-
-    record: Dictionary
-    rows: Rows
-    encoder: Encoder
-
-    def writes(self, hidden: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
-        """Active features at one hidden state `[d_in]`, int64 [m], and what each writes, float32 [m, d_model]."""
-        values, reach = self.encoder(hidden)
-        written = values * reach
-        active = np.flatnonzero((values > 0).cpu().numpy())
-        unit = torch.from_numpy(np.array(self.rows.decoder[active])).to(written.device)
-        return active, written[active][:, None] * unit
 
 
 @dataclass(frozen=True)
