@@ -48,7 +48,7 @@ class IngestReport:
 
 
 def ingest(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     atlas: str | os.PathLike[str] | None = None,
     *,
     layers: Collection[int] | None = None,
@@ -88,7 +88,8 @@ def ingest(
     started = time.time()
     folder = atlas_path(atlas)
     progress = progress or Progress(quiet=True)
-    wanted = [os.fspath(source) for source in sources]
+    # One name is a sequence too, of letters.
+    wanted = [os.fspath(each) for each in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     selection = Selection(layers, sites, width, set_name, model, l0, checkpoint)
     found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)

@@ -23,6 +23,8 @@ ORDER BY s_next, feature
 LIMIT $limit
 """
 
+# For small atlases and for reading: on a large one an engine runs out of memory, and `ask` joins the links itself
+# (queries.chains).
 LONGEST_LIVED = """
 MATCH (b:Feature {site: 'res'})
 WHERE NOT EXISTS {
@@ -174,6 +176,15 @@ MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
 WHERE coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
 ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+STRONGEST_PUSH = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+ORDER BY push DESC, later, earlier
 LIMIT $limit
 """
 

@@ -68,6 +68,11 @@ def holder_file(folder: Path) -> Path:
     return folder / _HOLDER
 
 
+def begun_places(folder: Path) -> tuple[Path, ...]:
+    """What an ingest makes before there is a manifest."""
+    return folder / _DICTIONARIES, folder / _MATCHES, folder / _GRAPH
+
+
 def is_own(path: Path) -> bool:
     """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
     return path.name in (_LOCK, _HOLDER, _DICTIONARIES, _MATCHES, _GRAPH) or path.name.endswith(".tmp")
