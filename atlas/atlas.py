@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.address import ServerAddress, is_server
-from atlas.errors import AddressError, CorruptAtlas, NotAnAtlas, UnknownFeature
+from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, UnknownFeature
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
-from atlas.folder.manifest import Manifest
+from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
 from atlas.ids import split_feature_id
+from atlas.rows import Rows as AnswerRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +63,8 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
     while True:
         manifest = Manifest.load(folder)
         if manifest.state is None:
+            if begun(folder) and not manifest.dictionaries:
+                raise NotAnAtlas(unfinished(folder))
             bound = f" and is bound to {manifest.store}" if manifest.store else ""
             raise NotAnAtlas(f"{folder} holds no complete atlas yet{bound}; fill it with: feature-atlas ingest")
         store = store_of(folder, manifest)
@@ -116,10 +119,16 @@ class Atlas:
         self.store = store
         self._rows: dict[str, Rows] = {}
         self._labels: dict[str, Labels] = {}
+        self._closed = False
+
+    @property
+    def dictionaries(self) -> dict[str, Dictionary]:
+        """Records by id, in the order of their depth; raises ClosedAtlas after `close`."""
+        self._check_open()
+        return self._records
 
     @cached_property
-    def dictionaries(self) -> dict[str, Dictionary]:
-        """Records by id, in the order of their depth."""
+    def _records(self) -> dict[str, Dictionary]:
         if self.path is not None:
             return load_dictionaries(self.path, self.manifest.dictionaries)
         from atlas.graph.records import records_of
@@ -131,16 +140,18 @@ class Atlas:
         """What names it: its folder, or its server."""
         return str(self.path or self.manifest.store)
 
-    def query(self, cypher: str, *, limit: int = 0, timeout: float = 30.0, **parameters: Any) -> list[dict[str, Any]]:
+    def query(self, cypher: str, *, limit: int = 0, timeout: float = 30.0, **parameters: Any) -> AnswerRows:
         """Rows of a read-only Cypher statement; keyword arguments are its parameters.
 
         limit: most rows (0: all). timeout: seconds. Raises QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
+        The rows are a list of dicts; `.to_pandas()` makes a frame of them where pandas is installed.
 
         Example:
             rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", l=9, limit=5)
             labels = {row["id"]: row["label"] for row in rows}
         """
-        return self.answer(cypher, parameters, limit=limit, timeout=timeout).rows
+        answer = self.answer(cypher, parameters, limit=limit, timeout=timeout)
+        return AnswerRows(answer.rows, answer.columns)
 
     def answer(self, cypher: str, parameters: dict[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
         """As `query`, with the columns and whether rows were cut off.
@@ -149,14 +160,17 @@ class Atlas:
             answer = atlas.answer("MATCH (f:Feature) RETURN f.id AS id", {}, limit=5)
             print(answer.columns, answer.more)
         """
+        self._check_open()
         return self.store.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
 
     def read(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of one of the project's own statements, without the guard's cost."""
+        self._check_open()
         return self.store.read(cypher, parameters)
 
     def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
         """The same for each of several values of its parameters, in their order."""
+        self._check_open()
         return self.store.read_each(cypher, parameters)
 
     def full_id(self, feature: str) -> str:
@@ -203,12 +217,13 @@ class Atlas:
             rows = atlas.rows("smollm2-135m-instruct/9-res-2k")
             alive = rows.decoder[rows.alive]
         """
+        record = self.dictionaries[dictionary]
         if dictionary not in self._rows:
-            self._rows[dictionary] = open_rows(self.path, self.dictionaries[dictionary])
+            self._rows[dictionary] = open_rows(self.path, record)
         return self._rows[dictionary]
 
-    def directions(self, features: Sequence[str]) -> np.ndarray:
-        """Unit decoder rows in residual space, float32 [n, d_model], in the order given.
+    def directions(self, features: Sequence[str] | str) -> np.ndarray:
+        """Unit decoder rows in residual space, float32 [n, d_model], in the order given; of one id [1, d_model].
 
         Raises UnknownFeature; a dead feature has no direction and raises it too. All must be of one width.
 
@@ -219,6 +234,8 @@ class Atlas:
         """
         import numpy as np
 
+        # A text is a sequence of letters, none of which is meant.
+        features = [features] if isinstance(features, str) else features
         places = [self.locate(feature) for feature in features]
         widths = {dictionary.d_model for dictionary, _ in places}
         if len(widths) > 1:
@@ -240,6 +257,7 @@ class Atlas:
 
     def labels(self, dictionary: str) -> Labels:
         """The labels of a dictionary's features; empty where none were made, or the atlas has no folder."""
+        self._check_open()
         if dictionary not in self._labels:
             folder = self.path and dictionary_folder(self.path, dictionary)
             # With the state: labels that wait for it are this graph's, though nobody may have settled them yet.
@@ -257,8 +275,14 @@ class Atlas:
         return self.labels(dictionary.id).contexts(index)
 
     def close(self) -> None:
-        """Let go of the graph; idempotent."""
+        """Let go of the graph; idempotent. Every use after it raises ClosedAtlas."""
+        self._closed = True
         self.store.close()
+
+    def _check_open(self) -> None:
+        # The stores would open themselves anew, and nobody would close them again.
+        if self._closed:
+            raise ClosedAtlas(f"this atlas ({self.address}) is closed; open it again with open_atlas(…)")
 
     def __enter__(self) -> Self:
         return self

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas.errors import QueryError
+from atlas.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ _BLOCK = 8192  # rows multiplied at once
 
 def neighbours(
     atlas: Atlas, feature: str | np.ndarray, *, dictionaries: Sequence[str] | None = None, top: int = 10
-) -> list[dict[str, Any]]:
+) -> Rows:
     """The features whose unit decoder rows have the largest cosines with a feature's, or with any direction.
 
     Cosines are computed in float64; equal ones go by dictionary and index. The feature itself is left out, and so are
@@ -69,10 +70,13 @@ def neighbours(
         found += [(-float(cosines[i]), name, int(i)) for i in best if cosines[i] >= -1.5]
     # Cosines are negated, so that one ascending order puts the best first and equal ones by dictionary and index.
     ranked = sorted(found)[:top]
-    return [
-        {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
-        for rank, (negative, name, index) in enumerate(ranked)
-    ]
+    return Rows(
+        (
+            {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
+            for rank, (negative, name, index) in enumerate(ranked)
+        ),
+        COLUMNS,
+    )
 
 
 def read_direction(path: Path) -> np.ndarray:

@@ -23,6 +23,8 @@ ORDER BY s_next, feature
 LIMIT $limit
 """
 
+# For small atlases and for reading: on a large one an engine runs out of memory, and `ask` joins the links itself
+# (queries.chains).
 LONGEST_LIVED = """
 MATCH (b:Feature {site: 'res'})
 WHERE NOT EXISTS {
@@ -177,6 +179,15 @@ ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
 
+STRONGEST_PUSH = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+ORDER BY push DESC, later, earlier
+LIMIT $limit
+"""
+
 ORPHANS = """
 MATCH (f:Feature)
 WHERE f.site <> 'res' AND f.dead = false AND coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
@@ -224,5 +235,34 @@ DEAD = """
 MATCH (d:Dictionary)
 RETURN d.id AS dictionary, d.d_sae AS features, d.dead_rows AS dead, 1.0 * d.dead_rows / d.d_sae AS share
 ORDER BY share DESC, dictionary
+LIMIT $limit
+"""
+
+SILENT_MATCHES = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND coalesce($site, a.site) = a.site
+  AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
+       a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+UNLIKE_TOGETHER = """
+MATCH (b:Feature)-[r:FIRES_WITH]->(a:Feature)
+WHERE r.cofire >= $min_cofire AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.correlation AS correlation, r.cofire AS cofire, r.lift AS lift,
+       r.similarity AS similarity, r.support AS support, b.label AS later_label, a.label AS earlier_label
+ORDER BY correlation DESC, later, earlier
+LIMIT $limit
+"""
+
+ALIKE_AND_TOGETHER = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.correlation > 0.0 AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
+       r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
+       b.label AS later_label, a.label AS earlier_label
+ORDER BY both DESC, later, earlier
 LIMIT $limit
 """

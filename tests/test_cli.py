@@ -149,6 +149,11 @@ def test_info(atlas: Path) -> None:
     assert "tiny-1m" in text and "embedded" in text
 
 
+def _by_depth(path: Path) -> tuple[int, int]:
+    _, layer, hook = path.parent.name.split(".")
+    return int(layer), ("hook_attn_out", "hook_mlp_out", "hook_resid_post").index(hook)
+
+
 def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Path) -> None:
     sources = planted(tmp_path / "saes", range(3))
     done = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run", "--format", "json")
@@ -157,6 +162,17 @@ def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Pat
     assert steps == [("dictionary", "add")] * 9 + [("pair", "match")] * 8 + [("total", None)]
     # Rows of 64 features and 48 numbers, decoder and encoder: 2 · 64 · 48 · 4 bytes, and a few numbers a feature.
     assert all(2 * 64 * 48 * 4 <= row["bytes"] < 2 * 64 * 48 * 4 * 1.1 for row in rows[:9])
+    assert [(row["download"], row["read"]) for row in rows[:9]] == [
+        (0, path.stat().st_size) for path in sorted(sources.rglob("*.safetensors"), key=_by_depth)
+    ]
+    for name in ("download", "read", "bytes"):
+        assert rows[-1][name] == sum(row[name] for row in rows[:-1])
+    text = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run").stdout.splitlines()
+    assert text[:2] == ["dictionaries 9 to add", "pairs        8 to match"]
+    assert text[2:4] == ["to download  nothing", f"to read      {rows[-1]['read'] / 1e6:.1f} MB"]
+    assert f"{rows[-1]['bytes'] / 1e6:.1f} MB in {tmp_path / 'new'}" in text[4] and text[5].startswith("time ")
+    verbose = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run", "--verbose").stdout.splitlines()
+    assert len(verbose) == 2 + len(rows) + 1 + len(text)
     assert not (tmp_path / "new").exists()
     rows = json.loads(run("ingest", str(sources), "-a", str(atlas), "--dry-run", "--format", "json").stdout)
     assert [row["action"] for row in rows].count("keep") == 6 + 5
@@ -260,3 +276,38 @@ def test_a_limited_address_space(tmp_path: Path, gigabytes: int) -> None:
     for words in (["ingest", str(tmp_path / "saes")], ["info"], ["query", "MATCH (f:Feature) RETURN count(*) AS n"]):
         done = limited(*words)
         assert done.returncode == 0 and done.stdout, (words, done.stderr)
+
+
+UNFINISHED = (
+    ["info"],
+    ["query", "RETURN 1"],
+    ["lineage", "tiny-1m/1-res-64/3"],
+    ["ask", "hubs"],
+    ["search", "war"],
+    ["show", "tiny-1m/1-res-64/3"],
+    ["neighbours", "tiny-1m/1-res-64/3"],
+    ["label", "--promoted"],
+    ["remove", "tiny-1m/1-res-64"],
+    ["steer", "I think", "--feature", "tiny-1m/1-res-64/3"],
+    ["copy", "--to", "elsewhere"],
+    ["export", "elsewhere"],
+)
+
+
+def test_an_unfinished_first_ingest_is_to_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = planted(tmp_path / "saes", range(2))
+    ingest([sources], tmp_path / "a")
+    # The manifest is written last: without it the folder is what a killed ingest leaves.
+    (tmp_path / "a" / "feature-atlas.json").unlink()
+    for words in UNFINISHED:
+        assert _run([*words, "-a", "a"]) == 1, words
+        said = capsys.readouterr().err
+        assert said.startswith("Error: a is unfinished") and "repeat `feature-atlas ingest …`" in said, (words, said)
+        assert len(said.splitlines()) == 1
+    assert not (tmp_path / "elsewhere").exists()
+    assert _run(["ingest", str(sources), "-a", "a"]) == 0 and _run(["info", "-a", "a"]) == 0
+    capsys.readouterr()
+    assert _run(["info", "-a", "nowhere"]) == 1 and "holds no atlas; make one" in capsys.readouterr().err

@@ -61,12 +61,20 @@ COMMANDS = {
     "activate": Listed(
         "queries.occurrence.commands:activate", "Which features fire at each token of TEXT, and how strongly."
     ),
+    "serve": Listed(
+        "queries.web.commands:serve",
+        "See an atlas in the browser: search, walk lineages, steer and watch the text.",
+    ),
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
     ),
     "score": Listed(
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
+    ),
+    "evidence": Listed(
+        "queries.evidence.commands:evidence",
+        "Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.",
     ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."

@@ -13,9 +13,12 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
+
+from atlas.errors import OutputError
 
 FORMATS = ("table", "json", "jsonl", "csv")
 _WIDEST = 4096  # a table that goes into a pipe is not cut to a terminal
@@ -58,6 +61,31 @@ def render(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str,
         writer.writerows([_cell_csv(row.get(c)) for c in columns] for row in rows)
         return text.getvalue()
     return _table(rows, columns, width)
+
+
+def deliver(content: str | bytes, path: Path | None) -> None:
+    """Write a result to a file, or to stdout where there is none; bytes never go to a terminal.
+
+    Raises OutputError where the file cannot be written.
+    """
+    if path is not None:
+        try:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror}); give -o a file in a folder") from None
+    elif isinstance(content, str):
+        sys.stdout.write(content)
+    elif sys.stdout.isatty():
+        raise OutputError("this is no text for a terminal: give it a file, -o FILE")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+
+
+def lines(named: Mapping[str, str]) -> str:
+    """Names and what belongs to each, a line each, in two columns."""
+    widest = max(map(len, named), default=0)
+    return "\n".join(f"{name:<{widest}} {text}" for name, text in named.items())
 
 
 def _width() -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, Decorator, atlas_option, format_option, gathered
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, by_option, format_option, gathered
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
@@ -104,8 +104,9 @@ def announced_model(name: str, device: str) -> tuple[Any, Any]:
 @atlas_option
 @click.option("--feature", "features", multiple=True, metavar="ID[=STRENGTH]", help="A feature to turn; repeatable.")
 @click.option("--lineage", metavar="ID", help="Turn the features of this feature's flow graph.")
-@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where a --lineage ends.")
-@click.option("--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Its smallest mlp and att cosine.")
+@click.option("--min-res", type=THRESHOLD, help="Where a --lineage ends.  [default: the atlas' own]")
+@click.option("--min-module", type=THRESHOLD, help="Its smallest mlp and att cosine.  [default: the atlas' own]")
+@by_option
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A saved plan.")
 @steering_options
@@ -124,8 +125,9 @@ def steer(
     atlas: str | None,
     features: tuple[str, ...],
     lineage: str | None,
-    min_res: Threshold,
-    min_module: Threshold,
+    min_res: Threshold | None,
+    min_module: Threshold | None,
+    by: str,
     cypher: str | None,
     plan_file: Path | None,
     steering: dict[str, Any],
@@ -146,6 +148,7 @@ def steer(
     feature-atlas steer "I think " --plan w.json --seed 1 --temperature 1.27 --top-p 0.7
     """
     from atlas.atlas import open_atlas
+    from queries.below import just_below
     from queries.lineage import lineage as flow_graph
     from queries.steer.plan import SteeringPlan
 
@@ -159,7 +162,9 @@ def steer(
         if plan_file:
             plan = SteeringPlan.load(plan_file, opened)
         elif lineage:
-            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module)
+            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module, by=by)
+            for line in just_below(opened, graph):
+                click.echo(line, err=True)
             plan = SteeringPlan.from_lineage(opened, graph, **steering)
         elif cypher:
             plan = SteeringPlan.from_query(opened, cypher, **steering)

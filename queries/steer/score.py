@@ -45,8 +45,8 @@ class ThemeScore:
 def theme_score(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
-    words: Iterable[str],
+    prompts: Sequence[str] | str,
+    words: Iterable[str] | str,
     plans: Mapping[str, SteeringPlan | None],
     *,
     control: str | None = None,
@@ -70,7 +70,9 @@ def theme_score(
         scores = theme_score(model, tokenizer, ["I think "], ["film*"], plans, samples=2, max_new_tokens=8)
         print([(score.condition, score.words, score.nats) for score in scores])
     """
-    pattern = theme_pattern(words)
+    # A text is a sequence too, of letters.
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    pattern = theme_pattern([words] if isinstance(words, str) else words)
     if not prompts or samples < 1:
         raise PlanError("a score needs at least one prompt and one sample")
     if control is None:
