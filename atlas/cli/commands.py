@@ -130,31 +130,40 @@ def copy(atlas: str | None, to: str, database: str | None, replace: bool) -> Non
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("neo4j-admin",)),
+    type=click.Choice(("neo4j-admin", "parquet", "graphml", "csv", "grass")),
     default="neo4j-admin",
     show_default=True,
-    help="neo4j-admin: CSV files and the command that makes a Neo4j database of them.",
+    help="For Neo4j's bulk import, for tables, for graph tools, or a style for Neo4j Browser.",
 )
-def export(folder: Path, atlas: str | None, format_: str) -> None:
-    """Write the graph as files for other tools to DIR.
+@click.option("--cypher", metavar="QUERY", help="Only the features it returns, as column feature, and their edges.")
+def export(folder: Path, atlas: str | None, format_: str, cypher: str | None) -> None:
+    """Write the graph as files for other tools to DIR, a new folder, which is whole or is not there.
 
-    Prints the command that imports them; it is also in DIR/import.sh. It makes a whole database, several times faster
-    than `copy`, into an empty one of a server that is stopped.
+    parquet, csv: a table for each label and edge type. graphml: features and the edges between them, for Gephi or
+    networkx. neo4j-admin: CSV files; prints the command that makes a whole database of them, several times faster than
+    `copy`, on a server that is stopped (it is also in DIR/import.sh). grass: a style and saved queries for Neo4j
+    Browser; needs no atlas.
 
     \b
+    feature-atlas export atlas-files --format parquet
+    feature-atlas export war --format graphml --cypher 'MATCH (f:Feature) WHERE f.fires_on CONTAINS "war"
+        RETURN f.id AS feature'
     feature-atlas export atlas-files -a my-atlas
     NEO4J_HOME=/path/to/neo4j atlas-files/import.sh
     """
     from atlas import open_atlas
     from atlas.cli.progress import Progress
-    from atlas.graph.stored import StoredGraph
-    from atlas.server.export import export_neo4j_admin
+    from atlas.export.job import GRASS, export_atlas, export_grass
 
+    if format_ == GRASS:
+        if cypher is not None:
+            raise click.UsageError("--cypher selects features, and a style is the same for all")
+        for path in export_grass(folder):
+            click.echo(path)
+        return
     with open_atlas(atlas) as opened:
-        graph = StoredGraph(opened.store, opened.manifest)
-        with Progress().steps("graph", graph.size, "rows") as advance:
-            exported = export_neo4j_admin(graph, folder, advance)
-    click.echo(
-        f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}; import them there with", err=True
-    )
-    click.echo(" ".join(exported.command))
+        exported = export_atlas(opened, folder, format_, cypher=cypher, progress=Progress())
+    written = f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}"
+    click.echo(written + ("; import them there with" if exported.command else ""), err=True)
+    if exported.command:
+        click.echo(" ".join(exported.command))
