@@ -195,7 +195,8 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     code, out, err = run("export", str(tmp_path / "p"), "-a", str(folder), "--format", "parquet", "--cypher", WAR)
-    assert (code, out) == (0, "") and "edges written to" in err
+    assert code == 0 and out.split() == sorted(map(str, (tmp_path / "p").glob("*/*.parquet")))
+    assert len(out.split()) == len(NODES) + len(EDGES) and "edges written to" in err
     code, out, _ = run("export", str(tmp_path / "n"), "-a", str(folder))
     assert code == 0 and out.startswith("neo4j-admin database import full") and (tmp_path / "n" / "import.sh").exists()
 

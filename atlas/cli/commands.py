@@ -165,5 +165,6 @@ def export(folder: Path, atlas: str | None, format_: str, cypher: str | None) ->
         exported = export_atlas(opened, folder, format_, cypher=cypher, progress=Progress())
     written = f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}"
     click.echo(written + ("; import them there with" if exported.command else ""), err=True)
-    if exported.command:
-        click.echo(" ".join(exported.command))
+    # What is printed is what comes next: the command that imports the files, or the files.
+    files = (str(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    click.echo(" ".join(exported.command) if exported.command else "\n".join(files))
