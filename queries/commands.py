@@ -8,12 +8,19 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option
+from atlas.cli.options import (
+    ASSIGNMENT,
+    THRESHOLD,
+    atlas_option,
+    complete_dictionaries,
+    complete_features,
+    format_option,
+)
 from atlas.ids import SITES
 
 
 @click.command()
-@click.argument("feature")
+@click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
 @click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
@@ -63,9 +70,15 @@ def lineage(
         click.echo(line, err=True)
 
 
+def _complete_questions(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    from queries.questions import QUESTIONS
+
+    return [name for name in QUESTIONS if name.startswith(typed)]
+
+
 @click.command()
-@click.argument("question", required=False)
-@click.argument("features", nargs=-1, metavar="[FEATURE]...")
+@click.argument("question", required=False, shell_complete=_complete_questions)
+@click.argument("features", nargs=-1, metavar="[FEATURE]...", shell_complete=complete_features)
 @atlas_option
 @click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
@@ -144,7 +157,7 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
 
 
 @click.command()
-@click.argument("feature")
+@click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--most", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Matches a dictionary.")
 @format_option
@@ -182,9 +195,16 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
 
 
 @click.command()
-@click.argument("feature", required=False)
+@click.argument("feature", required=False, shell_complete=complete_features)
 @atlas_option
-@click.option("--in", "dictionaries", multiple=True, metavar="DICTIONARY", help="Where to look; repeatable; all: all.")
+@click.option(
+    "--in",
+    "dictionaries",
+    multiple=True,
+    metavar="DICTIONARY",
+    shell_complete=complete_dictionaries,
+    help="Where to look; repeatable; all: all.",
+)
 @click.option(
     "--vector", type=click.Path(path_type=Path), metavar="FILE", help="A direction instead: .npy or JSON list."
 )

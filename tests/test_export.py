@@ -164,9 +164,13 @@ def test_selections_that_cannot_be_exported(
 def test_an_export_that_breaks_off_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("new", "empty"):
-        for write in (lambda g, p: write_tables(g, p, "parquet", print), lambda g, p: write_graphml(g, p, print)):
+        for format_ in ("parquet", "csv", "graphml"):
+            graph = PlantedGraph(edges_before_failure=1)
             with pytest.raises(FolderError, match="No space left"), new_folder(tmp_path / name) as place:
-                write(PlantedGraph(edges_before_failure=1), place)
+                if format_ == "graphml":
+                    write_graphml(graph, place, print)
+                else:
+                    write_tables(graph, place, format_, print)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"] and not any((tmp_path / "empty").iterdir())
     (tmp_path / "empty" / "mine.txt").write_text("mine")
     with open_atlas(folder) as atlas, pytest.raises(FolderError, match="not empty"):

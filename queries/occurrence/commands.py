@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import click
 
-from atlas.cli.options import atlas_option, format_option
+from atlas.cli.options import atlas_option, complete_features, format_option
 
 
 @click.command()
 @click.argument("text")
 @atlas_option
-@click.option("--feature", "features", multiple=True, metavar="ID", help="Only this feature; repeatable.")
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_features,
+    help="Only this feature; repeatable.",
+)
 @click.option("--top", type=click.IntRange(1), metavar="N", help="The N strongest a dictionary.  [default: 3]")
 @click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the atlas' own]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")

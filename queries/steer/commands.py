@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, Decorator, atlas_option, format_option, gathered
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, complete_features, format_option, gathered
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
@@ -102,8 +102,17 @@ def announced_model(name: str, device: str) -> tuple[Any, Any]:
 @click.command()
 @click.argument("prompt")
 @atlas_option
-@click.option("--feature", "features", multiple=True, metavar="ID[=STRENGTH]", help="A feature to turn; repeatable.")
-@click.option("--lineage", metavar="ID", help="Turn the features of this feature's flow graph.")
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="ID[=STRENGTH]",
+    shell_complete=complete_features,
+    help="A feature to turn; repeatable.",
+)
+@click.option(
+    "--lineage", metavar="ID", shell_complete=complete_features, help="Turn the features of this feature's flow graph."
+)
 @click.option("--min-res", type=THRESHOLD, help="Where a --lineage ends.  [default: the atlas' own]")
 @click.option("--min-module", type=THRESHOLD, help="Its smallest mlp and att cosine.  [default: the atlas' own]")
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
