@@ -103,6 +103,7 @@ def ask(
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.questions import QUESTIONS, find_question
     from queries.questions import ask as answer
 
@@ -120,7 +121,7 @@ def ask(
     if show:
         click.echo(asked.cypher.strip())
         return
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting(question):
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
     print_rows(rows, asked.columns, format_, most=limit)
@@ -145,9 +146,10 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.search import COLUMNS, advice, search
 
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting("search"):
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
         advised = advice(opened, rows)
@@ -222,11 +224,12 @@ def neighbours(
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.neighbours import COLUMNS, neighbours, read_direction
 
     if (feature is None) == (vector is None):
         raise click.UsageError("name a FEATURE, or a direction with --vector FILE")
     with open_atlas(atlas) as opened:
         wanted = read_direction(vector) if vector is not None else str(feature)
-        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top)
+        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
     print_rows(rows, COLUMNS, format_)

@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import planted_steering as planted
 import pytest
@@ -19,6 +21,7 @@ import torch
 from click.testing import CliRunner
 
 from atlas.atlas import open_atlas
+from atlas.cli.progress import Advance, Progress
 from atlas.errors import ModelError, PlanError
 from hooked.load import load_model
 from ingest.job import ingest
@@ -70,6 +73,30 @@ def test_nats_equal_a_loop_over_tokens() -> None:
                 ids.append(token)
             expected.append(total / len(each.tokens))
     assert nats_per_token(model, tokenizer, made) == pytest.approx(expected, abs=1e-5)
+
+
+class Counted(Progress):
+    """Keeps what a bar would be told."""
+
+    told: ClassVar[list[tuple[str, int, list[int]]]] = []
+
+    @contextmanager
+    def steps(self, name: str, total: int, unit: str) -> Iterator[Advance]:
+        done: list[int] = []
+        self.told.append((f"{name}, {unit}", total, done))
+        yield done.append
+
+
+def test_a_score_shows_its_progress_token_by_token() -> None:
+    model, tokenizer = tiny.tiny_model("llama"), tiny.tiny_tokenizer()
+    plans = {"unsteered": None, "again": None}
+    options = {"samples": 3, "max_new_tokens": 6, "temperature": 1.0}
+    shown = theme_score(model, tokenizer, ["w5 w9", "w40"], "w5", plans, progress=Counted(), **options)  # type: ignore[arg-type]
+    ((name, total, done),) = Counted.told
+    # Two conditions, two prompts three times each, six tokens: a step a token for all texts of a condition.
+    assert (name, total, sum(done)) == ("texts, tokens", 2 * 2 * 3 * 6, 2 * 2 * 3 * 6)
+    assert len(done) >= 2 * 6 and max(done) <= 6 * 6
+    assert shown == theme_score(model, tokenizer, ["w5 w9", "w40"], ["w5"], plans, **options)  # type: ignore[arg-type]
 
 
 def test_a_score_is_the_mean_over_samples_with_its_error() -> None:

@@ -26,13 +26,15 @@ def info(atlas: str | None, pairs: bool, runs: bool, format_: str) -> None:
     """
     from atlas import open_atlas
     from atlas.cli.info import dictionary_rows, pair_rows, run_rows, summary
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import lines, print_rows
+    from atlas.cli.progress import Progress
 
-    with open_atlas(atlas) as opened:
-        if not pairs and not runs and format_ == "table":
-            click.echo("\n".join(f"{name:<12} {value}" for name, value in summary(opened).items()) + "\n")
+    with open_atlas(atlas) as opened, Progress().waiting("info"):
+        told = summary(opened) if not pairs and not runs and format_ == "table" else {}
         columns, rows = (pair_rows if pairs else run_rows if runs else dictionary_rows)(opened)
-        print_rows(rows, columns, format_)
+    if told:
+        click.echo(lines(told) + "\n")
+    print_rows(rows, columns, format_)
 
 
 @click.command()
@@ -56,13 +58,14 @@ def query(
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
 
     if limit < 0 or timeout <= 0:
         raise click.UsageError("--limit must be 0 or more, --timeout more than 0")
     text = sys.stdin.read() if cypher == "-" else cypher
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting("query"):
         answer = opened.answer(text, dict(parameters), limit=limit, timeout=timeout)
-        print_rows(answer.rows, answer.columns, format_)
+    print_rows(answer.rows, answer.columns, format_)
     if answer.more:
         click.echo(f"cut after {limit} rows; --limit 0 prints all", err=True)
 

@@ -15,7 +15,8 @@ MOST = 200  # ids offered at once; who types on sees the others
 def features(atlas: str | None, typed: str) -> list[str]:
     """Ids of features that begin so, whole, or short where the atlas has one model.
 
-    Where several dictionaries begin so, they are offered first, as the part of an id that they are. Nothing where there is no atlas folder: a server is not asked at the press of a key.
+    Where several dictionaries begin so, they are offered first, as the part of an id that they are. Nothing where
+    there is no atlas folder: a server is not asked at the press of a key.
     """
     sizes = _sizes(atlas)
     dictionary, slash, index = typed.rpartition("/")

@@ -93,10 +93,12 @@ def generation_options(tokens: int, temperature: float | None, top_p: float | No
 @cache
 def announced_model(name: str, device: str) -> tuple[Any, Any]:
     """Load a model, said on stderr since it takes seconds; once for all commands of a process. Raises ModelError."""
+    from atlas.cli.progress import Progress
     from hooked.load import load_model
 
     click.echo(f"loading {name} …", err=True)
-    return load_model(name, device=device)
+    with Progress().waiting(f"loading {name}"):
+        return load_model(name, device=device)
 
 
 @click.command()
@@ -270,6 +272,7 @@ def score(
     """
     from atlas.atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.steer.plan import SteeringPlan
     from queries.steer.score import ThemeScore, read_words, theme_score, verdict
 
@@ -283,7 +286,15 @@ def score(
     if not generation["temperature"]:  # without sampling all samples are one
         samples, generation["top_p"] = 1, None
     scores = theme_score(
-        loaded, tokenizer, prompts, read_words(words), plans, control=control, samples=samples, **generation
+        loaded,
+        tokenizer,
+        prompts,
+        read_words(words),
+        plans,
+        control=control,
+        samples=samples,
+        progress=Progress(),
+        **generation,
     )
     print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
     if format_ == "table":
