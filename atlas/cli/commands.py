@@ -140,7 +140,9 @@ def copy(atlas: str | None, to: str, database: str | None, replace: bool) -> Non
 )
 @click.option("--cypher", metavar="QUERY", help="Only the features it returns, as column feature, and their edges.")
 def export(folder: Path, atlas: str | None, format_: str, cypher: str | None) -> None:
-    """Write the graph as files for other tools to DIR, a new folder, which is whole or is not there.
+    """Write the graph as files for other tools to DIR.
+
+    DIR is a new folder; an export that is broken off leaves none.
 
     parquet, csv: a table for each label and edge type. graphml: features and the edges between them, for Gephi or
     networkx. neo4j-admin: CSV files; prints the command that makes a whole database of them, several times faster than
