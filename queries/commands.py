@@ -16,6 +16,7 @@ from atlas.cli.options import (
     complete_features,
     format_option,
 )
+from atlas.cli.output import terminal_width
 from atlas.ids import SITES
 
 
@@ -61,13 +62,30 @@ def lineage(
     from queries.below import just_below
     from queries.draw import draw
     from queries.lineage import lineage
+    from queries.tree import WIDTH
 
     with open_atlas(atlas) as opened:
         graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
         below = just_below(opened, graph)
-    click.echo(draw(graph, format_), nl=False)
+    click.echo(draw(graph, format_, terminal_width(WIDTH)), nl=False)
     for line in below:
         click.echo(line, err=True)
+
+
+def _listed(rows: list[dict[str, Any]]) -> str:
+    """The questions as help lists commands: a table would have no room for what they mean."""
+    formatter = click.HelpFormatter(width=terminal_width(100))
+    formatter.write_dl(
+        [
+            (
+                " ".join([row["question"], *["FEATURE"] * row["features"]]),
+                row["about"] + (f" (--param {row['parameters']})" if row["parameters"] else ""),
+            )
+            for row in rows
+        ],
+        col_max=32,
+    )
+    return formatter.getvalue()
 
 
 def _complete_questions(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
@@ -113,7 +131,10 @@ def ask(
             {"question": name, "features": len(q.features), "parameters": ", ".join(q.parameters), "about": q.about}
             for name, q in QUESTIONS.items()
         ]
-        print_rows(rows, ("question", "features", "parameters", "about"), format_)
+        if format_ == "table":
+            click.echo(_listed(rows), nl=False)
+        else:
+            print_rows(rows, ("question", "features", "parameters", "about"), format_)
         return
     if "limit" in dict(parameters):
         raise click.UsageError("the number of rows is set by --limit, not by --param")
@@ -124,7 +145,8 @@ def ask(
     with open_atlas(atlas) as opened, Progress().waiting(question):
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
-    print_rows(rows, asked.columns, format_, most=limit)
+        model = opened.only_model
+    print_rows(rows, asked.columns, format_, most=limit, model=model)
 
 
 @click.command()
@@ -152,8 +174,8 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     with open_atlas(atlas) as opened, Progress().waiting("search"):
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
-        advised = advice(opened, rows)
-    print_rows(rows, COLUMNS, format_, most=limit)
+        advised, model = advice(opened, rows), opened.only_model
+    print_rows(rows, COLUMNS, format_, most=limit, model=model)
     if advised:
         click.echo(advised, err=True)
 
@@ -175,7 +197,7 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows = show(opened, feature, most=most)
+        rows, model = show(opened, feature, most=most), opened.only_model
     if format_ != "table":
         print_rows(rows, COLUMNS, format_)
         return
@@ -188,7 +210,7 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(parts[part], MATCH_COLUMNS)
+            print_rows(parts[part], MATCH_COLUMNS, model=model)
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")
@@ -232,4 +254,5 @@ def neighbours(
     with open_atlas(atlas) as opened:
         wanted = read_direction(vector) if vector is not None else str(feature)
         rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
-    print_rows(rows, COLUMNS, format_)
+        model = opened.only_model
+    print_rows(rows, COLUMNS, format_, model=model)

@@ -25,16 +25,18 @@ def info(atlas: str | None, pairs: bool, runs: bool, format_: str) -> None:
     feature-atlas info --format json | jq .
     """
     from atlas import open_atlas
-    from atlas.cli.info import dictionary_rows, pair_rows, run_rows, summary
+    from atlas.cli.info import dictionary_rows, pair_rows, people_columns, run_rows, summary
     from atlas.cli.output import lines, print_rows
     from atlas.cli.progress import Progress
 
     with open_atlas(atlas) as opened, Progress().waiting("info"):
         told = summary(opened) if not pairs and not runs and format_ == "table" else {}
         columns, rows = (pair_rows if pairs else run_rows if runs else dictionary_rows)(opened)
+        model = opened.only_model
     if told:
         click.echo(lines(told) + "\n")
-    print_rows(rows, columns, format_)
+        columns = people_columns(columns, rows)
+    print_rows(rows, columns, format_, model=model)
 
 
 @click.command()
