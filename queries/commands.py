@@ -169,13 +169,13 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     from atlas import open_atlas
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.search import COLUMNS, advice, search
+    from queries.search import COLUMNS, advice, people_columns, search
 
     with open_atlas(atlas) as opened, Progress().waiting("search"):
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
         advised, model = advice(opened, rows), opened.only_model
-    print_rows(rows, COLUMNS, format_, most=limit, model=model)
+    print_rows(rows, people_columns(rows) if format_ == "table" else COLUMNS, format_, most=limit, model=model)
     if advised:
         click.echo(advised, err=True)
 
@@ -210,7 +210,7 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(parts[part], MATCH_COLUMNS, model=model)
+            print_rows(parts[part], [name for name in MATCH_COLUMNS if name not in ("site", "layer")], model=model)
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")

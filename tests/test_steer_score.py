@@ -21,6 +21,7 @@ import torch
 from click.testing import CliRunner
 
 from atlas.atlas import open_atlas
+from atlas.cli.output import render
 from atlas.cli.progress import Advance, Progress
 from atlas.errors import ModelError, PlanError
 from hooked.load import load_model
@@ -28,7 +29,7 @@ from ingest.job import ingest
 from queries.steer.commands import announced_model, score, steer
 from queries.steer.generation import Generation, generate
 from queries.steer.plan import SteeringPlan
-from queries.steer.printed import side_by_side
+from queries.steer.printed import side_by_side, with_errors
 from queries.steer.score import ThemeScore, nats_per_token, read_words, theme_pattern, theme_score, verdict
 
 FEATURE = "tiny-1m/1-res-16/3"
@@ -85,6 +86,19 @@ class Counted(Progress):
         done: list[int] = []
         self.told.append((f"{name}, {unit}", total, done))
         yield done.append
+
+
+def test_a_table_of_scores_fits_a_terminal() -> None:
+    scores = [
+        ThemeScore("unsteered", 48, 0.042, 0.028, 0.042, 0.028, 1.847, 0.051),
+        ThemeScore("film", 48, 1.812, 0.19, 0.854, None, 2.35, 0.054, "unsteered", -0.667, 0.254, 0.5, 0.01),
+    ]
+    rows = [with_errors(score) for score in scores]
+    lines = render(rows, [*rows[0]], "table", 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["condition", "texts", "words", "share", "nats", "more", "nats_more"]
+    assert lines[2].split() == ["unsteered", "48", "0.04±0.03", "0.04±0.03", "1.85±0.05"]
+    assert lines[3].split() == ["film", "48", "1.81±0.19", "0.85", "2.35±0.05", "-0.67±0.25", "0.50±0.01"]
 
 
 def test_a_score_shows_its_progress_token_by_token() -> None:

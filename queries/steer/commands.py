@@ -263,8 +263,9 @@ def score(
 ) -> None:
     """Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.
 
-    Figures are means over samples of each prompt, each with its standard error (_se). Unsteered text is the first
-    condition; the last lines say whether each plan really has more theme words than it, or than the plan that
+    Figures are means over samples of each prompt, each with its standard error (± in the table, _se elsewhere): words
+    and the share of texts with one, nats a token, and what is more of both than in the control. Unsteered text is the
+    first condition; the last lines say whether each plan really has more theme words than it, or than the plan that
     --control names, texts of one seed and prompt being compared with each other.
 
     \b
@@ -274,6 +275,7 @@ def score(
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
     from queries.steer.plan import SteeringPlan
+    from queries.steer.printed import with_errors
     from queries.steer.score import ThemeScore, read_words, theme_score, verdict
 
     if not plan_files:
@@ -296,9 +298,12 @@ def score(
         progress=Progress(),
         **generation,
     )
-    print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
-    if format_ == "table":
-        click.echo(f"\n{verdict(scores)}")
+    if format_ != "table":
+        print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
+        return
+    rows = [with_errors(each) for each in scores]
+    print_rows(rows, [*rows[0]])
+    click.echo(f"\n{verdict(scores)}")
 
 
 def _name(path: Path, all_: tuple[Path, ...]) -> str:
