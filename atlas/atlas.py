@@ -206,11 +206,30 @@ class Atlas:
             dictionary, index = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
             print(dictionary.site, dictionary.layer, index)
         """
-        name, index = split_feature_id(self.full_id(feature))
+        try:
+            name, index = split_feature_id(self.full_id(feature))
+        except UnknownFeature:
+            raise self._no_id(feature) from None
         dictionary = self.dictionary(name)
         if index >= dictionary.d_sae:
             raise UnknownFeature(f"{name} has features 0 to {dictionary.d_sae - 1}, not {index}")
         return dictionary, index
+
+    def _no_id(self, text: str) -> UnknownFeature:
+        """What to say of a text that is no feature's id: what it may have been meant to be."""
+        name, _, index = text.rpartition("/")
+        known = [id_.removeprefix(f"{self.only_model}/") for id_ in self.dictionaries]
+        if name and index.isascii() and index.isdigit():
+            return UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(known)}")
+        if text in known or text in self.dictionaries:
+            last = self.dictionary(text).d_sae - 1
+            return UnknownFeature(
+                f"{text} is a dictionary, not a feature id; its features are {text}/0 to {text}/{last}"
+            )
+        return UnknownFeature(
+            f"{text!r} is not a feature id; one looks like {(known or ['12-res-16k'])[0]}/14, and "
+            f"features are found by words with: feature-atlas search {text}"
+        )
 
     def rows(self, dictionary: str) -> Rows:
         """The memory-mapped rows of a dictionary, fetched from its source where the atlas has no folder.

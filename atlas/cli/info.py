@@ -53,7 +53,7 @@ def summary(atlas: Atlas) -> dict[str, str]:
         "dictionaries": f"{len(records)} ({', '.join(sorted({d.architecture for d in records}))})",
         "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead (no direction)"
         + (f", {sum(row['n'] for row in silent):,} silent (never fired on the text)" if silent else ""),
-        "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features{_measured(atlas)}",
+        "labelled": _labelled(atlas),
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)"
         + _raised(atlas, pairs),
@@ -72,6 +72,11 @@ def _raised(atlas: Atlas, pairs: list[dict[str, Any]]) -> str:
     floors = [pair["floor"] for pair in pairs if pair["floor"] is not None]
     span = f"; noise floors {min(floors):.2f} to {max(floors):.2f}" if floors else ""
     return span + (f", which stand in for them in {raised} of {len(pairs)} pairs" if raised else "")
+
+
+def _labelled(atlas: Atlas) -> str:
+    count = atlas.read(_LABELLED)[0]["n"]
+    return f"{count:,} features{_measured(atlas)}" if count else "no feature; make words with feature-atlas label"
 
 
 def _measured(atlas: Atlas) -> str:
