@@ -15,6 +15,7 @@ AtlasError
 │   ├── QueryTimeout
 │   └── QueryTooLarge       its rows or its memory exceed a cap
 ├── UnknownFeature          an id that the atlas does not hold
+├── OutputError             a result that cannot be written where it is wanted
 ├── PlanError               a steering plan that cannot be applied
 └── ModelError              a language model that cannot be loaded or hooked
     └── HookNotFired        a hook that never ran: nothing was steered there
@@ -83,6 +84,10 @@ class QueryTooLarge(QueryError):
 
 class UnknownFeature(AtlasError):
     """The atlas holds no such feature."""
+
+
+class OutputError(AtlasError):
+    """A result cannot be written where it is wanted."""
 
 
 class PlanError(AtlasError):

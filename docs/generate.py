@@ -35,6 +35,9 @@ def text() -> str:
         assert command is not None
         context = command.make_context(name, [], parent=whole, resilient_parsing=True)
         parts.append(_block(name, command, context))
+        for part in command.commands.values() if isinstance(command, click.Group) else ():
+            inner = part.make_context(str(part.name), [], parent=context, resilient_parsing=True)
+            parts.append(_block(f"{name} {part.name}", part, inner))
     return "\n".join(parts)
 
 

@@ -109,7 +109,7 @@ def ingest(
             # Read again: rows written above may have changed records, and what is published is what is on the disk.
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
-            names, matched = stage_missing(folder, records, settings.k, device, progress)
+            names, matched = stage_missing(folder, records, settings.k, device, progress, before.pairs)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             renamed = any(records[id_] != known[id_] for id_ in known)

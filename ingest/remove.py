@@ -86,7 +86,7 @@ def remove(
         if not kept:
             raise IngestError(f"that is all that {folder} holds; delete the folder instead")
         with store_for_writing(folder, before) as store:
-            names, matched = stage_missing(folder, kept, before.k, device, progress)
+            names, matched = stage_missing(folder, kept, before.k, device, progress, before.pairs)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             after = replace(before, dictionaries=tuple(kept), pairs=names)
             publish(folder, store, with_run(after, started, edges), progress)

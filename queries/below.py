@@ -6,13 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from atlas.ids import RES
-from queries.lineage import EARLIER, LATER, Lineage, floors_of
+from queries.lineage import COLUMNS, Lineage, floors_of
+from queries.matches import COSINE, Matches
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
 _OPTION = {RES: "--min-res"}
-_WAYS = (("earlier", EARLIER), ("later", LATER))
 
 
 def just_below(atlas: Atlas, graph: Lineage) -> list[str]:
@@ -27,8 +27,9 @@ def just_below(atlas: Atlas, graph: Lineage) -> list[str]:
     thresholds = {option: graph.options.get(option.removeprefix("--").replace("-", "_")) for option in _options()}
     floors = floors_of(atlas) if "floor" in thresholds.values() else {}
     best: dict[tuple[str, str], tuple[float, str, float | None]] = {}
-    for way, cypher in _WAYS:
-        for row in atlas.read(cypher, id=seed.id, k=graph.options.get("k", 1)):
+    matches = Matches(atlas, COLUMNS, graph.options.get("k", 1), graph.options.get("by", COSINE))
+    for way, rows in (("earlier", matches.earlier([seed.id])[0]), ("later", matches.later([seed.id])[0])):
+        for row in rows:
             # The earlier feature's site decides, as in the lineage itself.
             option = _option(row["site"] if way == "earlier" else seed.site)
             pair = (seed.dictionary, row["dictionary"]) if way == "earlier" else (row["dictionary"], seed.dictionary)

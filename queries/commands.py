@@ -12,12 +12,16 @@ from atlas.cli.options import (
     ASSIGNMENT,
     THRESHOLD,
     atlas_option,
+    by_option,
     complete_dictionaries,
     complete_features,
     format_option,
+    output_option,
 )
-from atlas.cli.output import terminal_width
+from atlas.cli.output import FORMATS, terminal_width
 from atlas.ids import SITES
+
+PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 
 
 @click.command()
@@ -30,14 +34,21 @@ from atlas.ids import SITES
     "--min-module", type=THRESHOLD, help="Smallest cosine of mlp and att features.  [default: the atlas' own]"
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
+@by_option
+@click.option("--on", metavar="TEXT", help="The graph of one occurrence in this text instead, from activations.")
+@click.option("--token", type=click.IntRange(0), metavar="N", help="Of the text.  [default: where it is strongest]")
+@click.option("--verify", is_flag=True, help="Take each predecessor away in a forward pass, and print what falls.")
+@click.option("--model", metavar="NAME_OR_FOLDER", help="What reads the text.  [default: the atlas' own model]")
+@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml")),
+    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml", *PICTURES)),
     default="tree",
     show_default=True,
     help="How the graph is drawn.",
 )
+@output_option
 def lineage(
     feature: str,
     atlas: str | None,
@@ -46,28 +57,54 @@ def lineage(
     min_res: Any,
     min_module: Any,
     k: int,
+    by: str,
+    on: str | None,
+    token: int | None,
+    verify: bool,
+    model: str | None,
+    device: str,
     format_: str,
+    output: Path | None,
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
     A threshold may be `floor`: the noise floor of each pair of dictionaries. The atlas' own are those of its ingest;
-    `info` names them. Of a feature that stands alone it says what lay just below.
+    `info` names them. Of a feature that stands alone it says what lay just below. --by says what the best matches are
+    best by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and
+    png are pictures; html is one file with the picture and its table, which opens offline.
+
+    With --on the edges are those of one token: the --k predecessors in each dictionary whose activation × push is the
+    largest share of the later feature's pre-activation, and for each feature what no edge stands for.
 
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --min-res floor --min-module floor
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --k 2 --format mermaid
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --format html -o lineage.html
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --on "The film was shown in every village." --verify
     """
     from atlas import open_atlas
+    from atlas.cli.output import deliver
     from queries.below import just_below
-    from queries.draw import draw
+    from queries.draw import draw, painted
     from queries.lineage import lineage
     from queries.tree import WIDTH
 
+    if on is None:
+        chosen: dict[str, Any] = {"forward": forward, "min_res": min_res, "min_module": min_module, "by": by}
+        _only_with("--on", token=token, verify=verify or None, model=model)
+    else:
+        _without_on()
+        chosen = {"on": on, "token": token, "verify": verify}
     with open_atlas(atlas) as opened:
-        graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
-        below = just_below(opened, graph)
-    click.echo(draw(graph, format_, terminal_width(WIDTH)), nl=False)
+        if on is not None:
+            from queries.steer.commands import announced_model
+
+            name = model or opened.locate(feature)[0].model_name
+            chosen["model"], chosen["tokenizer"] = announced_model(name, device)
+        graph = lineage(opened, feature, back=back, k=k, **chosen)
+        below = just_below(opened, graph) if on is None else []
+    deliver(painted(graph) if format_ == "png" else draw(graph, format_, terminal_width(WIDTH)), output)
     for line in below:
         click.echo(line, err=True)
 
@@ -94,6 +131,21 @@ def _complete_questions(_context: click.Context, _parameter: click.Parameter, ty
     return [name for name in QUESTIONS if name.startswith(typed)]
 
 
+def _only_with(option: str, **others: Any) -> None:
+    """Raise UsageError where options are given that have a meaning only beside another."""
+    for name, value in others.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} belongs to {option}")
+
+
+def _without_on() -> None:
+    """Raise UsageError where options are given that have no part in the graph of a text."""
+    context = click.get_current_context()
+    for name in ("forward", "min_res", "min_module", "by"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no part in the graph of a text: it goes by shares")
+
+
 @click.command()
 @click.argument("question", required=False, shell_complete=_complete_questions)
 @click.argument("features", nargs=-1, metavar="[FEATURE]...", shell_complete=complete_features)
@@ -101,7 +153,15 @@ def _complete_questions(_context: click.Context, _parameter: click.Parameter, ty
 @click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
 @click.option("--show", is_flag=True, help="Print the question's Cypher instead; needs no atlas.")
-@format_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice((*FORMATS, *PICTURES)),
+    default="table",
+    show_default=True,
+    help="How rows are printed; a picture where they are edges: path, twins, strongest.",
+)
+@output_option
 def ask(
     question: str | None,
     features: tuple[str, ...],
@@ -110,6 +170,7 @@ def ask(
     limit: int,
     show: bool,
     format_: str,
+    output: Path | None,
 ) -> None:
     """Ask a named QUESTION; without one, list them all.
 
@@ -120,7 +181,7 @@ def ask(
     feature-atlas ask hubs --show
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import deliver, print_rows, render
     from atlas.cli.progress import Progress
     from queries.questions import QUESTIONS, find_question
     from queries.questions import ask as answer
@@ -145,8 +206,22 @@ def ask(
     with open_atlas(atlas) as opened, Progress().waiting(question):
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
-        model = opened.only_model
-    print_rows(rows, asked.columns, format_, most=limit, model=model)
+        graph, model = None, opened.only_model
+        if format_ in PICTURES:
+            from queries.answer_graph import answer_graph
+
+            graph = answer_graph(opened, asked, rows[:limit])
+    if graph is not None:
+        from queries.draw import draw, painted
+
+        deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
+    elif output is not None:
+        deliver(render(rows[:limit], asked.columns, format_), output)
+    else:
+        print_rows(rows, asked.columns, format_, most=limit, model=model)
+        return
+    if len(rows) > limit:
+        click.echo(f"cut after {limit} rows; --limit N gives more", err=True)
 
 
 @click.command()
@@ -184,8 +259,9 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
 @click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--most", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Matches a dictionary.")
+@by_option
 @format_option
-def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
+def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> None:
     """Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts.
 
     \b
@@ -194,12 +270,14 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     """
     from atlas import open_atlas
     from atlas.cli.output import fit, print_rows, printable
+    from queries.matches import COSINE
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows, model = show(opened, feature, most=most), opened.only_model
+        rows, model = show(opened, feature, most=most, by=by), opened.only_model
+    figure = () if by == COSINE else (by,)
     if format_ != "table":
-        print_rows(rows, COLUMNS, format_)
+        print_rows(rows, (*COLUMNS, *figure), format_)
         return
     parts: dict[str, list[dict[str, Any]]] = {"feature": [], "earlier": [], "later": [], "context": []}
     for row in rows:
@@ -210,7 +288,8 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(parts[part], [name for name in MATCH_COLUMNS if name not in ("site", "layer")], model=model)
+            said = [name for name in MATCH_COLUMNS if name not in ("site", "layer")]  # by the id
+            print_rows(parts[part], (*said, *figure), model=model)
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")

@@ -2,7 +2,8 @@
 
 Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
 variable-length patterns prune by an inline property map, so that a walk along best matches stays linear in its length;
-they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. The names are those of
+they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null (of all edges `coalesce($layer, -2) = -2 OR …`,
+where no layer is −2: a server then reads no property where nothing is asked for). The names are those of
 `atlas.schema`: a test holds them to it.
 """
 
@@ -173,9 +174,18 @@ LIMIT $limit
 
 STRONGEST = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
 ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+STRONGEST_PUSH = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+ORDER BY push DESC, later, earlier
 LIMIT $limit
 """
 
@@ -226,5 +236,34 @@ DEAD = """
 MATCH (d:Dictionary)
 RETURN d.id AS dictionary, d.d_sae AS features, d.dead_rows AS dead, 1.0 * d.dead_rows / d.d_sae AS share
 ORDER BY share DESC, dictionary
+LIMIT $limit
+"""
+
+SILENT_MATCHES = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND coalesce($site, a.site) = a.site
+  AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
+       a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+UNLIKE_TOGETHER = """
+MATCH (b:Feature)-[r:FIRES_WITH]->(a:Feature)
+WHERE r.cofire >= $min_cofire AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.correlation AS correlation, r.cofire AS cofire, r.lift AS lift,
+       r.similarity AS similarity, r.support AS support, b.label AS later_label, a.label AS earlier_label
+ORDER BY correlation DESC, later, earlier
+LIMIT $limit
+"""
+
+ALIKE_AND_TOGETHER = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.correlation > 0.0 AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
+       r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
+       b.label AS later_label, a.label AS earlier_label
+ORDER BY both DESC, later, earlier
 LIMIT $limit
 """

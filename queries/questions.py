@@ -13,6 +13,7 @@ from atlas.rows import Rows
 from queries.chains import longest_lived
 from queries.question_cypher import (
     ABOVE_FLOOR,
+    ALIKE_AND_TOGETHER,
     ANCESTORS,
     BORN_HERE,
     DEAD,
@@ -26,11 +27,14 @@ from queries.question_cypher import (
     ORPHANS,
     PATH,
     SHARED_ANCESTORS,
+    SILENT_MATCHES,
     SPLITS,
     STRONGEST,
+    STRONGEST_PUSH,
     TURNOVER,
     TWINS,
     UNEXPLAINED,
+    UNLIKE_TOGETHER,
     WRITES,
     WRITTEN_BY,
 )
@@ -143,6 +147,13 @@ _ALL = (
     ),
     Question("strongest", "edges of the highest cosine", STRONGEST, (), {"site": _SITE, "layer": _LAYER}),
     Question(
+        "strongest-push",
+        "edges along which one unit of the earlier adds most to the later",
+        STRONGEST_PUSH,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
+    Question(
         "orphans",
         "MLP and attention features that are no residual feature's best match",
         ORPHANS,
@@ -152,6 +163,27 @@ _ALL = (
     Question("lifecycle", "how many features persist, transform, appear … by layer and origin", LIFECYCLE),
     Question("turnover", "shares of each layer that are kept, born, unexplained, about to vanish", TURNOVER),
     Question("above-floor", "share of best matches above the noise floor, by pair of dictionaries", ABOVE_FLOOR),
+    Question(
+        "alike-never-together",
+        "matches whose earlier feature never fires where the later does (after evidence edges)",
+        SILENT_MATCHES,
+        (),
+        {"min_similarity": _STRONG, "site": _SITE, "layer": _LAYER},
+    ),
+    Question(
+        "together-not-alike",
+        "features that fire together and are no matches by cosine (after evidence edges)",
+        UNLIKE_TOGETHER,
+        (),
+        {"min_cofire": Parameter(0.5, float, "smallest share"), "site": _SITE, "layer": _LAYER},
+    ),
+    Question(
+        "alike-and-together",
+        "matches of the highest cosine times correlation (after evidence edges)",
+        ALIKE_AND_TOGETHER,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
     Question("dead", "dictionaries by their share of dead features", DEAD),
 )
 QUESTIONS: dict[str, Question] = {question.name: question for question in _ALL}

@@ -221,6 +221,12 @@ def test_strongest(atlas: Atlas, reference: Reference, site: str | None) -> None
     assert len(ask(atlas, "strongest", site=site)) == 20
 
 
+def test_strongest_by_push(atlas: Atlas, reference: Reference) -> None:
+    rows = sorted((-e["push"], e["source"], e["target"]) for e in reference.edges if e["push"] is not None)
+    found = ask(atlas, "strongest-push", limit=ALL)
+    assert [(-row["push"], row["later"], row["earlier"]) for row in found] == rows and rows[-1][0] > 0
+
+
 def test_orphans(atlas: Atlas, reference: Reference) -> None:
     taken = {e["target"] for e in reference.edges if e["rank"] == 0}
     rows = reference.pick(None, lambda f: f["site"] != "res" and not f["dead"] and f["id"] not in taken)
@@ -298,7 +304,7 @@ def test_every_name_is_the_schemas() -> None:
     tables: tuple[schema.NodeTable | schema.EdgeTable, ...] = (*schema.NODES, *schema.EDGES)
     types = {table.type for table in schema.EDGES}
     properties = {name for table in tables for name in table.properties}
-    assert len(statements()) >= 21 + 4 + 3 + 2 + 2
+    assert len(statements()) >= 22 + 2 + 3 + 2
     for name, text in statements().items():
         assert {label for label in re.findall(r"\(\w*:(\w+)", text)} <= labels, name
         used = {part for group in re.findall(r"\[\w*:([\w|]+)", text) for part in group.split("|")}

@@ -139,7 +139,8 @@ def test_values_of_every_kind(stores: Opened) -> None:
     for rows in (store.read(path), store.query(path, {}, limit=0, timeout=30, max_bytes=1 << 20).rows):
         (row,) = rows
         assert [node["index"] for node in row["p"]["nodes"]] == [9, 9] and row["p"]["nodes"][0]["s_res"] is None
-        edge = {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1, "push": None}
+        edge = {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1}
+        edge |= dict.fromkeys(schema.EDGE_FIGURES)
         assert row["p"]["relationships"] == [edge]
 
 

@@ -32,7 +32,7 @@ _LABELLED = "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN count(*) AS n"
 _PAIRS = """
 MATCH (b:Dictionary)-[m:MATCHED]->(a:Dictionary)
 RETURN b.id AS later, a.id AS earlier, m.k AS k, m.edges AS edges, m.gap AS gap, m.floor_median AS floor_median,
-       m.floor AS floor
+       m.floor AS floor, m.fires_with AS fires_with
 ORDER BY b.model, b.depth, b.id, a.depth, a.id
 """
 _MODELS = "MATCH (m:Model) RETURN m.id AS id, m.name AS name, m.d_model AS d_model ORDER BY m.id"
@@ -55,6 +55,7 @@ def summary(atlas: Atlas) -> dict[str, str]:
         + (f", {sum(row['n'] for row in silent):,} silent (never fired on the text)" if silent else ""),
         "labelled": _labelled(atlas),
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
+        "evidence": _evidence(atlas, pairs),
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)"
         + _raised(atlas, pairs),
         "runs": f"{len(atlas.manifest.runs)}, last finished {last.get('finished', '–')}",
@@ -82,12 +83,27 @@ def _labelled(atlas: Atlas) -> str:
 def _measured(atlas: Atlas) -> str:
     """What the labels come from."""
     parts = []
-    for each in atlas.manifest.measured:
+    for each in (each for each in atlas.manifest.measured if each["kind"] in ("text", "import")):
         text = f"{each['name']} (sha256 {str(each['sha256'])[:8]}"
         if each["kind"] == "text":
             text += f", {each['tokens']:,} tokens, {each['sinks']:,} attention sinks left out, {each['model']}"
         parts.append(f"{each['kind']} {text})")
     return f"; from {', '.join(parts)}" if parts else ""
+
+
+def _evidence(atlas: Atlas, pairs: list[dict[str, Any]]) -> str:
+    """What figures edges have, and on which text they were measured (queries.evidence)."""
+    about = {
+        "edges": f"co-firing ({sum(p['fires_with'] or 0 for p in pairs):,} edges FIRES_WITH beside the matches)",
+        "effects": "effects of removal",
+    }
+    parts = []
+    for each in (each for each in atlas.manifest.measured if each["kind"] in about):
+        text = f"{about[each['kind']]} on {each['name']} (sha256 {each['sha256'][:8]}, {each['tokens']:,} tokens"
+        text += f", {each['sinks']:,} attention sinks left out" if "sinks" in each else ""
+        text += f", null below {each['support']} positions" if "support" in each else ""
+        parts.append(f"{text}, seed {each['seed']}, {each['model']})")
+    return "; ".join(parts) or "none; evidence edges --text FILE measures them"
 
 
 def _on_disk(atlas: Atlas) -> str:

@@ -69,6 +69,10 @@ COMMANDS = {
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
     ),
+    "evidence": Listed(
+        "queries.evidence.commands:evidence",
+        "Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.",
+    ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
     ),

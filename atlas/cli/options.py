@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,8 +70,23 @@ atlas_option = click.option(
     show_envvar=True,
     help="The atlas folder.  [default: ./feature-atlas]",
 )
+by_option = click.option(
+    "--by",
+    type=click.Choice(("cosine", "push", "correlation")),
+    default="cosine",
+    show_default=True,
+    help="What orders matches.",
+)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True, help="How rows are printed."
+)
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it there.  [default: stdout]",
 )
 
 

@@ -14,8 +14,11 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
+
+from atlas.errors import OutputError
 
 FORMATS = ("table", "json", "jsonl", "csv")
 _WIDEST = 4096  # a table that goes into a pipe is not cut to a terminal
@@ -79,6 +82,25 @@ def render(
 def terminal_width(otherwise: int) -> int:
     """Columns of the terminal that stdout is; `otherwise` where it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else otherwise
+
+
+def deliver(content: str | bytes, path: Path | None) -> None:
+    """Write a result to a file, or to stdout where there is none; bytes never go to a terminal.
+
+    Raises OutputError where the file cannot be written.
+    """
+    if path is not None:
+        try:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror}); give -o a file in a folder") from None
+    elif isinstance(content, str):
+        sys.stdout.write(content)
+    elif sys.stdout.isatty():
+        raise OutputError("this is no text for a terminal: give it a file, -o FILE")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
 
 
 def lines(named: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
 """A graph's features and the edges between them as GraphML, e.g. for Gephi, yEd or networkx.
 
 An edge leads from the later feature to the earlier, as in the graph. Besides the properties of atlas.schema it has its
-`type`, and its cosine as `weight` too, which is what layouts look for. What is null is left out. A dictionary's
-features, or a pair's edges, are in memory at a time, and their lines are made column by column.
+`type`, and its cosine (of FIRES_WITH its correlation) as `weight` too, which is what layouts look for. What is null is
+left out. A dictionary's features, or a pair's edges, are in memory at a time, and their lines are made column by column.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from atlas.export.tables import Advance
 from atlas.export.text import for_xml
 from atlas.graph.store import Graph
 from atlas.graph.tables import conform, with_ids
-from atlas.schema import BOOLEAN, EDGE_OF_SITE, EDGES, FEATURE, FLOAT, INTEGER, MATCHED, STRING, properties
+from atlas.schema import BOOLEAN, EDGE_OF_SITE, EDGES, FEATURE, FIRES_WITH, FLOAT, INTEGER, MATCHED, STRING, properties
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,9 @@ def _weighted(table: pa.Table, type_: str) -> pa.Table:
     import pyarrow as pa
 
     types = pa.repeat(pa.scalar(type_), len(table))
-    return table.append_column("type", types).append_column("weight", table["similarity"])
+    # Layouts want weights above 0; what fires together need not point the same way.
+    weight = table["correlation" if type_ == FIRES_WITH else "similarity"]
+    return table.append_column("type", types).append_column("weight", weight)
 
 
 def _write(file: IO[str], table: pa.Table, kind: str, advance: Advance) -> int:

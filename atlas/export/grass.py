@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, MODEL, RUN
+from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, FIRES_WITH, MATCHED, MODEL, RUN
 
 FILE = "feature-atlas.grass"
 # Distinguishable with any colour vision, and told apart by captions as well.
@@ -21,6 +21,7 @@ _EDGES = {
     EDGE_OF_SITE["res"]: ("#0072b2", 3),
     EDGE_OF_SITE["mlp"]: ("#d55e00", 2),
     EDGE_OF_SITE["att"]: ("#cc79a7", 2),
+    FIRES_WITH: ("#009e73", 1),
     MATCHED: ("#999999", 1),
 }
 QUERIES = {

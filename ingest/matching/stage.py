@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Advance, Progress
 from atlas.folder.dictionary import Dictionary
-from atlas.folder.matches import Pair, file_name, name_without_push, write
+from atlas.folder.matches import Pair, file_name, name_without_push, unmeasured_name, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
 from ingest.matching.pairs import plan_pairs
@@ -31,16 +32,26 @@ def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
 
 
 def stage_missing(
-    folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
+    folder: Path,
+    records: dict[str, Dictionary],
+    k: int,
+    device: str,
+    progress: Progress,
+    known: Collection[str] = (),
 ) -> tuple[tuple[str, ...], int]:
-    """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now."""
+    """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now.
+
+    known: names that the manifest has; those of them with figures of a text stand for the plain ones.
+    """
     from ingest.matching.matching import open_gpus
 
     names: list[str] = []
     missing: dict[str, Pair] = {}
     older: dict[str, tuple[str, Pair]] = {}
+    measured = {unmeasured_name(name): name for name in known if matches_file(folder, name).exists()}
     for pair in plan_pairs(records.values(), k):
         name, without = staged_name(pair, records), name_without_push(pair, records[pair.later], records[pair.earlier])
+        name = measured.get(name, name)
         # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
         if not matches_file(folder, name).exists():
             if not matches_file(folder, without).exists():

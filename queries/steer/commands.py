@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, Decorator, atlas_option, complete_features, format_option, gathered
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, by_option, complete_features, format_option, gathered
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
@@ -117,6 +117,7 @@ def announced_model(name: str, device: str) -> tuple[Any, Any]:
 )
 @click.option("--min-res", type=THRESHOLD, help="Where a --lineage ends.  [default: the atlas' own]")
 @click.option("--min-module", type=THRESHOLD, help="Its smallest mlp and att cosine.  [default: the atlas' own]")
+@by_option
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A saved plan.")
 @steering_options
@@ -137,6 +138,7 @@ def steer(
     lineage: str | None,
     min_res: Threshold | None,
     min_module: Threshold | None,
+    by: str,
     cypher: str | None,
     plan_file: Path | None,
     steering: dict[str, Any],
@@ -171,7 +173,7 @@ def steer(
         if plan_file:
             plan = SteeringPlan.load(plan_file, opened)
         elif lineage:
-            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module)
+            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module, by=by)
             for line in just_below(opened, graph):
                 click.echo(line, err=True)
             plan = SteeringPlan.from_lineage(opened, graph, **steering)
