@@ -35,6 +35,12 @@ PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
 @by_option
+@click.option(
+    "--min-cofire",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Only edges whose earlier feature fires at this share of the later's positions (evidence edges).",
+)
 @click.option("--on", metavar="TEXT", help="The graph of one occurrence in this text instead, from activations.")
 @click.option("--token", type=click.IntRange(0), metavar="N", help="Of the text.  [default: where it is strongest]")
 @click.option("--verify", is_flag=True, help="Take each predecessor away in a forward pass, and print what falls.")
@@ -58,6 +64,7 @@ def lineage(
     min_module: Any,
     k: int,
     by: str,
+    min_cofire: float | None,
     on: str | None,
     token: int | None,
     verify: bool,
@@ -92,6 +99,7 @@ def lineage(
 
     if on is None:
         chosen: dict[str, Any] = {"forward": forward, "min_res": min_res, "min_module": min_module, "by": by}
+        chosen["min_cofire"] = min_cofire
         _only_with("--on", token=token, verify=verify or None, model=model)
     else:
         _without_on()
@@ -141,7 +149,7 @@ def _only_with(option: str, **others: Any) -> None:
 def _without_on() -> None:
     """Raise UsageError where options are given that have no part in the graph of a text."""
     context = click.get_current_context()
-    for name in ("forward", "min_res", "min_module", "by"):
+    for name in ("forward", "min_res", "min_module", "by", "min_cofire"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} has no part in the graph of a text: it goes by shares")
 

@@ -138,7 +138,7 @@ class Lineage:
     def _about(self) -> list[str]:
         """What a picture of it says beneath: thresholds, steps, the atlas's state."""
         names = {"min_res": "min res", "min_module": "min module", "k": "k", "back": "back", "forward": "forward"}
-        names |= {} if self.options.get("by") == COSINE else {"by": "by"}
+        names |= {"min_cofire": "min cofire"} | ({} if self.options.get("by") == COSINE else {"by": "by"})
         said = [f"{names[key]} {value}" for key, value in self.options.items() if key in names and value is not None]
         state = [f"{name} {value}" for name, value in self.state.items()]
         return [*self.notes, *(", ".join(part) for part in (said, state) if part)]
@@ -178,6 +178,7 @@ def lineage(
     min_module: Threshold | None = None,
     k: int = 1,
     by: str = COSINE,
+    min_cofire: float | None = None,
     on: str | None = None,
     token: int | None = None,
     verify: bool = False,
@@ -190,7 +191,8 @@ def lineage(
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
     pair of dictionaries; None: the thresholds that the atlas was made with.
     k: matches followed in each dictionary, up to the atlas's own k. by: what the best matches are best by: cosine, push
-    or correlation.
+    or correlation. min_cofire: smallest share of the later feature's active positions at which the earlier fires too
+    (queries.evidence); edges whose support was too small have none and are left out with it.
     on: a text; the graph is then that of the feature at one of its tokens, from activations (queries.occurrence.flow),
     with k predecessors a dictionary, as far back as `back` says; thresholds, forward and by have no part in it.
     token: position in the text (None: where the feature is strongest). verify: each predecessor is taken away in a
@@ -208,7 +210,7 @@ def lineage(
     atlas.locate(feature)
     if on is None and (token is not None or verify):
         raise QueryError("a token, and what is verified, belong to a text: give one with on (--on)")
-    if on is not None and (forward is not None or (min_res, min_module, by) != (None, None, COSINE)):
+    if on is not None and (forward is not None or (min_res, min_module, min_cofire, by) != (*[None] * 3, COSINE)):
         raise QueryError("the graph of a text goes back, by shares: no forward, thresholds or by with it")
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
@@ -222,7 +224,7 @@ def lineage(
         flow = importlib.import_module("queries.occurrence.flow").flow
         graph: Lineage = flow(atlas, model, tokenizer, on, feature, token=token, k=k, back=back, verify=verify)
         return graph
-    walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by), _cut(atlas, res, module))
+    walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by, min_cofire), _cut(atlas, res, module))
     seed = walk.start(feature)
     if seed.site == RES:
         _follow(walk.earlier, [seed], back)
@@ -237,6 +239,7 @@ def lineage(
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
     options = {"min_res": res, "min_module": module, "back": back, "forward": forward, "k": k, "by": by}
+    options |= {} if min_cofire is None else {"min_cofire": min_cofire}
     return Lineage(feature, tuple(nodes), tuple(edges), options, walk.outside(), state_of(atlas, seed))
 
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-COSINE, PUSH, CORRELATION = "cosine", "push", "correlation"
+COSINE, PUSH, CORRELATION, COFIRE = "cosine", "push", "correlation", "cofire"
 BY = (COSINE, PUSH, CORRELATION)
-_MADE_BY = {PUSH: "feature-atlas ingest -a {}", CORRELATION: "feature-atlas evidence edges --text FILE -a {}"}
+_EVIDENCE = "feature-atlas evidence edges --text FILE -a {}"
+_MADE_BY = {PUSH: "feature-atlas ingest -a {}", CORRELATION: _EVIDENCE, COFIRE: _EVIDENCE}
 _ANY = "|".join(EDGE_OF_SITE.values())
 _MATCH = "r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank"
 _log = logging.getLogger(__name__)
@@ -36,10 +37,13 @@ class Matches:
     columns: str  # of the other feature, `g`, as a statement returns them; its id and dictionary among them
     k: int
     by: str = COSINE
+    min_cofire: float | None = None  # smallest share of the later's active positions at which the earlier fires too
     _without: set[tuple[str, str]] = field(default_factory=set)  # pairs of dictionaries already told of
 
     def __post_init__(self) -> None:
         check_by(self.atlas, self.by)
+        if self.min_cofire is not None and not _made(self.atlas, COFIRE):
+            raise QueryError(_missing(self.atlas, COFIRE))
 
     def earlier(self, features: Sequence[str]) -> list[list[Row]]:
         """Of each feature the earlier ones: `columns`, similarity, rank, forward_rank, the figure they are ordered by,
@@ -54,9 +58,12 @@ class Matches:
         if not features:
             return []
         figure = "" if self.by == COSINE else f", r.{self.by} AS {self.by}"
-        ranked = f"WHERE r.{rank} < $k " if self.by == COSINE else ""
-        cypher = f"MATCH (f:{FEATURE} {{id: $id}}){edge}(g:{FEATURE}) {ranked}RETURN {self.columns}, {_MATCH}{figure}"
-        given: list[Row] = [{"id": feature} | ({"k": self.k} if self.by == COSINE else {}) for feature in features]
+        bounds: dict[str, tuple[str, float]] = {f"r.{rank} < $k": ("k", self.k)} if self.by == COSINE else {}
+        if self.min_cofire is not None:
+            bounds["r.cofire >= $min_cofire"] = ("min_cofire", float(self.min_cofire))
+        where = f"WHERE {' AND '.join(bounds)} " if bounds else ""
+        cypher = f"MATCH (f:{FEATURE} {{id: $id}}){edge}(g:{FEATURE}) {where}RETURN {self.columns}, {_MATCH}{figure}"
+        given: list[Row] = [{"id": feature} | dict(bounds.values()) for feature in features]
         found = self.atlas.read_each(cypher, given)
         if self.by == COSINE:
             return [[row | {"first": row[rank] == 0} for row in rows] for rows in found]
@@ -88,8 +95,12 @@ def check_by(atlas: Atlas, by: str) -> None:
     if by not in BY:
         raise QueryError(f"matches are ordered by one of {', '.join(BY)}, not {by!r}")
     if by != COSINE and not _made(atlas, by):
-        made = _MADE_BY[by].format(atlas.path or "FOLDER")
-        raise QueryError(f"the edges of this atlas have no {by} yet; make it with: {made}")
+        raise QueryError(_missing(atlas, by))
+
+
+def _missing(atlas: Atlas, figure: str) -> str:
+    made = _MADE_BY[figure].format(atlas.path or "FOLDER")
+    return f"the edges of this atlas have no {figure} yet; make it with: {made}"
 
 
 def _made(atlas: Atlas, figure: str) -> bool:

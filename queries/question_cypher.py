@@ -3,8 +3,8 @@
 Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
 variable-length patterns prune by an inline property map, so that a walk along best matches stays linear in its length;
 they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. Of all edges it is
-`coalesce($layer, -2) = -2 OR …`, no layer being −2: a server then reads no property where nothing is asked for. The names
-are those of `atlas.schema`: a test holds them to it.
+`coalesce($layer, -2) = -2 OR …`, no layer being −2: a server then reads no property where nothing is asked for. The
+names are those of `atlas.schema`: a test holds them to it.
 """
 
 BORN_HERE = """

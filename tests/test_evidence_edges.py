@@ -21,6 +21,7 @@ from atlas.graph.copying import copy_atlas
 from hooked.encoder import Encoder
 from hooked.load import load_model
 from ingest import ingest
+from queries import lineage
 from queries.evidence import spool as spooling
 from queries.evidence.cofiring import SUPPORT, alone, together
 from queries.evidence.edges import measure_edges
@@ -233,6 +234,25 @@ def test_an_ingest_keeps_figures_of_the_pairs_that_stay(atlas: Path) -> None:
     ingest([], atlas, min_res=0.4)
     with open_atlas(atlas) as opened:
         assert opened.read(EDGES) == before and len(opened.manifest.measured) == 1
+
+
+def test_a_lineage_keeps_to_what_fires_together(atlas: Path) -> None:
+    with open_atlas(atlas) as opened, pytest.raises(QueryError, match="evidence edges --text FILE"):
+        lineage(opened, "1-res-20/3", min_cofire=0.1)
+    measure_edges(atlas, [atlas.parent / "t.txt"])
+    with open_atlas(atlas) as opened:
+        rows = {(row["later"], row["earlier"]): row for row in opened.read(EDGES)}
+        removed = 0
+        for index in range(SIZE):
+            feature = opened.full_id(f"1-res-20/{index}")
+            whole = lineage(opened, feature, min_res=0.0, min_module=0.0, k=3)
+            kept = lineage(opened, feature, min_res=0.0, min_module=0.0, k=3, min_cofire=0.5)
+            assert all((rows[edge.source, edge.target]["cofire"] or 0) >= 0.5 for edge in kept.edges)
+            own = {edge for edge in whole.edges if edge.source == feature}
+            expected = {edge for edge in own if (rows[edge.source, edge.target]["cofire"] or 0) >= 0.5}
+            assert {edge for edge in kept.edges if edge.source == feature} == expected
+            removed += len(own) - len(expected)
+    assert removed > 10
 
 
 def test_contexts_are_drawn_by_the_seed(atlas: Path) -> None:

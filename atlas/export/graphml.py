@@ -2,7 +2,7 @@
 
 An edge leads from the later feature to the earlier, as in the graph. Besides the properties of atlas.schema it has its
 `type`, and its cosine (of FIRES_WITH its correlation) as `weight` too, which is what layouts look for. What is null is
-left out. A dictionary's features, or a pair's edges, are in memory at a time, and their lines are made column by column.
+left out. One dictionary or pair is in memory at a time, and the lines of its rows are made column by column.
 """
 
 from __future__ import annotations

@@ -68,6 +68,37 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
 
 @evidence.command()
 @atlas_option
+@_text_options(500, "Tokens at which active features are looked at, five of a context.")
+@click.option(
+    "--table",
+    type=click.Choice(("shares", "tests", "rates")),
+    default="shares",
+    show_default=True,
+    help="Groups by layer; their cosines compared; dead and silent features of each dictionary.",
+)
+@format_option
+def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, format_: str, **options: Any) -> None:
+    """Which best matches of an active feature are active too? Eight groups by layer (paper §5.1)."""
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.groups import RATES, SHARES, TESTS, groups
+
+    with open_atlas(atlas) as opened:
+        found = groups(opened, texts, positions=tokens, progress=Progress(), **options)
+    if table == "tests":
+        rows = found.tests()
+        print_rows(rows, TESTS, format_)
+        below = sum(row["p"] < 0.001 for row in rows)
+        click.echo(f"p < 0.001 in {below} of {len(rows)} tests, not corrected for their number", err=True)
+    elif table == "rates":
+        print_rows(found.rates(), RATES, format_)
+    else:
+        print_rows(found.shares(), SHARES, format_)
+
+
+@evidence.command()
+@atlas_option
 @_text_options(100, "Tokens at which features are removed, five of a context.")
 @click.option(
     "--table",
@@ -87,8 +118,8 @@ def deactivation(
     from atlas import open_atlas
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence import recall
-    from queries.evidence.deactivation import COLUMNS, deactivation, write_effects
+    from queries.evidence.removals import recall
+    from queries.evidence.removals.deactivation import COLUMNS, deactivation, write_effects
 
     progress = Progress()
     with open_atlas(atlas) as opened:
@@ -106,3 +137,46 @@ def deactivation(
     else:
         count = write_effects(folder, outcome, progress)
         click.echo(f"effect written to {count:,} edges", err=True)
+
+
+@evidence.command("map")
+@atlas_option
+@_text_options(10_000, "Read about so many tokens of the text; 0: all.")
+@click.option(
+    "--per",
+    "direction",
+    type=click.Choice(("target", "source")),
+    default="target",
+    show_default=True,
+    help="Whose best matches: each later feature's, or each earlier one's.",
+)
+@format_option
+def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: Any) -> None:
+    """Do matches predict the next layer? Variance that they explain, beside a ceiling and controls (paper App. F)."""
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.mapping import COLUMNS, map_rows
+
+    with open_atlas(atlas) as opened:
+        rows = map_rows(opened, texts, progress=Progress(), **options)
+    print_rows(rows, COLUMNS, format_)
+
+
+@evidence.command()
+@atlas_option
+@format_option
+def golden(atlas: str | None, format_: str) -> None:
+    """The graph that the paper prints (Table 5), against an atlas of Gemma Scope 2B."""
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from queries.evidence.golden import COLUMNS, golden
+
+    with open_atlas(atlas) as opened:
+        rows = golden(opened)
+    print_rows(rows, COLUMNS, format_)
+    printed = [row for row in rows if row["printed"] is not None]
+    scores = [row["close"] for row in rows if row["close"] is not None]
+    click.echo(f"{sum(row['same'] for row in printed)} of {len(printed)} printed features found", err=True)
+    click.echo(f"{sum(scores)} of {len(scores)} printed scores met", err=True)
+    click.echo(f"{len(rows) - len(printed)} MLP matches that are not printed", err=True)

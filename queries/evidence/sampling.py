@@ -14,6 +14,7 @@ import numpy as np
 from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary
 
+PER_TEXT = 5  # tokens of a context at which features are looked at (paper §5.1, §5.2)
 WIDTH = 255  # tokens of a context, without the start token (hooked.reading)
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,16 @@ def draw(texts: Sequence[Path], tokenizer: Any, tokens: int, seed: int) -> Sampl
         chosen = np.sort(np.random.default_rng(seed).choice(whole, wanted, replace=False))
         ids = ids[: whole * WIDTH].reshape(whole, WIDTH)[chosen].ravel()
     return Sample(ids, tuple(path.name for path in texts), tuple(map(_sha256, texts)), seed)
+
+
+def chosen_places(counted: np.ndarray, text: int, positions: int, seed: int) -> list[int]:
+    """PER_TEXT places of a context, ascending, among those that count; fewer where `positions` are all that is wanted.
+
+    counted: bool [n], text: number of the context.
+    """
+    there = np.random.default_rng([seed, text]).permutation(np.flatnonzero(counted))
+    found: list[int] = np.sort(there[: max(0, min(PER_TEXT, positions - text * PER_TEXT))]).tolist()
+    return found
 
 
 def runnable(records: Mapping[str, Dictionary]) -> dict[str, Dictionary]:

@@ -19,6 +19,7 @@ from atlas.graph.stored import StoredGraph
 from atlas.ids import RES
 from hooked.direct_path import NORMED, reading_rows, why_no_push
 
+TOP_K = 5
 NONE = np.iinfo(np.int32).max  # stands for no rank
 
 
@@ -33,6 +34,8 @@ class Source:
     b: np.ndarray  # int64 [n_edges], later features of the stored edges, FIRES_WITH among them
     a: np.ndarray  # int64 [n_edges], earlier features
     rank: np.ndarray  # int64 [n_edges], NONE where there is none
+    forward_rank: np.ndarray  # the same, seen from the earlier feature
+    similarity: np.ndarray  # float64 [n_edges]
     correlation: np.ndarray  # float64 [n_edges], NaN where it was not measured
 
     @property
@@ -55,13 +58,30 @@ class Source:
         found[self.b[order][::-1]] = self.a[order][::-1]
         return found
 
+    @cached_property
+    def best_cosine(self) -> np.ndarray:
+        """float64 [d_sae later]: its cosine, 0 for none."""
+        found = np.zeros(self.later.d_sae)
+        kept = self.rank == 0
+        found[self.b[kept]] = self.similarity[kept]
+        return found
+
+    def firsts(self, direction: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Later features, earlier ones and cosines of the best matches by target, or by source."""
+        kept = (self.rank if direction == "target" else self.forward_rank) == 0
+        return self.b[kept], self.a[kept], self.similarity[kept]
+
     def _first(self, kept: np.ndarray) -> np.ndarray:
         found = np.full(self.later.d_sae, -1)
         found[self.b[kept]] = self.a[kept]
         return found
 
-    def top(self, k: int) -> dict[int, np.ndarray]:
-        """The earlier features of rank below k, by the later feature."""
+    @cached_property
+    def best_five(self) -> dict[int, np.ndarray]:
+        """The earlier features of rank below TOP_K, by the later feature."""
+        return self._top(TOP_K)
+
+    def _top(self, k: int) -> dict[int, np.ndarray]:
         kept = self.rank < k
         order = np.lexsort((self.rank[kept], self.b[kept]))
         b, a = self.b[kept][order], self.a[kept][order]
@@ -94,11 +114,13 @@ def sources(atlas: Atlas) -> list[Source]:
         else:
             table = graph.whole(pair)
         columns = {n: table[n].to_numpy() for n in ("later", "earlier")}
-        rank = table["rank"].fill_null(NONE).to_numpy()
+        rank, forward = (table[name].fill_null(NONE).to_numpy() for name in ("rank", "forward_rank"))
+        similarity = table["similarity"].to_numpy().astype(np.float64)
         there = "correlation" in table.column_names
         correlation = table["correlation"].to_numpy() if there else np.full(len(table), np.nan)
         rows = atlas.rows(later.id), atlas.rows(earlier.id)
-        found.append(Source(pair["key"], later, earlier, rows, columns["later"], columns["earlier"], rank, correlation))
+        ends = columns["later"], columns["earlier"]
+        found.append(Source(pair["key"], later, earlier, rows, *ends, rank, forward, similarity, correlation))
     return found
 
 

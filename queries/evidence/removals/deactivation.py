@@ -2,7 +2,7 @@
 
 1. Contexts of a text are drawn, and PER_TEXT tokens of each; start tokens and attention sinks are never among them.
 2. At each token the active features of every residual dictionary are targets, and predecessors in each dictionary that
-   it is matched with are removed there in the ways of queries.evidence.removal.
+   it is matched with are removed there in the ways of queries.evidence.removals.removal.
 3. Success is the target's activation becoming 0, change the share of it that goes. Intervals by contexts.
 
 A method's rows count the targets at which it had something to remove; methods differ in that, and `n` says how many.
@@ -21,14 +21,14 @@ import numpy as np
 from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
-from queries.evidence.copies import Context, first_block
 from queries.evidence.intervals import shares
-from queries.evidence.recall import cosine_rows, recall_rows
-from queries.evidence.removal import METHODS, Reader, Trial, pairs_of, trials
-from queries.evidence.sampling import WIDTH, draw, runnable, starts
+from queries.evidence.readers import Reader, readers_of
+from queries.evidence.removals.copies import Context, first_block
+from queries.evidence.removals.recall import cosine_rows, recall_rows
+from queries.evidence.removals.removal import METHODS, Trial, pairs_of, trials
+from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts
 from queries.evidence.sources import Source, sources
 
-PER_TEXT = 5  # tokens of a context at which features are removed (paper §5.2)
 POSITIONS = 100  # in all, unless said otherwise
 MARGINS = (("all", -np.inf, np.inf), ("below 1.1", -np.inf, 1.1), ("1.1-1.5", 1.1, 1.5), ("above 1.5", 1.5, np.inf))
 COLUMNS = ("layer", "site", "method", "margin", "n", "success", "success_low", "success_high", "change")
@@ -73,7 +73,7 @@ class Outcome:
         ]
 
     def recall(self) -> list[Row]:
-        """Of the strong effects, the share that each ranking names (queries.evidence.recall)."""
+        """Of the strong effects, the share that each ranking names (queries.evidence.removals.recall)."""
         pairs = _joined(self.pairs)
         return recall_rows(pairs, _places(pairs), self.seed)
 
@@ -119,7 +119,6 @@ def deactivation(
 
     Raises QueryError where the atlas has no pair to try, IngestError for a text, ModelError for the model.
     """
-    from hooked.encoder import Encoder
     from hooked.load import load_model
 
     progress = progress or Progress(quiet=True)
@@ -132,9 +131,7 @@ def deactivation(
     name = model or next(iter(records.values())).model_name
     loaded, tokenizer = load_model(name, device=device)
     sample = draw(texts, tokenizer, -(-positions // PER_TEXT) * WIDTH, seed)
-    readers = {
-        id_: Reader(d, atlas.rows(id_), Encoder.of(d, atlas.rows(id_)).to(loaded.device)) for id_, d in records.items()
-    }
+    readers = readers_of(atlas, records, loaded)
     wrong = {pair.key: found for pair in pairs if (found := _wrong_layer(pair, readers)) is not None}
     outcome = Outcome(seed, sample.record("effects", name) | {"tokens": positions})
     groups = starts(tokenizer, records)
@@ -174,11 +171,13 @@ def _positions(
     from hooked.reading import read
 
     for text, part in enumerate(read(model, start, group, tokens, 1)):
-        rng = np.random.default_rng([seed, text])
-        there = np.flatnonzero(part.counted()[0].cpu().numpy())
-        chosen = np.sort(rng.permutation(there)[: min(PER_TEXT, most - text * PER_TEXT)]).tolist()
+        if text * PER_TEXT >= most:
+            return
+        chosen = chosen_places(part.counted()[0].cpu().numpy(), text, most, seed)
         ids = ([] if start is None else [start]) + tokens[text * WIDTH : (text + 1) * WIDTH].tolist()
         first = 0 if start is None else 1  # place of the text's first token
+        if not chosen:
+            continue
         context = Context.read(model, ids[: chosen[-1] + first + 1], blocks)
         for place in chosen:
             yield text, place + first, context, {id_: hidden[0, place] for id_, hidden in part.hidden.items()}

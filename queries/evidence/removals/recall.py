@@ -18,7 +18,7 @@ from queries.evidence.sources import NONE
 
 STRONG = 0.5
 TOPS = (1, 5, 20)
-RANKINGS = {  # name -> column of queries.evidence.removal.pairs_of
+RANKINGS = {  # name -> column of queries.evidence.removals.removal.pairs_of
     "cosine": "by_cosine",  # of decoder rows, among all of the dictionary
     "push": "by_push",  # what one unit of its activation adds to the target's pre-activation, among all
     "here": "by_here",  # the same times its activation at the token, among the active ones

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from atlas.errors import ModelError
-from atlas.folder.dictionary import Dictionary, Rows
-from queries.evidence.copies import Change, Context, run_changed
+from queries.evidence.readers import Reader
+from queries.evidence.removals.copies import Change, Context, run_changed
 from queries.evidence.sources import NONE, Source, ranks_among
 
 if TYPE_CHECKING:
-    from hooked.encoder import Encoder
+    pass
 
 METHODS = (
     "top1",  # the best match by cosine
@@ -33,25 +33,7 @@ METHODS = (
     "shifted",  # what top1 removes, at the token before
     "wrong_layer",  # the best match in the dictionary of this site that is farthest off, where it is active here
 )
-TOP_K = 5
 MOST_TARGETS = 25  # of one dictionary at one token (paper §5.2)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A dictionary that can be run."""
-
-    record: Dictionary
-    rows: Rows
-    encoder: Encoder
-
-    def writes(self, hidden: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
-        """Active features at one hidden state `[d_in]`, int64 [m], and what each writes, float32 [m, d_model]."""
-        values, reach = self.encoder(hidden)
-        written = values * reach
-        active = np.flatnonzero((values > 0).cpu().numpy())
-        unit = torch.from_numpy(np.array(self.rows.decoder[active])).to(written.device)
-        return active, written[active][:, None] * unit
 
 
 @dataclass(frozen=True)
@@ -192,9 +174,9 @@ def _placed(place: np.ndarray, features: np.ndarray) -> np.ndarray:
 def _together(
     pair: Source, targets: np.ndarray, place: np.ndarray, writes: torch.Tensor, changes: list[Change]
 ) -> np.ndarray:
-    """Places of the changes that remove each target's active ones of the best TOP_K, added where needed."""
+    """Places of the changes that remove each target's active ones of the best five, added where needed."""
     found = np.full(len(targets), -1)
-    top = pair.top(TOP_K)
+    top = pair.best_five
     for n, feature in enumerate(targets.tolist()):
         active = place[top.get(feature, np.empty(0, dtype=int))]
         active = active[active >= 0]
