@@ -135,8 +135,8 @@ LIMIT $limit
 
 HUBS = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
-WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 WITH a, count(*) AS wins, min(r.similarity) AS weakest, max(r.similarity) AS strongest
+WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 RETURN a.id AS feature, a.layer AS layer, a.site AS site, wins, weakest, strongest, a.frequency AS frequency,
        a.label AS label
 ORDER BY wins DESC, feature

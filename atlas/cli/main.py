@@ -8,6 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from atlas.cli.streams import drop_output, prepare_streams
 from atlas.embedded.engine import without_asyncio
@@ -95,6 +96,13 @@ class _Lazy(click.Group):
         module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import every command to ask for its help.
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        named = [(name, listed.about) for name, listed in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=about) for name, about in named]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click's own listing would import every command to ask for its help.
