@@ -53,7 +53,7 @@ class Scenario:
 def cells(line: str) -> list[str]:
     """The cells of a table's line; in them `\\|` is no border, and a backslash is written twice."""
     found = re.findall(r"(?:[^|\\]|\\.)*", line.strip().strip("|"))
-    return [re.sub(r"\\(.)", r"\1", cell).strip() for cell in found if cell]
+    return [re.sub(r"\\([\\|])", r"\1", cell).strip() for cell in found if cell]
 
 
 def scenarios(path: Path) -> Iterator[Scenario]:

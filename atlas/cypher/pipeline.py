@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from atlas.cypher import syntax as s
-from atlas.cypher.aggregate import aggregated
+from atlas.cypher.aggregate import Aggregate
 from atlas.cypher.evaluate import Compute, Row, computing, truth
 from atlas.cypher.scope import free, rebuilt
 from atlas.cypher.values import key, rank, type_of
@@ -65,7 +65,7 @@ def _project(clause: s.Projection, parameters: Mapping[str, Any]) -> Step:
         computes = [(item.name, computing(item.expression, parameters)) for item in clause.items]
         values, keep = (lambda rows: ((row, {name: each(row) for name, each in computes}) for row in rows)), True
     order = [(computing(by.expression, parameters), by.descending) for by in clause.order]
-    low, most = (_count(bound, parameters) for bound in (clause.skip, clause.limit))
+    bounds = [computing(bound, parameters) if bound else None for bound in (clause.skip, clause.limit)]
     condition = _filter(clause.condition, parameters)
 
     def project(rows: Rows) -> Rows:
@@ -77,6 +77,7 @@ def _project(clause: s.Projection, parameters: Mapping[str, Any]) -> Step:
             for by, descending in reversed(order):
                 # A projected name hides the variable that it was computed from.
                 pairs.sort(key=lambda pair: rank(by({**pair[0], **pair[1]} if keep else pair[1])), reverse=descending)
+        low, most = (_count(bound) for bound in bounds)
         found = islice((row for _, row in pairs), low or 0, None if most is None else (low or 0) + most)
         return condition(found)
 
@@ -92,10 +93,10 @@ def _distinct(pairs: Iterable[tuple[Row, Row]]) -> Iterator[tuple[Row, Row]]:
             yield pair
 
 
-def _count(bound: s.Expression | None, parameters: Mapping[str, Any]) -> int | None:
+def _count(bound: Compute | None) -> int | None:
     if bound is None:
         return None
-    value = computing(bound, parameters)({})
+    value = bound({})
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise QueryError(f"SKIP and LIMIT take an INTEGER that is not negative, not {type_of(value)} {value!r}"[:200])
     return value
@@ -108,26 +109,22 @@ def _grouped(items: tuple[s.Item, ...], parameters: Mapping[str, Any]) -> Callab
     finals = [(item.name, computing(_without(item, keys, calls), parameters)) for item in items]
     by = [(item.name, computing(item.expression, parameters)) for item in keys]
     arguments = [[computing(argument, parameters) for argument in call.arguments] for call in calls]
+    for call in calls:
+        Aggregate(call)  # raises where it cannot be
 
     def group(rows: Rows) -> Iterator[tuple[Row, Row]]:
-        groups: dict[Any, tuple[Row, list[int], list[list[list[Any]]]]] = {}
+        groups: dict[Any, tuple[Row, list[Aggregate]]] = {}
         if not keys:
-            groups[()] = ({}, [0], [[[] for _ in each] for each in arguments])
+            groups[()] = ({}, [Aggregate(call) for call in calls])
         for row in rows:
             own = {name: each(row) for name, each in by}
             found = tuple(map(key, own.values()))
             if found not in groups:
-                groups[found] = (own, [0], [[[] for _ in each] for each in arguments])
-            _, count, columns = groups[found]
-            count[0] += 1
-            for computes, lists in zip(arguments, columns, strict=True):
-                for compute, values in zip(computes, lists, strict=True):
-                    values.append(compute(row))
-        for own, count, columns in groups.values():
-            done = {
-                _name(place): aggregated(call.name, call.distinct, columns[place], count[0])
-                for place, call in enumerate(calls)
-            }
+                groups[found] = (own, [Aggregate(call) for call in calls])
+            for aggregate, computes in zip(groups[found][1], arguments, strict=True):
+                aggregate.add([compute(row) for compute in computes])
+        for own, aggregates in groups.values():
+            done = {_name(place): aggregate.result() for place, aggregate in enumerate(aggregates)}
             yield {}, {name: each(own | done) for name, each in finals}
 
     return group

@@ -143,6 +143,8 @@ def _check(node: s.Expression | None, known: set[str], *, aggregating: bool = Fa
     for call in (each for each in s.within(node) if isinstance(each, s.Call) and each.name in s.AGGREGATES):
         if s.aggregates(call.arguments):
             raise QueryError(f"{call.name}() is an aggregate of an aggregate; take the inner one in a WITH before")
+        if any(isinstance(part, s.Call) and part.name == "rand" for part in s.within(call.arguments)):
+            raise QueryError(f"{call.name}() takes nothing random; draw it in a WITH before")
 
 
 def _defined(known: set[str]) -> str:

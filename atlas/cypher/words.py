@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
-STARTS = _words("match optional unwind with return")  # clauses that a statement may begin with
-KEYWORDS = STARTS | _words(
+STARTS = words("match optional unwind with return")  # clauses that a statement may begin with
+KEYWORDS = STARTS | words(
     """
     where order by skip limit union and or xor not in is as starts ends contains asc ascending desc descending distinct
     all any none single exists count collect case when then else end null true false
         """
 )
 # Words of statements that write, administer or reach outside: never bare, wherever they stand.
-FORBIDDEN = _words(
+FORBIDDEN = words(
     """
     create merge set delete detach remove foreach insert copy load export import attach use install uninstall call
     drop alter macro comment begin commit rollback checkpoint explain profile grant revoke deny terminate cypher
@@ -25,10 +26,10 @@ FORBIDDEN = _words(
 # file, a setting or the catalogue, waits, or changes a state.
 FUNCTIONS = {
     name: name
-    for name in _words(
+    for name in words(
         """
         avg collect count max min sum percentilecont percentiledisc stdev stdevp
-        labels type keys properties length nodes relationships
+        labels type keys properties length nodes relationships rand
         size coalesce nullif exists isempty head last tail reverse range
         abs acos asin atan atan2 ceil cos cot degrees e exp floor isnan log log10 pi radians round sign sin sqrt tan
         left ltrim replace right rtrim split substring tolower toupper trim
@@ -79,9 +80,9 @@ INSTEAD = {
     "struct_pack": "{key: value}",
     "cardinality": "size(x)",
 }
-ENGINE_IDS = _words("id elementid offset rowid")  # functions that would show an engine's own ids
+ENGINE_IDS = words("id elementid offset rowid")  # functions that would show an engine's own ids
 # LadybugDB takes these for keywords even where only a name can stand.
-RESERVED_NAMES = _words(
+RESERVED_NAMES = words(
     """
     acyclic all and any asc ascending case cast column create dbtype default desc descending distinct else end ends
     exists false glob group headers hint in index install join macro multi_join none not null on only optional or

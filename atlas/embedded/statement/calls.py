@@ -26,6 +26,8 @@ def written_call(name: str, arguments: list[Written], trusted: bool) -> Written:
             return "null", Type(t.NULL)
         if found := _of_one(name, texts[0], types[0]):
             return found
+    if name == "range" and len(arguments) == 2 and all(type_.kind == INTEGER for type_ in types):
+        return f"range({', '.join(texts)})", t.list_of(Type(INTEGER))
     if name in _TRUSTED and trusted and all(type_.kind == STRING for type_ in types):
         return f"{_TRUSTED[name]}({', '.join(texts)})", Type(STRING)
     raise NotAlike(f"{name}()")

@@ -7,11 +7,33 @@ from typing import Any
 
 from atlas.cypher import syntax as s
 from atlas.cypher.evaluate import computing
+from atlas.cypher.words import words
 from atlas.embedded.statement import types as t
+from atlas.embedded.statement.forms import NotAlike
 from atlas.embedded.statement.types import Type
 from atlas.schema import FLOAT
 
 LONG = 20  # values of a list from which on a join is quicker than a search in it
+
+# What may be computed while a statement is looked at, outside its bounds: nothing that grows beyond its text.
+_CHEAP = words(
+    """
+    abs sign round ceil floor sqrt exp log log10 pi e size isempty keys head last tail reverse substring left right
+    trim ltrim rtrim tolower toupper coalesce nullif tointeger tofloat toboolean tostring
+    """
+)
+
+
+def is_cheap(expression: s.Expression) -> bool:
+    """Whether an expression may be computed before the statement runs."""
+    return all(map(_is_cheap_itself, s.within(expression)))
+
+
+def _is_cheap_itself(part: object) -> bool:
+    if isinstance(part, s.Call):
+        return part.name in _CHEAP
+    lasting = isinstance(part, s.Binary) and part.operator == "=~"
+    return not lasting and not isinstance(part, s.Subquery | s.Comprehension | s.Quantifier | s.Reduce)
 
 
 class Constants:
@@ -40,12 +62,16 @@ class Constants:
 
     def folded(self, expression: s.Expression) -> tuple[str, Any]:
         """A name and the value of an expression without variables."""
+        if not is_cheap(expression):
+            raise NotAlike("a constant that takes long to compute")
         if any(isinstance(part, s.Parameter) for part in s.within(expression)):
             self.used_values = True
         return "", computing(expression, self._parameters)({})
 
     def long_list(self, expression: s.Expression) -> list[Any] | None:
         """The value of an expression without variables where it is a list of more than LONG values."""
+        if not is_cheap(expression):
+            return None
         name = expression.name if isinstance(expression, s.Parameter) else None
         found = self._parameters[name] if name is not None else self.folded(expression)[1]
         if not isinstance(found, list) or len(found) <= LONG:

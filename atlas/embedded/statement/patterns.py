@@ -104,8 +104,8 @@ class Pattern:
                 types = tuple(name for name in types if t.TYPES[name].label in known)
                 if not types:
                     raise QueryError(
-                        f"{' and '.join(step.pattern.types)} lead from {labels[0]} to {labels[0]}, and not to "
-                        f"{' or '.join(known)}"
+                        f"no relationship {' or '.join(step.pattern.types)} leads to or from {' or '.join(known)}; "
+                        f"they join {' and '.join(labels)} nodes"
                     )
             name = self.raw[step.pattern.variable] = self.writer.constants.variable()
             found = t.relationship(types)

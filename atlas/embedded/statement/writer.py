@@ -17,7 +17,7 @@ from atlas.cypher.regex import checked_regex
 from atlas.cypher.scope import free
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.calls import written_aggregate, written_call
-from atlas.embedded.statement.constants import Constants
+from atlas.embedded.statement.constants import Constants, is_cheap
 from atlas.embedded.statement.forms import Bound, NotAlike, Scope, Written, literal, single
 from atlas.embedded.statement.types import Type
 from atlas.errors import QueryError
@@ -63,11 +63,7 @@ class Writer:
             return Type(t.ANY)
 
     def _constant(self, expression: s.Expression) -> bool:
-        inner = list(s.within(expression))
-        return not free(expression) and not any(
-            isinstance(part, s.Subquery) or (isinstance(part, s.Call) and part.name in (*s.AGGREGATES, "rand"))
-            for part in inner
-        )
+        return not free(expression) and is_cheap(expression)
 
     def _value(self, name: str, value: Any) -> Written:
         """A constant: plain values as text, others as a parameter of the engine's."""
