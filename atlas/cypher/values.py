@@ -60,6 +60,16 @@ def integer(value: int) -> int:
     return value
 
 
+def finite(value: float, column: str) -> float:
+    """The value; raises QueryError for NaN and the infinities, which no JSON holds, with the column they stand in."""
+    if math.isfinite(value):
+        return value
+    raise QueryError(
+        f"the column {column[:60]} holds {'NaN' if value != value else 'Infinity'}, which is no number; divide by nothing "
+        "that can be 0.0, e.g. CASE WHEN x = 0 THEN null ELSE y / x END"
+    )
+
+
 def equal(left: Any, right: Any) -> bool | None:
     """`left = right`."""
     if left is None or right is None:

@@ -21,7 +21,6 @@ from atlas.embedded.guard import guard
 from atlas.embedded.statement.run import executed, prepared, rows_of
 from atlas.embedded.values import first_line
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
-from atlas.graph.parameters import plain_parameters
 from atlas.graph.store import Answer, Graph, Row
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class LadybugStore:
 
         Raises QueryError where the engine cannot answer it, CorruptAtlas where the graph cannot be opened.
         """
-        given = plain_parameters(parameters or {})
+        given = dict(parameters or {})
         plan = guard(cypher, given, trusted=True)
         with self._lock:
             connection = self._opened()
@@ -131,7 +130,7 @@ class LadybugStore:
         max_bytes: int = 64 << 20,
     ) -> Answer:
         """Rows of a user's statement, run in a process of its own that is ended at its bounds (see atlas.bounded)."""
-        given = plain_parameters(parameters)
+        given = dict(parameters)
         plan = guard(cypher, given)
         with self._lock:
             if self._reader is None:

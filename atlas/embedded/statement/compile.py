@@ -180,7 +180,11 @@ class _Compiler:
         both = after if clause.distinct or aggregating else replace(self.writer, scope=self.writer.scope | scope)
         parts = ["RETURN" if clause.final else "WITH", "DISTINCT " * clause.distinct + ", ".join(columns)]
         if clause.order:
-            parts += ["ORDER BY", ", ".join(self._key(both, key) for key in clause.order)]
+            if not clause.final and not free(tuple(key.expression for key in clause.order)) <= set(scope):
+                raise NotAlike("WITH in the order of what it leaves out")
+            keys = ", ".join(self._key(both, key) for key in clause.order)
+            # An order without a LIMIT is the next clause's, which sorts again where it needs it.
+            parts += ["ORDER BY", keys] if clause.final or clause.skip or clause.limit else []
         for word, bound in (("SKIP", clause.skip), ("LIMIT", clause.limit)):
             if bound is not None:
                 parts += [word, self._count(bound)]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from atlas.cypher import syntax as s
 from atlas.cypher.pipeline import run, steps
-from atlas.cypher.values import Node, Path, Relationship, key
+from atlas.cypher.values import Node, Path, Relationship, finite, key
 from atlas.embedded.statement.compile import Branch, Plan
 from atlas.embedded.statement.constants import engine_value
 from atlas.embedded.statement.patterns import DEEPEST
@@ -145,11 +144,8 @@ def plain(value: Any, column: str) -> Any:
 
     Raises QueryError for what no JSON holds: NaN and the infinities.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise QueryError(
-            f"the column {column[:60]} holds {'NaN' if value != value else 'Infinity'}, which is no number; "
-            "divide by nothing that can be 0.0, e.g. CASE WHEN x = 0 THEN null ELSE y / x END"
-        )
+    if isinstance(value, float):
+        return finite(value, column)
     if isinstance(value, list):
         return [plain(item, column) for item in value]
     if isinstance(value, dict):
