@@ -65,8 +65,8 @@ def finite(value: float, column: str) -> float:
     if math.isfinite(value):
         return value
     raise QueryError(
-        f"the column {column[:60]} holds {'NaN' if value != value else 'Infinity'}, which is no number; divide by nothing "
-        "that can be 0.0, e.g. CASE WHEN x = 0 THEN null ELSE y / x END"
+        f"the column {column[:60]} holds {'NaN' if value != value else 'Infinity'}, which is no number; divide by "
+        "nothing that can be 0.0, e.g. CASE WHEN x = 0 THEN null ELSE y / x END"
     )
 
 

@@ -16,6 +16,7 @@ from atlas.embedded.engine import without_asyncio
 from atlas.embedded.file import mapped_sizes
 from atlas.embedded.guard import guard
 from atlas.embedded.statement.run import executed, prepared, rows_of
+from atlas.embedded.values import explained
 from atlas.errors import QueryError, QueryRefused
 from atlas.worker import Execute, Failed, serve
 
@@ -55,7 +56,7 @@ def connect(path: str, buffer_bytes: str) -> Execute:
             message = str(error)
             interrupted = message.startswith("Interrupted")
             kind = "timeout" if interrupted else "memory" if "Buffer manager" in message else "engine"
-            raise Failed(kind, f"the graph cannot answer this: {message}") from None
+            raise Failed(kind, f"the graph cannot answer this: {explained(message)}") from None
         finally:
             connection.close()
 
