@@ -277,7 +277,7 @@ TAILS: list[tuple[str, list[dict[str, Any]]]] = [
         [{"n": 23}],
     ),
     (
-        "MATCH (f:Feature {layer: 0, site: 'res'}) OPTIONAL MATCH (f)-[e:FROM_RES]->(g) RETURN DISTINCT type(e) AS t, g",
+        "MATCH (f:Feature {layer: 0}) OPTIONAL MATCH (f)-[e:FROM_RES]->(g) RETURN DISTINCT type(e) AS t, g",
         [{"t": None, "g": None}],
     ),
 ]
