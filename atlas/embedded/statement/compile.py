@@ -137,13 +137,9 @@ class _Compiler:
     def _match(self, clause: s.Match) -> list[s.Expression]:
         pattern = Pattern(clause.paths, self.writer, optional=clause.optional)
         matched = pattern.written_out(clause.condition)
-        if clause.optional and not self.texts:
-            matched.texts[0] = matched.texts[0].removeprefix("WITH * ")
-        if not self.writer.scope and self.texts:
-            raise NotAlike("MATCH behind nothing")
-        if self.texts and not matched.texts[0].startswith(("WITH", "UNWIND")):
-            matched.texts[0] = f"WITH * {matched.texts[0]}"
-        self.texts += matched.texts
+        for text in matched.texts:
+            barrier = "WITH * " if self.texts and not text.startswith(("WITH", "UNWIND")) else ""
+            self.texts.append(barrier + text)
         self.paths |= matched.parts
         self.writer = replace(self.writer, scope=pattern.scope, ordered=False)
         return matched.left_over

@@ -27,6 +27,7 @@ from atlas.embedded.statement.types import Type
 from atlas.embedded.statement.writer import Writer
 from atlas.errors import QueryError, QueryRefused
 
+LONGEST = 10_000  # values behind IN that the engine searches for every row
 DEEPEST = 1000  # hops of a pattern without an upper bound; every hop leads to a smaller depth
 
 
@@ -47,7 +48,7 @@ class Step:
     @property
     def simple(self) -> bool:
         """Whether it may stand beside others in one pattern."""
-        return not self.pattern.variable_length and not self.whole_path
+        return not self.pattern.variable_length and not self.whole_path and self.left != self.right
 
 
 @dataclass
@@ -166,7 +167,7 @@ class Pattern:
         wanted = [*s.conjuncts(condition), *self._property_conditions()]
         self.pending: list[tuple[set[str], str]] = []
         inner = replace(self.writer, scope=self.scope)
-        joins = self._joins(wanted) if not self.optional and not self.bound else []
+        joins = self._joins(wanted)
         for join, name in joins:
             wanted.remove(join)
             matched.texts.append(name[0])
@@ -192,6 +193,11 @@ class Pattern:
         for number, group in enumerate(groups):
             barrier = "WITH * " if number or self.bound else ""
             matched.texts.append(f"{barrier}{'OPTIONAL ' if self.optional else ''}MATCH {self._group(group)}")
+        if not groups and not self.optional:
+            # Nodes that are known already: they are there, unless an OPTIONAL MATCH found none.
+            known = sorted({self.scope[node.variable].text for path in self.paths for node in path.nodes})
+            wheres = [*(f"id({name}) IS NOT NULL" for name in known), *(text for _, text in self.pending)]
+            matched.texts.append(f"WITH * WHERE {' AND '.join(wheres)}")
         for path in self.paths:
             if path.variable and not self.raw[path.variable]:
                 elements = [element.variable for element in path.elements]
@@ -216,6 +222,13 @@ class Pattern:
                 continue
             if isinstance(each.left, s.Property) and (values := self.writer.constants.long_list(each.right)):
                 replace(self.writer, scope=self.scope).condition(each)  # raises where the types differ
+                if self.optional or self.bound:
+                    if len(values) > LONGEST:
+                        raise QueryRefused(
+                            f"a list of {len(values)} values is quick in the first MATCH of a statement alone; put it "
+                            "there, or begin with UNWIND $list AS value MATCH (f {id: value})"
+                        )
+                    continue
                 name = self.writer.constants.variable()
                 unique = list(dict.fromkeys(value for value in values if value is not None))
                 return [(each, (f"UNWIND ${self.writer.constants.parameter('', unique)} AS {name}", name))]
@@ -232,13 +245,13 @@ class Pattern:
 
     def _apart(self, one: Step, other: Step) -> str:
         a, b = (self.scope[step.pattern.variable].text for step in (one, other))
-        x, y = self.writer.constants.variable(), self.writer.constants.variable()
-        if not one.pattern.variable_length and not other.pattern.variable_length:
+        # properties() and not list_transform(), which is wrong where other variables stand for several values at once.
+        many = [f"properties({text}, '_id')" for step, text in ((one, a), (other, b)) if step.pattern.variable_length]
+        if len(many) == 2:
+            return f"NOT list_has_any({many[0]}, {many[1]})"
+        if not many:
             return f"id({a}) <> id({b})"
-        if one.pattern.variable_length and other.pattern.variable_length:
-            return f"none({x} IN {a} WHERE list_contains(list_transform({b}, {y} -> id({y})), id({x})))"
-        many, single = (a, b) if one.pattern.variable_length else (b, a)
-        return f"none({x} IN {many} WHERE id({x}) = id({single}))"
+        return f"NOT list_contains({many[0]}, id({b if one.pattern.variable_length else a}))"
 
     def _groups(self) -> list[list[Step | str]]:
         """The steps in the order in which they are matched; those of one group in one pattern. Text: a node alone."""

@@ -21,7 +21,7 @@ from atlas.embedded.statement.constants import Constants, is_cheap
 from atlas.embedded.statement.forms import Bound, NotAlike, Scope, Written, literal, single
 from atlas.embedded.statement.types import Type
 from atlas.errors import QueryError
-from atlas.schema import BOOLEAN, FLOAT, INTEGER, STRING
+from atlas.schema import BOOLEAN, FLOAT, INTEGER, STRING, properties
 
 
 @dataclass
@@ -149,8 +149,12 @@ class Writer:
         if sign in ("STARTS WITH", "ENDS WITH", "CONTAINS"):
             if not a.kind == b.kind == STRING:
                 raise NotAlike(f"{sign} of something else than text")
+            if sign == "CONTAINS" and not self.trusted:
+                # Nothing contains an empty text in the engine, though everything starts with it.
+                return f"({left} STARTS WITH {right} OR {left} CONTAINS {right})", Type(BOOLEAN)
             return f"({left} {sign} {right})", Type(BOOLEAN)
-        if sign == "+" and a.kind == b.kind == STRING:
+        # Of the project's own texts, none of which is null: the engine takes null for an empty text at times.
+        if sign == "+" and a.kind == b.kind == STRING and self.trusted:
             return f"({left} + {right})", Type(STRING)
         if a.kind in t.NUMBERS and b.kind in t.NUMBERS and sign != "^":
             return f"({left} {sign} {right})", Type(INTEGER if a.kind == b.kind == INTEGER else FLOAT)
@@ -231,46 +235,28 @@ class Writer:
         return f"(CASE {' '.join(whens)} ELSE {texts[-1]} END)", type_
 
     def _quantifier(self, node: s.Quantifier) -> Written:
+        # Wrong in the engine where other variables of the row stand for several values at once, and with null.
+        if not self.trusted or node.kind != "all":
+            raise NotAlike(f"{node.kind}()")
         items, type_ = self.write(node.items)
-        name, inner = self._inner(node.variable, type_)
-        condition = inner.condition(node.condition)
-        if type_.kind == t.NULL:
-            return "null", Type(t.NULL)
-        # The engine takes a null condition for true or false as it comes; so null is counted apart.
-        held = f"any({name} IN {items} WHERE coalesce({condition}, false))"
-        failed = f"any({name} IN {items} WHERE NOT coalesce({condition}, true))"
-        unknown = f"any({name} IN {items} WHERE ({condition}) IS NULL)"
-        if node.kind == "any":
-            return f"(CASE WHEN {held} THEN true WHEN {unknown} THEN null ELSE false END)", Type(BOOLEAN)
-        if node.kind == "none":
-            return f"(CASE WHEN {held} THEN false WHEN {unknown} THEN null ELSE true END)", Type(BOOLEAN)
-        if node.kind == "all":
-            return f"(CASE WHEN {failed} THEN false WHEN {unknown} THEN null ELSE true END)", Type(BOOLEAN)
-        count = f"size(list_filter({items}, {name} -> coalesce({condition}, false)))"
-        return f"(CASE WHEN {count} > 1 THEN false WHEN {unknown} THEN null ELSE {count} = 1 END)", Type(BOOLEAN)
-
-    def _inner(self, variable: str, type_: Type) -> tuple[str, Writer]:
-        """A writer for what is computed of each item of a list."""
-        if (
-            type_.kind != t.LIST
-            or type_.item is None
-            or type_.nulls
-            or type_.item.kind in (t.ANY, t.NULL, t.LIST, t.MAP)
-        ):
-            raise NotAlike("a list of values of several types")
+        if type_.kind != t.LIST or type_.item is None or type_.nulls or type_.item.kind not in t.PLAIN:
+            raise NotAlike("all() of other values than numbers and text")
         name = self.constants.variable()
-        scope = self.scope | {variable: Bound(name, type_.item)}
-        return name, replace(self, scope=scope, in_list=True)
+        inner = replace(self, scope=self.scope | {node.variable: Bound(name, type_.item)}, in_list=True)
+        return f"all({name} IN {items} WHERE {inner.condition(node.condition)})", Type(BOOLEAN)
 
     def _comprehension(self, node: s.Comprehension) -> Written:
+        """`[x IN list | x.name]` of nodes and relationships alone."""
         items, type_ = self.write(node.items)
-        if node.condition is not None or node.result is None or type_.kind != t.LIST:
-            raise NotAlike("a list that is filtered")
-        name, inner = self._inner(node.variable, type_)
-        text, found = inner.write(node.result)
-        if found.kind not in t.PLAIN:
-            raise NotAlike("a list of computed values")
-        return f"list_transform({items}, {name} -> {text})", t.list_of(found, nulls=True)
+        item, result = type_.item, node.result
+        own = isinstance(result, s.Property) and result.subject == s.Variable(node.variable)
+        if not own or node.condition is not None or item is None or item.kind not in (t.NODE, t.RELATIONSHIP):
+            raise NotAlike("a list that is filtered or computed")
+        assert isinstance(result, s.Property)
+        found = t.property_type(item, result.name)
+        if found.kind == t.ANY or (len(item.names) > 1 and not all(result.name in properties(n) for n in item.names)):
+            raise NotAlike(f"the property {result.name} of several types")
+        return f"properties({items}, '{result.name}')", t.list_of(found, nulls=True)
 
     def _mapof(self, node: s.MapOf) -> Written:
         fields = [(key, *self.write(value)) for key, value in zip(node.keys, node.values, strict=True)]
