@@ -136,8 +136,10 @@ class Maker:
 
     def optional(self) -> str:
         start = self.rng.choice(self.nodes)
-        edge = self.relationship(self.rng.choice("><-"), free=True)
-        text = f"OPTIONAL MATCH ({start}){edge}{self.node()}"
+        hops = self.rng.choice([1, 1, 1, 2, 3])
+        text = f"OPTIONAL MATCH ({start})"
+        for _ in range(hops):
+            text += self.relationship(self.rng.choice("><-"), free=hops == 1) + self.node()
         return f"{text} WHERE {self.condition()}" if self.chance(0.4) else text
 
     # --- expressions ------------------------------------------------------------------------------------------------
@@ -198,7 +200,13 @@ class Maker:
             return f"{self.text()} {sign} {self.either(self.rng.choice(words))}"
         if kind == 6:
             inner = self.rng.choice(
-                [f"({node})-->()", f"({node})<-[:FROM_RES {{rank: 0}}]-({{site: 'res'}})", f"({node})-[:FROM_MLP]-()"]
+                [
+                    f"({node})-->()",
+                    f"({node})<-[:FROM_RES {{rank: 0}}]-({{site: 'res'}})",
+                    f"({node})-[:FROM_MLP]-()",
+                    f"({node})-->()-[:FROM_RES {{rank: 0}}]->()",
+                    f"({node})<--(x)-[y]->({{site: 'res'}})",
+                ]
             )
             return f"{self.rng.choice(['', 'NOT '])}EXISTS {{ {inner} }}" if self.chance(0.6) or depth else inner
         if kind == 7:

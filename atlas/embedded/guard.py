@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -57,6 +58,7 @@ def guard(cypher: str, parameters: Mapping[str, Any] | None = None, *, trusted: 
     return plan
 
 
+@lru_cache(maxsize=_KEPT)
 def parameters_of(cypher: str) -> frozenset[str]:
     """The names of the statement's parameters; raises QueryRefused."""
     return frozenset(part.name for part in s.within(parse(cypher).parts) if isinstance(part, s.Parameter))

@@ -15,7 +15,6 @@ twice. So:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -188,11 +187,7 @@ class Pattern:
                 matched.left_over.append(expression)
         self.pending += self._trails()
         groups = self._groups()
-        if self.optional and len(groups) > 1:
-            raise NotAlike("OPTIONAL MATCH of several relationships")
-        for number, group in enumerate(groups):
-            barrier = "WITH * " if number or self.bound else ""
-            matched.texts.append(f"{barrier}{'OPTIONAL ' if self.optional else ''}MATCH {self._group(group)}")
+        matched.texts += self._clauses(groups)
         if not groups and not self.optional:
             # Nodes that are known already: they are there, unless an OPTIONAL MATCH found none.
             known = sorted({self.scope[node.variable].text for path in self.paths for node in path.nodes})
@@ -203,6 +198,23 @@ class Pattern:
                 elements = [element.variable for element in path.elements]
                 matched.parts[path.variable] = (path, tuple(self.raw.get(n) or self.scope[n].text for n in elements))
         return matched
+
+    def _clauses(self, groups: list[list[Step | str]]) -> list[str]:
+        """The groups as clauses, each behind what keeps it from being planned together with those before."""
+        if self.optional and len(groups) > 1 and any(isinstance(step, str) for group in groups for step in group):
+            raise NotAlike("OPTIONAL MATCH of nodes that nothing joins")
+        written = [self._group(group) for group in groups]
+        self.within = _nested(written)
+        if self.optional:
+            # All or nothing: a step is taken where the steps behind it can be.
+            written = [_with_condition(text, _exists(written[place + 1 :])) for place, text in enumerate(written)]
+        word = "OPTIONAL MATCH" if self.optional else "MATCH"
+        return [f"{'WITH * ' if number or self.bound else ''}{word} {text}" for number, text in enumerate(written)]
+
+    def nested(self, condition: s.Expression | None) -> str:
+        """The MATCH as what stands in EXISTS or COUNT: each step within the one before, so that none are joined."""
+        self.written_out(condition)
+        return self.within
 
     def _property_conditions(self) -> list[s.Expression]:
         """What stands in braces in a pattern, except where it must stay there: along a path of any length."""
@@ -268,7 +280,7 @@ class Pattern:
                 joining = False
             step = min(near, key=lambda each: (not each.simple, not {each.left, each.right} <= seen))
             closing = {step.left, step.right} <= seen
-            if joining and step.simple and not closing:
+            if joining and step.simple and not closing and not self.optional:
                 groups[-1].append(step)
             else:
                 joining = step.simple and not ({step.left, step.right} & self.bound) and not (groups and closing)
@@ -369,20 +381,28 @@ def _one_way(one: Step, other: Step, steps: list[Step]) -> bool:
     return len({step.pattern.direction for step in between}) == 1 and between[0].pattern.direction != "-"
 
 
+def _nested(written: list[str]) -> str:
+    """The first of several MATCHes, with the others as its condition."""
+    return _with_condition(written[0], _exists(written[1:])) if written else ""
+
+
+def _exists(written: list[str]) -> str:
+    return f"EXISTS {{ MATCH {_nested(written)} }}" if written else ""
+
+
+def _with_condition(text: str, condition: str) -> str:
+    if not condition:
+        return text
+    return f"{text} {'AND' if ' WHERE ' in text else 'WHERE'} {condition}"
+
+
 def written_subquery(node: s.Subquery, writer: Writer) -> str:
     """EXISTS { } or COUNT { } as text."""
-    if sum(len(path.relationships) for path in node.paths) != 1 or len(node.paths) > 1 or node.paths[0].shortest:
+    count = sum(len(path.relationships) for path in node.paths)
+    if not count or any(path.shortest for path in node.paths) or (count > 1 and node.kind == "count"):
         raise NotAlike(f"{node.kind.upper()} {{ }} of other than one relationship")
-    path = replace(node.paths[0], variable=None)
-    pattern = Pattern((path,), writer, optional=True)
-    inner = pattern.written_out(node.condition)
-    text = inner.texts[-1].removeprefix("WITH * ").removeprefix("OPTIONAL ")
-    return f"({node.kind.upper()} {{ {text} }})"
-
-
-def named(expressions: Iterable[s.Expression]) -> set[str]:
-    """The variables of all of them."""
-    return set().union(*map(free, expressions))
+    paths = tuple(replace(path, variable=None) for path in node.paths)
+    return f"({node.kind.upper()} {{ MATCH {Pattern(paths, writer, optional=True).nested(node.condition)} }})"
 
 
 __all__ = ["Matched", "Pattern", "written_subquery"]

@@ -122,6 +122,9 @@ def _typed(value: Any, type_: str) -> Any:
 def _with_paths(row: dict[str, Any], paths: tuple[tuple[str, s.PathPattern], ...]) -> dict[str, Any]:
     """The row with the paths that consist of several steps."""
     for name, pattern in paths:
+        if any(row[element.variable] is None for element in pattern.elements):
+            row[name] = None  # of an OPTIONAL MATCH that found nothing
+            continue
         nodes, edges = [row[pattern.nodes[0].variable]], list[Any]()
         for place, edge in enumerate(pattern.relationships):
             between = row[edge.variable]
