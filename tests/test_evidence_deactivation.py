@@ -232,6 +232,10 @@ def test_rows_have_their_shape_and_the_denominators_differ(tmp_path: Path) -> No
         assert found["norm_matched"]["n"] == found["shifted"]["n"] == found["top1"]["n"] <= found["topk"]["n"]
         parts = [row["n"] for row in rows if (row["layer"], row["site"], row["method"]) == (layer, site, "top1")]
         assert parts[0] == sum(parts[1:])
+    common = [row for row in outcome.rows(common=True) if row["margin"] == "all"]
+    for layer, site in {(row["layer"], row["site"]) for row in common}:
+        counts = {row["method"]: row["n"] for row in common if (row["layer"], row["site"]) == (layer, site)}
+        assert counts.pop("wrong_layer", 0) <= counts["top1"] and set(counts.values()) == {counts["top1"]}
     texts = {int(part["text"][0]) for part in outcome.targets}
     assert texts == set(range(-(-12 // PER_TEXT)))
 

@@ -107,9 +107,10 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
     show_default=True,
     help="By method; strong effects that rankings name; the best match by its cosine.",
 )
+@click.option("--common", is_flag=True, help="Only targets whose best match is active: the same for all methods.")
 @format_option
 def deactivation(
-    atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, format_: str, **options: Any
+    atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, common: bool, format_: str, **options: Any
 ) -> None:
     """Does a feature stop when a predecessor is removed? By how that was chosen, beside controls (paper §5.2).
 
@@ -130,7 +131,7 @@ def deactivation(
     elif table == "cosine":
         print_rows(outcome.by_cosine(), recall.COSINE_COLUMNS, format_)
     else:
-        print_rows(outcome.rows(), COLUMNS, format_)
+        print_rows(outcome.rows(common=common), COLUMNS, format_)
     # After the table: it took long, and must not be lost where the atlas cannot be written to.
     if folder is None:
         click.echo("the atlas has no folder here: effects are not written to its edges", err=True)

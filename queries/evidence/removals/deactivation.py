@@ -5,7 +5,8 @@
    it is matched with are removed there in the ways of queries.evidence.removals.removal.
 3. Success is the target's activation becoming 0, change the share of it that goes. Intervals by contexts.
 
-A method's rows count the targets at which it had something to remove; methods differ in that, and `n` says how many.
+A method's rows count the targets at which it had something to remove. Methods differ in that, `n` says how many, and
+targets whose best match is active are not like the others: `common` compares all methods on those.
 """
 
 from __future__ import annotations
@@ -61,9 +62,15 @@ class Outcome:
             ends = np.repeat(trial.targets, len(trial.active)), np.tile(trial.active, count)
             self.effects.setdefault(source.key, []).append(np.stack([*ends, pairs["change"]]))
 
-    def rows(self) -> list[Row]:
-        """The table: a row for each layer, site, method and margin that anything was tried in."""
+    def rows(self, *, common: bool = False) -> list[Row]:
+        """The table: a row for each layer, site, method and margin that anything was tried in.
+
+        common: only targets whose best match is active, so that methods are compared on the same ones.
+        """
         table = _joined(self.targets)
+        if common:
+            there = np.isfinite(table["top1"])
+            table = {name: column[there] for name, column in table.items()}
         return [
             row
             for layer, site in _places(table)
