@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
 _ENDS = (("source", "target"), ("later", "earlier"))  # columns that hold the later and the earlier feature
-_NODES = f"MATCH (g:{FEATURE}) WHERE g.id IN $ids RETURN {COLUMNS}"
+# One statement a feature, and features by a list that is unwound: this is what both stores answer by index.
+_BEFORE = f"""
+MATCH (b:{FEATURE} {{id: $id}})-[r:{"|".join(EDGE_OF_SITE.values())}]->(a:{FEATURE})
+WHERE r.rank = 0 OR r.forward_rank = 0
+RETURN a.id AS target, a.site AS site, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
+"""
+_NODES = f"UNWIND $ids AS name MATCH (g:{FEATURE} {{id: name}}) RETURN {COLUMNS}"
 
 
 def answer_graph(atlas: Atlas, question: Question, rows: Sequence[Mapping[str, Any]]) -> Lineage:
@@ -41,6 +47,23 @@ def answer_graph(atlas: Atlas, question: Question, rows: Sequence[Mapping[str, A
     manifest = atlas.manifest
     state = {"question": question.name, "atlas": manifest.id[:8], "state": str(manifest.state)[:8]}
     return Lineage(nodes[-1].id, tuple(nodes), tuple(ordered), state=state)
+
+
+def joined_graph(atlas: Atlas, features: set[str]) -> Lineage:
+    """These features and the best matches among them; the latest one that has any stands as the one asked about."""
+    nodes = nodes_of(atlas, features)
+    ids = [node.id for node in nodes]
+    edges = [
+        Edge(id_, row["target"], EDGE_OF_SITE[row["site"]], row["similarity"], row["rank"], row["forward_rank"])
+        for id_, rows in zip(ids, atlas.read_each(_BEFORE, [{"id": id_} for id_ in ids]), strict=True)
+        for row in rows
+        if row["target"] in features
+    ]
+    place = {node.id: i for i, node in enumerate(nodes)}
+    ordered = sorted(edges, key=lambda edge: (place[edge.source], place[edge.target]))
+    seed = ordered[-1].source if ordered else ids[-1]
+    state = {"atlas": atlas.manifest.id[:8], "state": str(atlas.manifest.state)[:8]}
+    return Lineage(seed, tuple(nodes), tuple(ordered), state=state)
 
 
 def nodes_of(atlas: Atlas, ids: set[str]) -> list[Node]:

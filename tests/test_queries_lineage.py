@@ -124,20 +124,21 @@ def test_by_push_the_best_are_others(planted: Planted, atlas: Atlas, seed: str, 
 
 
 def test_a_figure_that_no_edge_has_is_refused_with_what_makes_it(
-    planted: Planted, atlas: Atlas, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ask in (lineage, show):
-        with pytest.raises(QueryError, match=r"no correlation yet; make it with: feature-atlas evidence edges --text"):
-            ask(atlas, "planted/4-res-24/1", by="correlation")
-        with pytest.raises(QueryError, match="one of cosine, push, correlation, not 'rank'"):
-            ask(atlas, "planted/4-res-24/1", by="rank")
     bare = Planted(LAYERS)
     for pair in bare.matched:
         pair.push[:] = float("nan")
+    monkeypatch.setattr("planted._figures", lambda *_, **__: {})
     bare.at(tmp_path / "bare")
-    expected = f"no push yet; make it with: feature-atlas ingest -a {tmp_path / 'bare'}"
-    with open_atlas(tmp_path / "bare") as opened, pytest.raises(QueryError, match=expected):
-        lineage(opened, "planted/4-res-24/1", by="push")
+    makes = {"push": f"ingest -a {tmp_path / 'bare'}", "correlation": "evidence edges --text FILE"}
+    with open_atlas(tmp_path / "bare") as opened:
+        for ask in (lineage, show):
+            for figure, command in makes.items():
+                with pytest.raises(QueryError, match=f"no {figure} yet; make it with: feature-atlas {command}"):
+                    ask(opened, "planted/4-res-24/1", by=figure)
+            with pytest.raises(QueryError, match="one of cosine, push, correlation, not 'rank'"):
+                ask(opened, "planted/4-res-24/1", by="rank")
 
 
 def test_pairs_without_push_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -286,6 +286,12 @@ def test_lineages_are_the_same(filled: Atlas, embedded: Atlas, seed: str, least:
     assert json.dumps(found.to_dict()) == json.dumps(wanted.to_dict())
 
 
+def test_lineages_by_push_are_the_same(filled: Atlas, embedded: Atlas) -> None:
+    for seed in ("planted/3-res-24/7", "planted/2-mlp-24/5"):
+        wanted, found = (lineage(a, seed, min_res=0.0, min_module=0.0, k=2, by="push") for a in (embedded, filled))
+        assert json.dumps(found.to_dict()) == json.dumps(wanted.to_dict()) and len(wanted.edges) > 3
+
+
 @pytest.mark.parametrize("text", ["war", "cat film", "ou", "about king", "“king”", "zebra"])
 @pytest.mark.parametrize("where", [{}, {"site": "mlp"}, {"site": "res", "layer": 2}])
 def test_searches_are_the_same(filled: Atlas, embedded: Atlas, text: str, where: dict[str, Any]) -> None:

@@ -61,6 +61,10 @@ COMMANDS = {
     "activate": Listed(
         "queries.occurrence.commands:activate", "Which features fire at each token of TEXT, and how strongly."
     ),
+    "serve": Listed(
+        "queries.web.commands:serve",
+        "See an atlas in the browser: search, walk lineages, steer and watch the text.",
+    ),
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
     ),

@@ -7,6 +7,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
+from queries.drawing.dots import Link
 from queries.drawing.figure import Figure, Line
 from queries.drawing.palette import dark_rules
 from queries.drawing.svg import svg
@@ -46,18 +47,23 @@ def threshold(least: float) -> str:
     )
 
 
-def table(figure: Figure) -> str:
-    """The edges as a table, the latest first."""
+def table(figure: Figure, *, link: Link | None = None) -> str:
+    """The edges as a table, the latest first; `link`: where each feature leads."""
     places = {dot.id: place for place, dot in enumerate(figure.dots)}
     labels = {dot.id: dot.label or "" for dot in figure.dots}
     extra = [
-        name for name in ("cofire", "effect", "share") if any(getattr(line, name) is not None for line in figure.lines)
+        name
+        for name in ("cofire", "effect", "share", "push")
+        if any(getattr(line, name) is not None for line in figure.lines)
     ]
     head = "".join(f"<th>{name}</th>" for name in ("later", "earlier", "cosine", "rank", *extra))
     ordered = sorted(figure.lines, key=lambda line: (-places[line.source], -places[line.target]))
 
+    def named(id_: str) -> str:
+        return safe(id_) if link is None else f'<a href="{safe(link(id_))}">{safe(id_)}</a>'
+
     def row(line: Line) -> str:
-        ends = "".join(f"<td>{safe(id_)}<br>{safe(labels[id_])}</td>" for id_ in (line.source, line.target))
+        ends = "".join(f"<td>{named(id_)}<br>{safe(labels[id_])}</td>" for id_ in (line.source, line.target))
         values = (line.similarity, line.rank, *(getattr(line, name) for name in extra))
         cells = "".join(f'<td class="number">{_shown(value)}</td>' for value in values)
         place = f"{places[line.source]}-{places[line.target]}"

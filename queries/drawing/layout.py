@@ -77,6 +77,7 @@ def lay_out(figure: Figure) -> Layout:
             spots[dot.id] = Spot(x, heights[dot.id], words, aside, x + 13.0, False, width)
     right = max((spot.x if spot.left else spot.text + spot.width for spot in spots.values()), default=start)
     names = {ATT: MARGIN + AXIS + lanes[ATT] - 6, MLP: MARGIN + AXIS + lanes[ATT] + lanes[MLP] - 6, RES: start}
+    names = {site: x for site, x in names.items() if site == RES or lanes[site]}
     ordered = {depth: place for place, depth in enumerate(sorted(rows))}
     return Layout(spots, bands, names, spine, ordered, max(right + MARGIN, 560.0), floor)
 
@@ -89,9 +90,9 @@ def _spine(figure: Figure) -> frozenset[str]:
     for line in figure.lines:
         # What is outside the cut goes on only where nothing inside does.
         if sites[line.target] == RES:
-            earlier[line.source].append((line.outside, -line.similarity, line.target))
+            earlier[line.source].append((line.outside, -line.weight, line.target))
         if sites[line.source] == RES:
-            later[line.target].append((line.outside, -line.similarity, line.source))
+            later[line.target].append((line.outside, -line.weight, line.source))
     seed = figure.seed if figure.seed in sites else min(sites, default=None)
     if seed is None:
         return frozenset()

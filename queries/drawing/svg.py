@@ -5,7 +5,6 @@ The same figure gives the same bytes. Nothing in it has an id, so that many stan
 
 from __future__ import annotations
 
-from atlas.ids import RES
 from queries.drawing.counts import counted
 from queries.drawing.dots import Link, dots
 from queries.drawing.edges import edges
@@ -47,9 +46,8 @@ def _backdrop(layout: Layout, width: float) -> str:
         place_of = f'x="{MARGIN:g}" y="{number(top + 18)}"'
         parts.append(f'<text class="fa-quiet" {place_of} font-weight="bold" fill="{QUIET}">L{layer}</text>')
     for site, x in layout.lanes.items():
-        if site == RES or any(spot.left and spot.x == x for spot in layout.spots.values()):
-            parts.append(
-                f'<text class="fa-quiet" x="{number(x)}" y="{HEAD - 6:g}" font-size="{SMALL:g}" '
-                f'text-anchor="middle" fill="{QUIET}">{site}</text>'
-            )
+        parts.append(
+            f'<text class="fa-quiet" x="{number(x)}" y="{HEAD - 6:g}" font-size="{SMALL:g}" '
+            f'text-anchor="middle" fill="{QUIET}">{site}</text>'
+        )
     return "".join(parts)
