@@ -15,6 +15,7 @@ AtlasError
 │   └── QueryTooLarge       its rows or its memory exceed a cap
 ├── UnknownFeature          an id that the atlas does not hold
 ├── PlanError               a steering plan that cannot be applied
+├── JudgeError              a judge of texts that refuses, or cannot tell planted texts apart
 └── ModelError              a language model that cannot be loaded or hooked
     └── HookNotFired        a hook that never ran: nothing was steered there
 
@@ -82,6 +83,10 @@ class UnknownFeature(AtlasError):
 
 class PlanError(AtlasError):
     """A steering plan cannot be made or applied."""
+
+
+class JudgeError(AtlasError):
+    """A judge of texts cannot be asked, or cannot be believed."""
 
 
 class ModelError(AtlasError):

@@ -65,6 +65,10 @@ COMMANDS = {
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
     ),
+    "sweep": Listed(
+        "queries.sweep.commands:sweep",
+        "Steering measured: arms × strengths × texts, along the lineage of FEATURE and every way it is compared with.",
+    ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
     ),
