@@ -96,12 +96,18 @@ NODES = (
     ),
 )
 
-_FEATURE_EDGE = {
+_MATCH = {
     "similarity": FLOAT,  # cosine, in (0, 1]
     "rank": INTEGER,  # 0: the later feature's best match in that dictionary; null outside its top k
     "forward_rank": INTEGER,  # the same seen from the earlier feature
     "gap": INTEGER,  # layers between the two; 1 from res to res where none is missing, 0 within a block
 }
+# What an edge has besides, in any order; null where it was not, or cannot be, computed. Tables may leave these out.
+EDGE_FIGURES = {
+    # What one unit of the earlier's activation adds to the later's pre-activation (hooked.direct_path).
+    "push": FLOAT,
+}
+_FEATURE_EDGE = _MATCH | EDGE_FIGURES
 _PAIR_EDGE = {
     "key": STRING,  # names the content of the pair's matches: equal keys, equal edges
     "k": INTEGER,

@@ -25,8 +25,8 @@ from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.matches import read_pair
 from atlas.folder.paths import RECORD, dictionary_folder, is_own, matches_file
+from atlas.graph.publish import publish, store_for_writing, with_run
 from ingest.matching.stage import stage_missing
-from ingest.publish import publish, store_for_writing, with_run
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source, check_models, find_sources, source_sha256
 from ingest.sources.refetch import write_rows

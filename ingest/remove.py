@@ -22,9 +22,9 @@ from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.matches import read_pair
 from atlas.folder.paths import dictionary_folder, matches_file
+from atlas.graph.publish import publish, store_for_writing, with_run
 from atlas.ids import is_id
 from ingest.matching.stage import stage_missing
-from ingest.publish import publish, store_for_writing, with_run
 
 
 @dataclass(frozen=True)

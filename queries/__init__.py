@@ -12,6 +12,7 @@ from queries.search import search
 from queries.show import show
 
 if TYPE_CHECKING:
+    from queries.occurrence.activate import activate
     from queries.steer.generation import Generation, generate
     from queries.steer.plan import SteeringPlan
     from queries.steer.score import ThemeScore, theme_score
@@ -22,6 +23,7 @@ __all__ = [
     "Lineage",
     "SteeringPlan",
     "ThemeScore",
+    "activate",
     "ask",
     "generate",
     "lineage",
@@ -32,19 +34,21 @@ __all__ = [
     "theme_score",
 ]
 
-# Steering is imported at its first use: it needs NumPy, for which nobody who asks the graph should wait. Questions are
-# imported at once: they are light, and each is called like its module, which would take the name if it came first.
-_STEERING = {
-    "Generation": "generation",
-    "SteeringPlan": "plan",
-    "ThemeScore": "score",
-    "generate": "generation",
-    "steered": "steering",
-    "theme_score": "score",
+# What runs a model is imported at its first use: it needs NumPy, for which nobody who asks the graph should wait.
+# Questions are imported at once: they are light, and each is called like its module, which would take the name if it
+# came first.
+_LATER = {
+    "Generation": "steer.generation",
+    "SteeringPlan": "steer.plan",
+    "ThemeScore": "steer.score",
+    "activate": "occurrence.activate",
+    "generate": "steer.generation",
+    "steered": "steer.steering",
+    "theme_score": "steer.score",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _STEERING:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"queries.steer.{_STEERING[name]}"), name)
+    return getattr(importlib.import_module(f"queries.{_LATER[name]}"), name)

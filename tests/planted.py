@@ -41,6 +41,7 @@ class PairArrays:
     similarity: np.ndarray
     rank: np.ndarray
     forward_rank: np.ndarray
+    push: np.ndarray  # NaN stands for null
 
     @property
     def key(self) -> str:
@@ -86,7 +87,11 @@ class Planted:
         i, j = np.nonzero(((rank >= 0) | (forward >= 0)) & (cosine > 0))
         gap = b.layer - a.layer
         floor = round(0.3 + 0.01 * len(self.matched) % 0.2, 3)  # another for every pair
-        self.matched.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j]))
+        # From no encoder: some negative, some null, in an order of their own. A generator of their own too, so that
+        # the rows stay what they were.
+        push = np.random.default_rng(len(self.matched)).normal(scale=4.0, size=len(i))
+        push[::5] = np.nan
+        self.matched.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j], push))
         alive_b, alive_a = np.asarray(rows_b.any(1)), np.asarray(rows_a.any(1))
         self.columns[b.id][f"s_{a.site}"] = [
             float(v) if ok else None for v, ok in zip(cosine.max(1), alive_b, strict=True)
@@ -120,6 +125,7 @@ class Planted:
                         "forward_rank": forward if forward >= 0 else None,
                         "gap": pair.gap,
                         "floor": pair.floor,
+                        "push": None if np.isnan(pair.push[n]) else float(pair.push[n]),
                     }
                 )
         return rows
@@ -170,6 +176,7 @@ class Planted:
                     "rank": pa.array(pair.rank, mask=pair.rank < 0),
                     "forward_rank": pa.array(pair.forward_rank, mask=pair.forward_rank < 0),
                     "gap": np.full(len(pair.b), pair.gap),
+                    "push": pa.array(pair.push, mask=np.isnan(pair.push)),
                 }
                 yield Batch(type_, pair.key, pair.later.id, pair.earlier.id, pa.table(columns))
 

@@ -66,7 +66,14 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
     feature = rows[0]["f"]
     assert (feature["id"], feature["index"], feature["dead"], feature["norm"]) == ("tiny/1-res-10/9", 9, False, 1.0)
     assert feature["label"] == "theme 9; it's “quoted”" and feature["s_res"] is None
-    assert rows[0]["r"] == {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1}
+    assert rows[0]["r"] == {
+        "type": "FROM_RES",
+        "similarity": 0.509,
+        "rank": 0,
+        "forward_rank": 0,
+        "gap": 1,
+        "push": None,
+    }
     path = store.read("MATCH p = (:Feature {id: 'tiny/1-res-10/9'})-[:FROM_RES*1..2]->() RETURN p")[0]["p"]
     assert [node["index"] for node in path["nodes"]] == [9, 9] and path["relationships"][0]["rank"] == 0
     store.close()

@@ -21,12 +21,12 @@ from atlas import open_atlas
 from atlas.cli.info import summary
 from atlas.embedded.store import LadybugStore
 from atlas.errors import IngestError
+from hooked import text as ingest_text
 from hooked.load import load_model
+from hooked.text import read_text
 from ingest import ingest
-from ingest.labels import text as ingest_text
 from ingest.labels.job import label_atlas
 from ingest.labels.promoted import promoted
-from ingest.labels.text import read_text
 
 MODEL = "smollm2-135m-instruct"
 BUNDLE = Path(__file__).parent.parent / "ingest" / "bundle" / "smollm2-135m"

@@ -41,7 +41,7 @@ from queries.show import show
 
 EDGES = (
     "MATCH (b:Feature)-[e:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) RETURN b.id AS later, a.id AS earlier, type(e) AS "
-    "type, e.similarity AS similarity, e.rank AS rank, e.forward_rank AS forward_rank, e.gap AS gap "
+    "type, e.similarity AS similarity, e.rank AS rank, e.forward_rank AS forward_rank, e.gap AS gap, e.push AS push "
     "ORDER BY later, earlier"
 )
 Opened = Callable[[str | None], Store]
@@ -139,7 +139,7 @@ def test_values_of_every_kind(stores: Opened) -> None:
     for rows in (store.read(path), store.query(path, {}, limit=0, timeout=30, max_bytes=1 << 20).rows):
         (row,) = rows
         assert [node["index"] for node in row["p"]["nodes"]] == [9, 9] and row["p"]["nodes"][0]["s_res"] is None
-        edge = {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1}
+        edge = {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1, "push": None}
         assert row["p"]["relationships"] == [edge]
 
 

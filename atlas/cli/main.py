@@ -58,6 +58,9 @@ COMMANDS = {
         "queries.commands:neighbours",
         "The features nearest to a FEATURE by cosine, exactly: in its own dictionary, in others, in all.",
     ),
+    "activate": Listed(
+        "queries.occurrence.commands:activate", "Which features fire at each token of TEXT, and how strongly."
+    ),
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
     ),

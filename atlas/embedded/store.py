@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.embedded.file import engine_path, fingerprint, mapped_sizes, open_checked, state_path
 from atlas.embedded.guard import Statement, guard
-from atlas.embedded.values import column_names, converters, first_line, plain_row
+from atlas.embedded.values import column_names, converters, explained, first_line, plain_row
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
 from atlas.graph.store import Answer, Graph, Row
 
@@ -238,4 +238,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise QueryError(f"the graph cannot answer this: {first_line(error)}") from None
+        raise QueryError(f"the graph cannot answer this: {explained(first_line(error))}") from None

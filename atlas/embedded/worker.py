@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.embedded.engine import without_asyncio
 from atlas.embedded.file import mapped_sizes
-from atlas.embedded.values import converters, plain_row
+from atlas.embedded.values import converters, explained, plain_row
 from atlas.worker import Execute, Failed, serve
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def connect(path: str, buffer_bytes: str) -> Execute:
             message = str(error)
             interrupted = message.startswith("Interrupted")
             kind = "timeout" if interrupted else "memory" if "Buffer manager" in message else "engine"
-            raise Failed(kind, f"the graph cannot answer this: {message}") from None
+            raise Failed(kind, f"the graph cannot answer this: {explained(message)}") from None
         finally:
             connection.close()
 

@@ -1,9 +1,9 @@
 """Staged matches: one Parquet file a pair of dictionaries. Checkpoint, bulk-load source and unit of work at once.
 
 Columns: `later`, `earlier` int32 (row indices), `similarity` float32, `rank`, `forward_rank` int32 (null outside that
-side's top k). The file's metadata hold what is true of the pair; its pages and they have checksums, which are looked at
-whenever it is read. Its name carries a digest of everything that the content depends on, so a file that exists is the
-right one.
+side's top k), and those of `atlas.schema.EDGE_FIGURES` that were computed, float64 or int64. The file's metadata hold
+what is true of the pair; its pages and they have checksums, which are looked at whenever it is read. Its name carries a
+digest of everything that the content depends on, so a file that exists is the right one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import CorruptAtlas
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.manifest import replacing
+from atlas.schema import EDGE_FIGURES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
+PUSH = 1  # of push's definition (hooked.direct_path)
 _KEY, _DIGEST = b"feature-atlas", b"feature-atlas-sha256"
 _COLUMNS = ("later", "earlier", "similarity", "rank", "forward_rank")
 
@@ -41,8 +43,21 @@ class Pair:
 
 
 def file_name(pair: Pair, later: Dictionary, earlier: Dictionary) -> str:
-    """Name of the pair's file in matches/: readable, and keyed by both contents, k and the code's version."""
-    key = f"{later.rows_sha256} {earlier.rows_sha256} {pair.k} {VERSION}"
+    """Name of the pair's file in matches/: readable, and keyed by both contents, k and the code's versions."""
+    # Encoders and norms too: dictionaries with the same decoder rows may differ in them.
+    return _named(pair, f"{_matched_with(pair, later, earlier)} {later.sha256} {earlier.sha256} {PUSH}")
+
+
+def name_without_push(pair: Pair, later: Dictionary, earlier: Dictionary) -> str:
+    """The same of matches that were staged before edges had a push."""
+    return _named(pair, _matched_with(pair, later, earlier))
+
+
+def _matched_with(pair: Pair, later: Dictionary, earlier: Dictionary) -> str:
+    return f"{later.rows_sha256} {earlier.rows_sha256} {pair.k} {VERSION}"
+
+
+def _named(pair: Pair, key: str) -> str:
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return f"{pair.later}--{pair.earlier}--{digest}.parquet".replace("/", "~")
 
@@ -55,7 +70,8 @@ def write(path: Path, pair: Pair, table: pa.Table) -> None:
     # Checksums of pages do not cover the metadata, so the record has a digest of its own.
     table = table.replace_schema_metadata({_KEY: text, _DIGEST: hashlib.sha256(text).hexdigest().encode()})
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        # Rows and cosines hardly repeat: without dictionaries of them it is half the time and two thirds of the bytes.
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, write_page_checksum=True)
 
 
 def read_pair(path: Path) -> Pair:
@@ -79,7 +95,8 @@ def staged_table(edges: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     kinds = {"similarity": pa.float32(), **dict.fromkeys(("later", "earlier", "rank", "forward_rank"), pa.int32())}
-    return pa.table({name: edges[name].cast(kinds[name]) for name in _COLUMNS})
+    columns = {name: edges[name].cast(kinds[name]) for name in _COLUMNS}
+    return pa.table(columns | {name: edges[name] for name in _figures(edges) if edges[name].null_count < len(edges)})
 
 
 def edge_table(staged: pa.Table, gap: int) -> pa.Table:
@@ -87,7 +104,11 @@ def edge_table(staged: pa.Table, gap: int) -> pa.Table:
     import pyarrow as pa
 
     gaps = pa.repeat(pa.scalar(gap, pa.int64()), len(staged))
-    return staged.select(list(_COLUMNS)).append_column("gap", gaps)
+    return staged.select([*_COLUMNS, *_figures(staged)]).append_column("gap", gaps)
+
+
+def _figures(table: pa.Table) -> list[str]:
+    return [name for name in EDGE_FIGURES if name in table.column_names]
 
 
 def read_table(path: Path) -> pa.Table:

@@ -1,8 +1,9 @@
 """A digest of an atlas's edges that every store computes in Cypher alike, to see that two hold the same.
 
 For each pair of dictionaries the store sums, over its edges, a number made of both indices, both ranks and the gap, and
-the same number weighted with the cosine to 2⁻²⁰. All terms are whole, the latter below 2²⁷, and their sums below 2⁵³ up
-to 8 million edges a pair, so that no order of summation changes them. The digest is the SHA-256 of these rows.
+the same number weighted with the cosine to 2⁻²⁰ and with each figure to 2⁻¹⁶, modulo a prime below 2²⁰. All terms are
+whole, the weighted ones below 2²⁷, and their sums below 2⁵³ up to 8 million edges a pair, so that no order of summation
+changes them. The digest is the SHA-256 of these rows.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ from typing import Any
 
 from atlas.graph.store import Row, Store
 from atlas.graph.stored import PAIRS
-from atlas.schema import EDGE_OF_SITE, FEATURE, NODES
+from atlas.schema import EDGE_FIGURES, EDGE_OF_SITE, FEATURE, NODES
 
 ABSENT = 99_991  # stands for a null rank
+_PRIME, _NULL = 1048573.0, 777_777.0  # what figures are taken modulo, and what stands for a null one
 
 
 def _sums(type_: str) -> str:
+    # One step a WITH, and no % of floats: both engines then do the same operations on the same doubles.
+    whole = ", ".join(f"floor(r.{name} * 65536.0) AS {name}" for name in EDGE_FIGURES)
+    rest = ", ".join(f"coalesce({n} - {_PRIME} * floor({n} / {_PRIME}), {_NULL}) AS {n}" for n in EDGE_FIGURES)
+    sums = "".join(f", coalesce(sum((edge % 127) * {name}), 0.0) AS {name}" for name in EDGE_FIGURES)
     return f"""
 MATCH (b:{FEATURE} {{dictionary: $later}})-[r:{type_}]->(a:{FEATURE} {{dictionary: $earlier}})
 WITH (b.`index` * 1000003 + a.`index` * 7919 + coalesce(r.rank, {ABSENT}) * 611953
       + coalesce(r.forward_rank, {ABSENT}) * 350377 + r.gap * 104729) % 1000000007 AS edge,
-     floor(r.similarity * 1048576.0) AS cosine
-RETURN count(*) AS edges, coalesce(sum(edge), 0) AS ends, coalesce(sum((edge % 127) * cosine), 0.0) AS cosines
+     floor(r.similarity * 1048576.0) AS cosine, {whole}
+WITH edge, cosine, {rest}
+RETURN count(*) AS edges, coalesce(sum(edge), 0) AS ends, coalesce(sum((edge % 127) * cosine), 0.0) AS cosines{sums}
 """
 
 
@@ -56,5 +63,5 @@ def digest(store: Store, progress: Callable[[int], Any] | None = None) -> Digest
 
 def _line(pair: Row, sums: Row) -> str:
     # Sums of whole numbers may come as floats, and JSON would write the same number in two ways.
-    values = [pair["later"], pair["earlier"], sums["edges"], int(sums["ends"]), int(sums["cosines"])]
-    return json.dumps(values)
+    figures = [int(sums[name]) for name in ("edges", "ends", "cosines", *EDGE_FIGURES)]
+    return json.dumps([pair["later"], pair["earlier"], *figures])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from atlas.folder.manifest import Manifest
 from atlas.graph.store import Batch, Row, Store
 from atlas.graph.tables import arrow_schema, table_of
-from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, properties
+from atlas.schema import DICTIONARY, EDGE_FIGURES, EDGE_OF_SITE, FEATURE, FLOAT, MATCHED, properties
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,8 +23,13 @@ RETURN b.id AS later, a.id AS earlier, a.site AS site, b.d_sae AS d_sae, {_MATCH
 ORDER BY b.model, b.depth, b.id, a.depth, a.id
 """
 SLICE = 16_384  # later features whose edges are read at a time
-ABSENT = -1  # stands for a null rank, which `collect` would leave out
-_NULLABLE = ("rank", "forward_rank")
+# Stand for null, which `collect` would leave out: no rank is negative, no figure as far below 0.
+ABSENT, ABSENT_FIGURE = -1, -(2.0**53)
+_NULLABLE = {
+    "rank": ABSENT,
+    "forward_rank": ABSENT,
+    **{name: ABSENT_FIGURE if type_ == FLOAT else ABSENT for name, type_ in EDGE_FIGURES.items()},
+}
 
 
 def _columns(variable: str, name: str) -> str:
@@ -34,7 +39,8 @@ def _columns(variable: str, name: str) -> str:
 def _edges(type_: str) -> str:
     """Lists of the edges' values: a driver takes four times as long over a record for each edge."""
     values = {"later": "b.`index`", "earlier": "a.`index`"} | {
-        name: f"coalesce(r.`{name}`, {ABSENT})" if name in _NULLABLE else f"r.`{name}`" for name in properties(type_)
+        name: f"coalesce(r.`{name}`, {_NULLABLE[name]})" if name in _NULLABLE else f"r.`{name}`"
+        for name in properties(type_)
     }
     lists = ", ".join(f"collect({value}) AS `{name}`" for name, value in values.items())
     return f"""
@@ -96,8 +102,8 @@ class StoredGraph:
             # collect promises no order.
             parts.append(part.sort_by([("later", "ascending"), ("earlier", "ascending")]))
         table = pa.concat_tables(parts)
-        for name in _NULLABLE:
-            present = pc.greater_equal(table[name], 0)
-            column = pc.if_else(present, table[name], pa.scalar(None, pa.int64()))
+        for name, absent in _NULLABLE.items():
+            there = pc.not_equal(table[name], absent)
+            column = pc.if_else(there, table[name], pa.scalar(None, table[name].type))
             table = table.set_column(table.column_names.index(name), name, column)
         return table

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import IngestError
-from atlas.schema import BOOLEAN, EDGES, FEATURE, FLOAT, INTEGER, STRING, properties
+from atlas.schema import BOOLEAN, EDGE_FIGURES, EDGES, FEATURE, FLOAT, INTEGER, STRING, properties
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,15 +39,17 @@ def table_of(name: str, rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def conform(name: str, table: pa.Table) -> pa.Table:
-    """The table with exactly the columns of its label or edge type.
+    """The table with exactly the columns of its label or edge type; figures that an edge lacks are null.
 
-    Raises IngestError where it lacks a column or holds a value that is not a number: NaN sorts first under DESC in both
-    engines, so one would head every ranking.
+    Raises IngestError where it lacks another column or holds a value that is not a number: NaN sorts first under DESC
+    in both engines, so one would head every ranking.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     schema = arrow_schema(name)
+    for figure in EDGE_FIGURES.keys() & set(schema.names) - set(table.column_names):
+        table = table.append_column(figure, pa.nulls(len(table), schema.field(figure).type))
     try:
         table = table.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:

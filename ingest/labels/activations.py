@@ -1,20 +1,16 @@
 """What features fire on: the model run once over a text, every dictionary read in the same pass.
 
-1. The text becomes contexts of 255 tokens behind one start token, whose position is left out; contexts without one for
-   dictionaries that were trained so (prepend_bos).
-2. Hooks keep what each encoder reads, and the pass ends after the last block that one reads; one matrix product a
-   dictionary and batch gives all activations.
-3. Attention sinks are left out: positions at which the stream after the dictionary's block is SINK times as long as at
-   the median one. What fires there says nothing of the words there.
-4. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
+1. The text is read in contexts (hooked.reading); the start token's position and attention sinks are left out.
+2. One matrix product a dictionary and batch gives all activations.
+3. Running figures a feature: positions at which it is active, its largest activation, its best contexts (one position
    of each). Memory is bounded by features × kept contexts, whatever the text's length.
-5. Positions become words and passages of the text through the tokenizer's offsets.
+4. Positions become words and passages of the text through the tokenizer's offsets.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +20,17 @@ from atlas.cli.progress import Progress
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.rows_cache import open_rows
-from hooked.hook_names import place_of
-from ingest.labels.text import Text, read_text, start_token
+from hooked.text import Text, read_text, start_token
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from hooked.hookpoints import HookPoint
+    from hooked.reading import Batch
 
-CONTEXT = 256  # tokens of a context, the start token included
 KEPT = 20  # best contexts kept a feature: their words become fires_on
 SHOWN = 5  # of which so many are stored as passages
 WORDS = 8
-SINK = 10.0  # times the median length of the stream; SmolLM2's first position has 180 times it from layer 11 on
 _log = logging.getLogger(__name__)
 
 
@@ -51,18 +44,12 @@ class Figures:
         self.values = np.zeros((size, KEPT), dtype=np.float32)  # best activations, descending
         self.positions = np.full((size, KEPT), -1, dtype=np.int64)  # token numbers in the text
 
-    def add(self, activations: torch.Tensor, numbers: np.ndarray, lengths: torch.Tensor) -> None:
-        """Take in a batch.
-
-        activations: [contexts, positions, d_sae]. numbers: int64 [contexts, positions], of the text's tokens, −1 at
-        padding. lengths: [contexts, positions], of the stream.
-        """
-        real = lengths.new_tensor(numbers >= 0).bool()
-        # The median: a mean would be moved by the very positions that are looked for.
-        sinks = real & (lengths > SINK * lengths[real].median())
-        self.seen += int((real & ~sinks).sum())
-        self.sinks += int(sinks.sum())
-        activations = activations * (real & ~sinks)[:, :, None]
+    def add(self, activations: torch.Tensor, part: Batch, layer: int) -> None:
+        """Take in the activations `[contexts, positions, d_sae]` at a batch of a dictionary of that layer."""
+        numbers, counted = part.numbers, part.counted(layer).to(activations.device)
+        self.seen += int(counted.sum())
+        self.sinks += int(part.sinks[layer].sum())
+        activations = activations * counted[:, :, None]
         self.fires += (activations > 0).sum(dim=(0, 1)).cpu().numpy()
         # One position of each context, or a single passage could fill a feature's list.
         best, where = activations.max(dim=1)  # [contexts, d_sae]
@@ -127,58 +114,17 @@ def measure(
     """Run the model over the text once, its contexts behind the token `start` if any; figures of every dictionary."""
     import torch
 
-    from hooked.capture import captured, run_until
     from hooked.encoder import Encoder
-    from hooked.hookpoints import blocks_path, read_point, resolve
+    from hooked.reading import read
 
     encoders = {id_: Encoder.of(d, open_rows(folder, d)).to(model.device) for id_, d in records.items()}
-    points: dict[Any, HookPoint] = {id_: read_point(model, d) for id_, d in records.items()}
-    # The stream after each layer, or before the first block, says which positions are sinks.
-    layers = {d.layer for d in records.values()}
-    points |= {layer: resolve(model, place_of(f"blocks.{max(layer, 0)}.{_stream(layer)}")) for layer in layers}
-    last = max(layers | {place_of(d.hook_name_in).layer for d in records.values()})
-    block = model.get_submodule(f"{blocks_path(model)}.{last}")
     figures = {id_: Figures(d.d_sae) for id_, d in records.items()}
-    first = 0 if start is None else 1  # column of the first token of the text
     with progress.steps("activations", len(text.ids), "tokens") as step, torch.inference_mode():
-        for ids, numbers in _batches(text.ids, start, batch):
-            with captured(points) as seen:
-                mask = torch.from_numpy(numbers >= 0)
-                # The start token has no number in the text, and must be attended to all the same.
-                mask[:, :first] = True
-                run_until(
-                    model,
-                    block,
-                    input_ids=torch.from_numpy(ids).to(model.device),
-                    attention_mask=mask.long().to(model.device),
-                    # No further token follows, so keys and values would be kept for nothing.
-                    use_cache=False,
-                )
-            # Without the start token's position, which says nothing of the text.
-            lengths = {layer: seen[layer][:, first:].float().norm(dim=-1) for layer in layers}
+        for part in read(model, start, records, text.ids, batch):
             for id_, encoder in encoders.items():
-                found = encoder(seen[id_][:, first:]).values
-                figures[id_].add(found, numbers[:, first:], lengths[records[id_].layer].to(found.device))
-            step(int((numbers >= 0).sum()))
+                figures[id_].add(encoder(part.hidden[id_]).values, part, records[id_].layer)
+            step(int((part.numbers >= 0).sum()))
     return figures
-
-
-def _stream(layer: int) -> str:
-    return "hook_resid_pre" if layer < 0 else "hook_resid_post"
-
-
-def _batches(tokens: np.ndarray, start: int | None, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Token ids and token numbers, each [contexts, columns]; number −1 at the start token, if any, and at padding."""
-    width, first = CONTEXT - 1, 0 if start is None else 1
-    for begin in range(0, len(tokens), width * batch):
-        part = tokens[begin : begin + width * batch]
-        rows = -(-len(part) // width)
-        ids = np.full((rows, width + first), start or 0, dtype=np.int64)
-        numbers = np.full((rows, width + first), -1, dtype=np.int64)
-        row, column = np.divmod(np.arange(len(part)), width)
-        ids[row, column + first] = part
-        numbers[row, column + first] = begin + np.arange(len(part))
-        yield ids, numbers
 
 
 def _columns(figures: Figures, text: Text) -> dict[str, pa.Array]:

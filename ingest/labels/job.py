@@ -18,7 +18,7 @@ from atlas.folder.labels import TEXTS, Labels
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.paths import dictionary_folder
-from ingest.publish import publish, settle_labels, store_for_writing
+from atlas.graph.publish import publish, settle_labels, store_for_writing
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,6 +19,14 @@ _UNIT = 1e-3  # how far a row's squared length may be from 1
 
 
 @dataclass(frozen=True)
+class Nearest:
+    """The nearest few rows of another dictionary to each of n rows, nearest first, ties in any order."""
+
+    values: Floats  # [n, keep], cosines; −∞ or the worst float where there was none
+    ids: Ids  # [n, keep], rows of the other dictionary, −1 where there was none
+
+
+@dataclass(frozen=True)
 class UnitRows:
     """A dictionary's decoder rows, read block by block; dead rows read as zero."""
 

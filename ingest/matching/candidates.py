@@ -1,4 +1,4 @@
-"""The nearest rows of two dictionaries to each other, both directions from one product.
+"""The nearest rows of two dictionaries to each other on a CPU, both directions from one product.
 
 1. The two dictionaries are cut into blocks of rows; each pair of blocks gives one tile of inner products. Only one tile
    exists at a time, and rows are read where they lie (memory-mapped or not).
@@ -6,8 +6,6 @@
    `_GROUP`; of a line with a maximum above the worst match kept so far, the few groups with the largest maxima are
    looked into, which is where its largest products must be.
 3. What is found goes into FAISS's heaps, one a row, which keep the best few.
-
-On a GPU, step 1 and 2 are FAISS's own search, tile by tile in both directions; step 3 is the same.
 """
 
 from __future__ import annotations
@@ -18,19 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.errors import IngestError
-from ingest.matching.blocks import CPU_BLOCK, Floats, Ids, UnitRows, spans
+from ingest.matching.blocks import CPU_BLOCK, Floats, Ids, Nearest, UnitRows, spans
 
-GPU_BLOCK = 32768  # rows a tile's side
 _GROUP = 16  # products a group; looking into one costs as many scattered reads
-_GPU_KEEP = 2048  # FAISS's largest k on a GPU
 
 
 class Best:
     """The `keep` largest products seen so far of each of `n` rows, in FAISS's heaps.
 
     Attributes:
-        values: float32 [n, keep], cosines; before `sort` the smallest is first.
+        values: float32 [n, keep], cosines; before `found` the smallest is first.
         ids: int64 [n, keep], rows of the other dictionary, −1 where there was none.
     """
 
@@ -69,9 +64,10 @@ class Best:
         values[columns >= width] = -np.inf
         self.offer(rows + row, values, columns + id_)
 
-    def sort(self) -> None:
-        """Largest first, from now on."""
+    def found(self) -> Nearest:
+        """What was found, the largest first; nothing is offered after it."""
         self._heaps.reorder()
+        return Nearest(self.values, self.ids)
 
 
 def _peaks(products: Floats) -> Floats:
@@ -88,31 +84,23 @@ def _peaks(products: Floats) -> Floats:
 
 
 def nearest(
-    later: UnitRows,
-    earlier: UnitRows,
-    keep: int,
-    device: str,
-    block: int | None,
-    progress: Callable[[int], None] | None,
-) -> tuple[Best, Best]:
+    later: UnitRows, earlier: UnitRows, keep: int, block: int | None, progress: Callable[[int], None] | None
+) -> tuple[Nearest, Nearest]:
     """The `keep` nearest rows of `earlier` to each row of `later`, and the reverse; sorted, ties in any order.
 
-    device: "cpu" or "cuda:N". block: rows a tile's side. progress: called with each tile's number of products.
+    block: rows a tile's side. progress: called with each tile's number of products.
     """
     best = Best(len(later), keep), Best(len(earlier), keep)
-    step = block or (CPU_BLOCK if device == "cpu" else GPU_BLOCK)
-    tiles = _cpu_tiles(step, later, earlier) if device == "cpu" else _gpu_tiles(int(device.removeprefix("cuda:")), keep)
+    step = block or CPU_BLOCK
+    tiles = _tiles(step, later, earlier)
     for i, i_end in spans(len(later), step):
         # Kept for the whole inner loop: each block of later rows is read once.
-        rows = later.block(i, i_end)
-        tile = tiles(rows, i, *best)
+        tile = tiles(later.block(i, i_end), i, *best)
         for j, j_end in spans(len(earlier), step):
             tile(earlier.block(j, j_end), j)
             if progress:
                 progress((i_end - i) * (j_end - j))
-    for one in best:
-        one.sort()
-    return best
+    return best[0].found(), best[1].found()
 
 
 class Products:
@@ -147,7 +135,7 @@ Tile = Callable[[Floats, int], None]  # earlier rows, and the index of their fir
 Tiles = Callable[[Floats, int, Best, Best], Tile]  # the tiles of some later rows, given the index of their first
 
 
-def _cpu_tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
+def _tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
     from concurrent.futures import ThreadPoolExecutor
 
     import faiss
@@ -171,28 +159,6 @@ def _cpu_tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
             for scan in scans:
                 # All before the next product, which goes into the same buffer; a scan that failed raises here.
                 scan.result()
-
-        return tile
-
-    return tiles
-
-
-def _gpu_tiles(gpu: int, keep: int) -> Tiles:
-    import faiss
-
-    if keep > _GPU_KEEP:
-        raise IngestError(f"k must be at most {_GPU_KEEP - 3} on a GPU; --device cpu takes more")
-    resources = faiss.StandardGpuResources()
-
-    def search(rows: Floats, others: Floats, i: int, j: int, best: Best) -> None:
-        metric, k = faiss.METRIC_INNER_PRODUCT, min(keep, len(others))
-        values, ids = faiss.knn_gpu(resources, rows, others, k, metric=metric, device=gpu)
-        best.offer(np.arange(i, i + len(rows)), values, ids + j)
-
-    def tiles(rows: Floats, i: int, by_row: Best, by_column: Best) -> Tile:
-        def tile(others: Floats, j: int) -> None:
-            search(rows, others, i, j, by_row)
-            search(others, rows, j, i, by_column)
 
         return tile
 

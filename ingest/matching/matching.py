@@ -1,23 +1,28 @@
 """Matching of two dictionaries by the cosine of their decoder rows, exactly as an atlas's edges are defined.
 
-1. The nearest few rows of each dictionary to every row of the other (`ingest.matching.candidates`): FAISS's heaps fed
-   from one product in tiles, or FAISS's search on a GPU.
+1. The nearest few rows of each dictionary to every row of the other, from one product in tiles: in FAISS's heaps on a
+   CPU (`ingest.matching.candidates`), or on a GPU (`ingest.matching.gpu`).
 2. Their exact order, equal ones by index (`ingest.matching.ties`).
 3. The union of both sides' matches: one edge a pair of rows, with its rank seen from each side.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import IngestError
-from ingest.matching.blocks import Floats, Ids, Mask, UnitRows
-from ingest.matching.candidates import nearest
+from ingest.matching.blocks import Floats, Mask, UnitRows
 from ingest.matching.ties import SPARE, Ranked, settle
+
+if TYPE_CHECKING:
+    from ingest.matching.gpu import Device
 
 
 @dataclass(frozen=True)
@@ -67,33 +72,78 @@ def match(
         raise IngestError(f"k must be at least 1, not {k}")
     if block is not None and block < 1:
         raise IngestError(f"block must be at least 1 row, not {block}")
-    where = resolve_device(device)
+    gpus = open_gpus(device)
+    if len(gpus) > 1:
+        raise IngestError("one pair is matched on one GPU; use cuda:0, or another by its number")
     b, a = UnitRows.of(later, later_alive), UnitRows.of(earlier, earlier_alive)
     widths = b.array.shape[1], a.array.shape[1]
     if widths[0] != widths[1]:
         raise IngestError(f"rows of {widths[0]} and {widths[1]} dimensions cannot be matched")
-    if not b.alive.any() or not a.alive.any():
-        return _union(_nothing(len(b)), _nothing(len(a)))
-    k = min(k, max(len(a), len(b)))
-    from_later, from_earlier = nearest(b, a, k + SPARE, where, block, progress)
-    return _union(settle(from_later, b, a, min(k, len(a))), settle(from_earlier, a, b, min(k, len(b))))
+    return match_rows(b, a, k, gpus[0] if gpus else None, progress, block)
 
 
-def resolve_device(device: str = "auto") -> str:
-    """ "cpu" or "cuda:N", from "auto" (the first GPU that FAISS sees, else the CPU), "cpu" or "cuda:N".
+def match_rows(
+    later: UnitRows,
+    earlier: UnitRows,
+    k: int,
+    gpu: Device | None = None,
+    progress: Callable[[int], None] | None = None,
+    block: int | None = None,
+) -> Matches:
+    """`match` of rows that were checked, on a GPU that may hold some of them already; None: on the CPU."""
+    if not later.alive.any() or not earlier.alive.any():
+        return _union(_nothing(len(later)), _nothing(len(earlier)))
+    keep = min(k, max(len(earlier), len(later))) + SPARE
+    if gpu is None:
+        from ingest.matching import candidates
+
+        found = candidates.nearest(later, earlier, keep, block, progress)
+    else:
+        from ingest.matching import gpu as on_gpu
+
+        found = on_gpu.nearest(gpu, later, earlier, keep, block, progress)
+    return _union(
+        settle(found[0], later, earlier, min(k, len(earlier))), settle(found[1], earlier, later, min(k, len(later)))
+    )
+
+
+def open_gpus(device: str) -> list[Device]:
+    """The GPUs that `resolve_device` names, with nothing on them yet; none where it names the CPU."""
+    names = resolve_device(device)
+    if names == ["cpu"]:
+        return []
+    from ingest.matching.gpu import Device
+
+    return [Device(name) for name in names]
+
+
+def resolve_device(device: str = "auto") -> list[str]:
+    """Where to match: ["cpu"] or GPUs as "cuda:N".
+
+    device: "auto" (the first GPU, else the CPU), "cpu", "cuda" (every GPU) or "cuda:N".
 
     Raises IngestError, naming the valid values, for anything else and for a GPU that is not there.
     """
     if device == "cpu":
-        return device
-    import faiss
-
-    gpus = faiss.get_num_gpus()
-    valid = ["cpu", *(f"cuda:{n}" for n in range(gpus))]
-    wanted = valid[min(1, gpus)] if device == "auto" else device
-    if wanted not in valid:
-        raise IngestError(f"device {device!r} is not available here; use one of auto, {', '.join(valid)}")
+        return [device]
+    gpus = [f"cuda:{n}" for n in range(_gpus())]
+    wanted = {"auto": gpus[:1] or ["cpu"], "cuda": gpus}.get(device, [device] if device in gpus else [])
+    if not wanted:
+        valid = ["auto", "cpu", *(["cuda"] if gpus else []), *gpus]
+        raise IngestError(f"device {device!r} is not available here; use one of {', '.join(valid)}")
     return wanted
+
+
+def _gpus() -> int:
+    """How many GPUs torch can use."""
+    try:
+        # The driver's library: without it there is nothing to ask torch for, whose import takes seconds and 1 GB.
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _nothing(n: int) -> Ranked:
@@ -102,26 +152,36 @@ def _nothing(n: int) -> Ranked:
 
 def _union(from_later: Ranked, from_earlier: Ranked) -> Matches:
     """One edge a pair of rows. Where the sides differ in the last bits, the float64 value is taken, or the later's."""
-    n_earlier = max(1, len(from_earlier.ids))
-    row, rank = np.nonzero(from_later.ids >= 0)
-    column, forward_rank = np.nonzero(from_earlier.ids >= 0)
-    keys = row * n_earlier + from_later.ids[row, rank]
-    forward_keys = from_earlier.ids[column, forward_rank] * n_earlier + column
-    edges = np.unique(np.concatenate([keys, forward_keys]))
-    place, forward_place = np.searchsorted(edges, keys), np.searchsorted(edges, forward_keys)
+    n = max(1, len(from_earlier.ids))
+    later, rank = np.nonzero(from_later.ids >= 0)  # in the order of the result
+    column, forward = np.nonzero(from_earlier.ids >= 0)
+    earlier, row = from_later.ids[later, rank], from_earlier.ids[column, forward]
 
-    similarity = np.empty(len(edges), np.float32)
-    for exact in (False, True):
-        _put(similarity, forward_place, from_earlier, column, forward_rank, exact)
-        _put(similarity, place, from_later, row, rank, exact)
-    ranks, forward_ranks = np.full((2, len(edges)), -1, np.int32)
-    ranks[place], forward_ranks[forward_place] = rank, forward_rank
-    later, earlier = (edges // n_earlier).astype(np.int32), (edges % n_earlier).astype(np.int32)
-    unsigned = [r.view(np.uint32) for r in (forward_ranks, ranks)]  # −1 goes last
-    order = np.lexsort((earlier, *unsigned, later))
-    return Matches(later[order], earlier[order], similarity[order], ranks[order], forward_ranks[order])
+    # For each edge of the later side the same one of the earlier side, if that has it. The last key is nobody's.
+    order = np.argsort(row * n + column)
+    keys = np.append((row * n + column)[order], -1)
+    place = np.searchsorted(keys[:-1], later * n + earlier)
+    both = keys[place] == later * n + earlier
+    twin = np.append(order, 0)[place[both]]
+    similarity, forward_rank = from_later.values[later, rank], np.full(len(later), -1, np.int32)
+    forward_rank[both] = forward[twin]
+    better = from_earlier.exact[column[twin]] & ~from_later.exact[later[both]]
+    similarity[np.flatnonzero(both)[better]] = from_earlier.values[column, forward][twin[better]]
 
+    # Of the earlier side what the later has not: behind the later's own, by forward rank, then by index.
+    alone = np.ones(len(row), bool)
+    alone[twin] = False
+    rest = np.flatnonzero(alone)
+    rest = rest[np.argsort((row[rest] * from_earlier.ids.shape[1] + forward[rest]) * n + column[rest])]
+    behind = np.argsort(np.concatenate([later, row[rest]]), kind="stable")
 
-def _put(similarity: Floats, place: Ids, ranked: Ranked, row: Ids, rank: Ids, exact: bool) -> None:
-    chosen = ranked.exact[row] == exact
-    similarity[place[chosen]] = ranked.values[row[chosen], rank[chosen]]
+    def merged(own: NDArray[Any], others: NDArray[Any], dtype: type) -> NDArray[Any]:
+        return np.concatenate([own, others])[behind].astype(dtype)
+
+    return Matches(
+        merged(later, row[rest], np.int32),
+        merged(earlier, column[rest], np.int32),
+        merged(similarity, from_earlier.values[column[rest], forward[rest]], np.float32),
+        merged(rank, np.full(len(rest), -1), np.int32),
+        merged(forward_rank, forward[rest], np.int32),
+    )

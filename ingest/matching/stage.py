@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Advance, Progress
 from atlas.folder.dictionary import Dictionary
-from atlas.folder.matches import Pair, file_name, write
+from atlas.folder.matches import Pair, file_name, name_without_push, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
 from ingest.matching.pairs import plan_pairs
+from ingest.matching.pushed import add_push, has_rows, with_push
+
+if TYPE_CHECKING:
+    from ingest.matching.blocks import UnitRows
+    from ingest.matching.gpu import Device
+
+UNDER_WAY = 4  # pairs at once for each GPU: what the CPU does for a pair takes about as long as three on an H100
+_OPEN = 8  # dictionaries that stay open for each pair under way
 
 
 def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
@@ -22,43 +34,107 @@ def stage_missing(
     folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
 ) -> tuple[tuple[str, ...], int]:
     """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now."""
-    # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
-    names = {staged_name(pair, records): pair for pair in plan_pairs(records.values(), k)}
-    missing = {name: pair for name, pair in names.items() if not matches_file(folder, name).exists()}
+    from ingest.matching.matching import open_gpus
+
+    names: list[str] = []
+    missing: dict[str, Pair] = {}
+    older: dict[str, tuple[str, Pair]] = {}
+    for pair in plan_pairs(records.values(), k):
+        name, without = staged_name(pair, records), name_without_push(pair, records[pair.later], records[pair.earlier])
+        # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
+        if not matches_file(folder, name).exists():
+            if not matches_file(folder, without).exists():
+                missing[name] = pair
+            elif has_rows(folder, pair, records):
+                older[name] = without, pair
+            else:  # rows would have to be fetched for it: its edges stay without a push
+                name = without
+        names.append(name)
     work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
     with progress.work("matching", len(missing), work) as advance:
-        for name, pair in missing.items():
-            stage_pair(folder, name, pair, records, device, advance)
+        if missing:
+            stage = Stage(folder, records, advance)
+            gpus = open_gpus(device)
+            stage.on_gpus(missing, gpus) if gpus else stage.on_cpu(missing)
+    with progress.steps("push", len(older), "pairs") as step:
+        for name, (without, pair) in older.items():
+            add_push(folder, name, without, pair, records)
+            step(1)
     return tuple(names), len(missing)
 
 
-def stage_pair(
-    folder: Path, name: str, pair: Pair, records: dict[str, Dictionary], device: str, advance: Advance
-) -> Pair:
-    """Match a pair, measure its noise floor, write `matches/{name}`; returns the pair with its figures."""
-    import pyarrow as pa
+class Stage:
+    """Pairs matched, measured and written."""
 
-    from ingest.matching.blocks import UnitRows
-    from ingest.matching.floor import noise_floor
-    from ingest.matching.matching import match
+    def __init__(self, folder: Path, records: dict[str, Dictionary], advance: Advance) -> None:
+        self._folder, self._records, self._advance = folder, records, advance
+        self._telling, self._opening = threading.Lock(), threading.Lock()
+        # Kept open, since neighbouring pairs share them, and a GPU knows by identity what lies on it.
+        self._checked = lru_cache(maxsize=_OPEN * UNDER_WAY)(self._open)
 
-    later, earlier = (open_rows(folder, records[id_]) for id_ in (pair.later, pair.earlier))
-    # A flipped bit would become matches whose name says that they are those of the right rows.
-    for opened, id_ in ((later, pair.later), (earlier, pair.earlier)):
-        opened.check(records[id_])
-    rows = UnitRows.of(later.decoder, later.alive), UnitRows.of(earlier.decoder, earlier.alive)
-    matches = match(*rows, pair.k, device=device, progress=advance)
-    floor = noise_floor(*rows)
-    table = pa.table(
-        {
-            "later": matches.later,
-            "earlier": matches.earlier,
-            "similarity": matches.similarity,
-            "rank": pa.array(matches.rank, mask=matches.rank < 0),
-            "forward_rank": pa.array(matches.forward_rank, mask=matches.forward_rank < 0),
-        }
-    )
-    staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
-    write(matches_file(folder, name), staged, table)
-    advance(0)
-    return staged
+    def on_cpu(self, pairs: dict[str, Pair]) -> None:
+        """Stage these, by the names of their files: one after the other, since a product takes every core."""
+        for name, pair in pairs.items():
+            self._one(name, pair, None)
+
+    def on_gpus(self, pairs: dict[str, Pair], gpus: list[Device]) -> None:
+        """Stage these, cut into stretches of neighbours, one a GPU.
+
+        A few pairs of each are under way: one on the GPU, while the rows of the next are checked, and noise floors and
+        files of those before are made.
+        """
+        named, step = list(pairs.items()), -(-len(pairs) // len(gpus))
+        pools = [ThreadPoolExecutor(UNDER_WAY) for _ in gpus]
+        try:
+            tasks = [
+                pools[place // step].submit(self._one, name, pair, gpus[place // step])
+                for place, (name, pair) in enumerate(named)
+            ]
+            for task in as_completed(tasks):
+                task.result()
+        finally:
+            # After a failure or an interruption nothing more begins; what is under way ends within seconds.
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)
+            for gpu in gpus:
+                gpu.clear()
+
+    def _one(self, name: str, pair: Pair, gpu: Device | None) -> None:
+        """Match a pair, measure its noise floor, write `matches/{name}`."""
+        import pyarrow as pa
+
+        from ingest.matching.floor import noise_floor
+        from ingest.matching.matching import match_rows
+
+        rows = self.rows(pair.later), self.rows(pair.earlier)
+        matches = match_rows(*rows, pair.k, gpu, self._tell)
+        floor = noise_floor(*rows)
+        table = pa.table(
+            {
+                "later": matches.later,
+                "earlier": matches.earlier,
+                "similarity": matches.similarity,
+                "rank": pa.array(matches.rank, mask=matches.rank < 0),
+                "forward_rank": pa.array(matches.forward_rank, mask=matches.forward_rank < 0),
+            }
+        )
+        staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
+        write(matches_file(self._folder, name), staged, with_push(table, self._folder, pair, self._records))
+        self._tell(0)
+
+    def rows(self, id_: str) -> UnitRows:
+        """A dictionary's rows, checked."""
+        with self._opening:
+            return self._checked(id_)
+
+    def _open(self, id_: str) -> UnitRows:
+        from ingest.matching.blocks import UnitRows
+
+        opened = open_rows(self._folder, self._records[id_])
+        # A flipped bit would become matches whose name says that they are those of the right rows.
+        opened.check(self._records[id_])
+        return UnitRows.of(opened.decoder, opened.alive)
+
+    def _tell(self, products: int) -> None:
+        with self._telling:
+            self._advance(products)

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.matching.blocks import CPU_BLOCK, Floats, Ids, Mask, UnitRows, spans
-from ingest.matching.candidates import Best
+from ingest.matching.blocks import CPU_BLOCK, Floats, Ids, Mask, Nearest, UnitRows, spans
 
 SPARE = 3  # candidates kept beyond k, so that step 3 is left to dictionaries with duplicates
 TIE = 1e-12
@@ -35,7 +34,7 @@ class Ranked:
     exact: Mask  # [n], True where the values are float64's
 
 
-def settle(best: Best, rows: UnitRows, others: UnitRows, k: int) -> Ranked:
+def settle(best: Nearest, rows: UnitRows, others: UnitRows, k: int) -> Ranked:
     """The k best of each of `rows` among `others`, from the sorted `best`, which keeps k + SPARE of them."""
     values, ids = best.values[:, :k].copy(), best.ids[:, :k].copy()
     live = (values > -_NOISE) & (ids >= 0) & rows.alive[:, None]
@@ -48,7 +47,9 @@ def settle(best: Best, rows: UnitRows, others: UnitRows, k: int) -> Ranked:
     return Ranked(np.clip(values, 0, 1), ids, unsure | short)
 
 
-def _recompute_candidates(which: Ids, best: Best, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids) -> None:
+def _recompute_candidates(
+    which: Ids, best: Nearest, rows: UnitRows, others: UnitRows, values: Floats, ids: Ids
+) -> None:
     """Step 2, into `values` and `ids`."""
     keep, k = best.ids.shape[1], ids.shape[1]
     step = max(1, _ELEMENTS // (keep * rows.array.shape[1]))

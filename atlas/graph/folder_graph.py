@@ -16,11 +16,11 @@ from atlas.folder.manifest import FORMAT, Manifest
 from atlas.folder.matches import Pair, edge_table, read_pair, read_table
 from atlas.folder.paths import dictionary_folder, matches_file
 from atlas.folder.rows_cache import open_rows
+from atlas.graph.lifecycle import Scores, life_cycle, vanishes
 from atlas.graph.store import Batch
 from atlas.graph.tables import feature_ids, table_of
 from atlas.ids import ATT, MLP, RES, is_mid
 from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN, properties
-from ingest.lifecycle import Scores, life_cycle, vanishes
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.lifecycle import life_cycle, vanishes
+from atlas.graph.lifecycle import life_cycle, vanishes
 
 MODULES = {"mlp": 0.25, "att": 0.25}
 

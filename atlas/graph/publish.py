@@ -17,8 +17,8 @@ from atlas.cli.progress import Progress
 from atlas.folder.labels import settle
 from atlas.folder.manifest import Manifest
 from atlas.folder.paths import dictionary_folder, matches_folder
+from atlas.graph.folder_graph import AtlasGraph, run_record
 from atlas.graph.store import Store
-from ingest.graph import AtlasGraph, run_record
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""One text read by the model: what fires in it, and where one firing comes from."""
