@@ -72,6 +72,10 @@ COMMANDS = {
         "queries.sweep.commands:sweep",
         "Steering measured: arms × strengths × texts, along the lineage of FEATURE and every way it is compared with.",
     ),
+    "advise": Listed(
+        "queries.advice.commands:advise",
+        "Which layer, and how strong?",
+    ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
     ),

@@ -106,7 +106,7 @@ def sweep(
         model, tokenizer = announced_model(design.model, device)
         made = Sweep(opened, model, tokenizer, design)
         estimate = made.estimate(output)
-        click.echo(_told(estimate), err=True)
+        click.echo(str(estimate), err=True)
         if dry_run:
             _print([asdict(estimate) | {"seconds": estimate.seconds}], None, format_)
             return
@@ -165,16 +165,6 @@ def _with_held_out(atlas: Atlas, design: Design) -> Design:
     if not found:
         click.echo("no other feature fires on the theme's words: texts are not read by features", err=True)
     return replace(design, held_out=tuple(found))
-
-
-def _told(estimate: Any) -> str:
-    minutes, seconds = divmod(round(estimate.seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-    return (
-        f"{estimate.cells} arms and strengths, {estimate.texts:,} texts, {estimate.left:,} to make: "
-        f"about {took} ({estimate.texts_per_second:.1f} texts/s)"
-    )
 
 
 def _finish(design: Design, output: Path, trials: list[Trial], judged: Judged | None, rows: str, format_: str) -> None:

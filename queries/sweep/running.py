@@ -52,6 +52,15 @@ class Estimate:
     def seconds(self) -> float:
         return self.left / self.texts_per_second
 
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+        return (
+            f"{self.cells} arms and strengths, {self.texts:,} texts, {self.left:,} to make: about {took} "
+            f"({self.texts_per_second:.1f} texts/s)"
+        )
+
 
 class Sweep:
     """A design on an atlas and a loaded model."""
@@ -68,12 +77,12 @@ class Sweep:
         if MEANS in design.arms and design.contrast is None:
             raise PlanError("the arm `means` needs a contrast text: give --contrast FILE, or leave the arm out")
 
-    def estimate(self, folder: Path) -> Estimate:
-        """Texts and seconds, from two small batches that are thrown away."""
+    def estimate(self, folder: Path, *, report: bool = True) -> Estimate:
+        """Texts and seconds, from two small batches that are thrown away; without `report` of the half that chooses."""
         choosing = self._batches(CHOOSE, self.cells)
         # Each kind of arm reports at its best strength and, where that is another, at the lineage's.
         kinds = {cell.arm.kind for cell in self.cells}
-        cells = sum(1 if kind in (*ONCE, LINEAGE) else 2 for kind in kinds)
+        cells = sum(1 if kind in (*ONCE, LINEAGE) else 2 for kind in kinds) if report else 0
         texts = sum(len(batch.texts) for batch in choosing) + cells * len(self.design.texts(REPORT))
         there = done(folder)
         made = sum(len(batch.texts) for batch in choosing if batch.file in there)
@@ -123,7 +132,7 @@ class Sweep:
             for batch in batches:
                 if batch.file not in there:
                     if batch.cell.strength is not None and plans is None:
-                        plans = Plans(self.atlas, self.design, self.chain, self._streams(folder))
+                        plans = Plans(self.atlas, self.design, self.chain, self.streams(folder))
                     self._keep(folder, batch, plans)
                 advance(len(batch.texts))
         return read_trials(folder, batches)
@@ -175,7 +184,7 @@ class Sweep:
             raise PlanError(f"the contrast text {path} is gone or has changed since the sweep was designed")
         return data.decode("utf-8-sig", "replace")
 
-    def _streams(self, folder: Path) -> Streams:
+    def streams(self, folder: Path) -> Streams:
         """The norms and means, measured once and kept: a second measurement would turn later cells otherwise."""
         if (folder / STREAMS).exists():
             return Streams.load(folder / STREAMS)
