@@ -74,7 +74,7 @@ COMMANDS = {
     ),
     "advise": Listed(
         "queries.advice.commands:advise",
-        "Which layer, and how strong?",
+        "The layers of a FEATURE's lineage, ranked by measured effect a nat of fluency: which one, and how strong.",
     ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."

@@ -37,7 +37,7 @@ def advise(
     dry_run: bool,
     format_: str,
 ) -> None:
-    """Which layer, and how strong? The layers of FEATURE's lineage, ranked by measured effect a nat of fluency.
+    """The layers of a FEATURE's lineage, ranked by measured effect a nat of fluency: which one, and how strong.
 
     Each layer's feature alone, and all together, are given the same total dose. output_score says by how many nats
     adding it raises the theme's words as next tokens, output_random what other features do; norm and largest are
