@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from queries.steer.strength import Strength
 from queries.sweep.files import write_text
 
 FORMAT = 1
-DESIGN = "design.json"
+DESIGN, RUNS = "design.json", "runs.json"
+_PACKAGES = ("feature-atlas", "torch", "transformers", "numpy", "pyarrow", "sae-lens")
 CHOOSE, REPORT = "choose", "report"  # the two halves of the prompts
 # Kinds of arms, in the order in which they run; the contrasts that are tested are named in queries.sweep.findings.
 UNSTEERED, PROMPTED, LINEAGE, LINEAR, EXPONENTIAL, REVERSED, RANDOM, NOISE, SINGLE, UPTO, MEANS, SEEDS = (
@@ -150,3 +154,43 @@ def read_design(folder: Path) -> Design:
         return Design(**tuples)
     except TypeError:
         raise PlanError(f"{folder / DESIGN} has other keys than a sweep's design; give another folder") from None
+
+
+def command_of(design: Design, atlas: str, output: str) -> str:
+    """The command that runs the design again, every choice spelled out; a judge is no part of it."""
+    words: list[str] = ["feature-atlas", "sweep", *design.features, "-a", atlas, "-o", output]
+    options: dict[str, Any] = {
+        "words": ",".join(design.words),
+        "theme": design.theme,
+        "mode": design.mode,
+        "strengths": ",".join(design.strengths),
+        "arms": ",".join(design.arms),
+        "samples": design.samples,
+        "report-samples": design.report_samples,
+        "seed": design.seed,
+        "tokens": design.max_new_tokens,
+        "temperature": design.temperature,
+        "top-p": 1.0 if design.top_p is None else design.top_p,
+        "min-res": design.min_res,
+        "min-module": design.min_module,
+        "model": design.model,
+    }
+    for name, value in options.items():
+        words += [f"--{name}", str(value)] if not str(value).startswith("-") else [f"--{name}={value}"]
+    for name, values in (("prompt", design.prompts), ("held-out", design.held_out)):
+        words += [word for value in values for word in (f"--{name}", value)]
+    return shlex.join([*words, *(["--contrast", design.contrast] if design.contrast else [])])
+
+
+def versions() -> dict[str, str]:
+    """What shaped the texts: packages, Python and the machine."""
+    found = {name: version(name) for name in _PACKAGES if _installed(name)}
+    return found | {"python": platform.python_version(), "machine": platform.platform()}
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

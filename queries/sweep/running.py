@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,19 @@ from queries.steer.running.prompts import prompt_of
 from queries.steer.steering import NothingSteered
 from queries.steer.theme import Theme, theme_pattern
 from queries.sweep.arms import ASKED, ONCE, Cell, Plans, cells_of, chain_of, stream_places
-from queries.sweep.design import CHOOSE, LINEAGE, MEANS, NOISE, PROMPTED, RANDOM, REPORT, Design
+from queries.sweep.design import (
+    CHOOSE,
+    LINEAGE,
+    MEANS,
+    NOISE,
+    PROMPTED,
+    RANDOM,
+    REPORT,
+    RUNS,
+    Design,
+    command_of,
+    versions,
+)
 from queries.sweep.files import write_text
 from queries.sweep.held_out import Readers
 from queries.sweep.marks import marks
@@ -105,12 +119,26 @@ class Sweep:
     def choose(self, folder: Path, progress: Progress) -> list[Trial]:
         """Every arm at every strength on the prompts that choose; a killed run goes on from its last whole batch."""
         self.design.begin(folder)
+        self._record(folder)
         return self._run(folder, self._batches(CHOOSE, self.cells), progress, "choosing")
 
     def report(self, folder: Path, keys: Collection[Key], progress: Progress) -> list[Trial]:
         """The chosen arms and strengths on the prompts that report."""
         cells = [cell for cell in self.cells if (cell.arm.name, cell.strength) in keys]
         return self._run(folder, self._batches(REPORT, cells), progress, "reporting")
+
+    def _record(self, folder: Path) -> None:
+        """Add this run to those of the folder: the command, when, with what."""
+        path = folder / RUNS
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        command = command_of(self.design, self.atlas.address, str(folder))
+        run: dict[str, Any] = {
+            "command": command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        run |= {"device": str(self.model.device), "dtype": str(self.model.dtype), "batch": self._size}
+        write_text(path, _json([*before, run]))
 
     def _batches(self, half: str, cells: Sequence[Cell]) -> list[Batch]:
         return [
@@ -199,7 +227,5 @@ class Sweep:
         return streams
 
 
-def _json(values: dict[str, Any]) -> str:
-    import json
-
+def _json(values: Any) -> str:
     return json.dumps(values, indent=1, ensure_ascii=False, default=str) + "\n"
