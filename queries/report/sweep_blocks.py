@@ -21,7 +21,7 @@ _PAPER = (
     "The paper (§5.3, Figs 11 and 16) says that steering along a lineage beats one layer. It chose strengths on the "
     "texts that it shows, gave every layer the full strength, so that more layers were more dose, scored with "
     "gpt-4o-mini, had no random features, no prompt and no difference of means beside it, and printed no interval. "
-    "Here the total dose is the same, strengths are chosen on other prompts than those reported, and every interval is 95 %."
+    "Here the total dose is the same, and strengths are chosen on other prompts than those reported."
 )
 
 
