@@ -23,11 +23,15 @@ from click.testing import CliRunner
 from atlas.atlas import open_atlas
 from atlas.cli.progress import Progress
 from atlas.errors import PlanError
+from hooked.capture import captured
+from hooked.encoder import Encoder
+from hooked.hookpoints import read_point
 from hooked.load import load_model
 from ingest.job import ingest
-from queries.steer.generation import GenerationOptions, continued
+from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.plan import SteeringPlan
 from queries.steer.running.draws import Draws, drawn_tokens
+from queries.steer.score import nats_per_token
 from queries.steer.strength import Strength
 from queries.steer.theme import theme_pattern
 from queries.sweep.arms import Arm, Cell, Plans, cells_of, chain_of
@@ -35,8 +39,8 @@ from queries.sweep.commands import sweep
 from queries.sweep.design import KINDS, Design
 from queries.sweep.doses import lengths, spread
 from queries.sweep.findings import reported
-from queries.sweep.held_out import held_out
-from queries.sweep.marks import compression, repetition
+from queries.sweep.held_out import Readers, held_out
+from queries.sweep.marks import compression, marks, repetition
 from queries.sweep.running import Sweep
 from queries.sweep.scores import scores_of
 from queries.sweep.streams import Streams, contrast_passages
@@ -255,6 +259,29 @@ def test_marks_by_hand(folders: tuple[str, str], tmp_path: Path) -> None:
             held_out(atlas, chain_of(atlas, design(folders)), theme_pattern(["w3"]), [FEATURE])
         with pytest.raises(PlanError, match="no largest activation"):
             held_out(atlas, chain_of(atlas, design(folders)), theme_pattern(["w3"]), [feature])
+
+
+def test_held_out_features_read_the_new_tokens_alone(folders: tuple[str, str]) -> None:
+    model, tokenizer = load_model(folders[1], device="cpu")
+    chosen = {"tiny-1m/2-res-16": [5, 9], "tiny-1m/3-mlp-16": [2]}
+    with open_atlas(folders[0]) as atlas:
+        records = {id_: atlas.dictionaries[id_] for id_ in chosen}
+        encoders = {id_: Encoder.of(records[id_], atlas.rows(id_), rows) for id_, rows in chosen.items()}
+    points = {id_: read_point(model, record) for id_, record in records.items()}
+    largest = {"tiny-1m/2-res-16": torch.tensor([2.0, 0.5]), "tiny-1m/3-mlp-16": torch.tensor([0.25])}
+    made = [Generation("w9 w9 w9", "", [7, 8, 1], [], 0, [9, 9, 9]), Generation("w5", "", [12], [], 0, [5])]
+    plain = [[5, 9], [6]]  # read after these, whatever the arm's own prompt was
+    found = marks(model, tokenizer, made, plain, theme_pattern(["w3"]), Readers(points, encoders, largest))
+    for each, before, mark in zip(made, plain, found, strict=True):
+        with torch.no_grad(), captured(points) as seen:
+            model(input_ids=torch.tensor([before + each.tokens]))
+        parts = [encoders[id_](seen[id_]).values[0] / largest[id_] for id_ in chosen]
+        strongest = torch.cat(parts, -1).amax(-1)[len(before) :]
+        new = strongest[:2] if len(each.tokens) == 3 else strongest  # 1 is a special token
+        assert mark.activation == pytest.approx(float(new.mean()), rel=1e-4)
+    assert found[0].activation != found[1].activation
+    expected = nats_per_token(model, tokenizer, [replace(made[0], prompt_tokens=[5, 9])])[0]
+    assert found[0].nats == pytest.approx(expected, rel=1e-5)
 
 
 def test_contrast_passages_are_as_many_of_each_kind() -> None:

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from queries.steer.generation import Generation
-from queries.steer.score import nats_per_token
+from queries.steer.score import BATCH, nats_per_token
 from queries.steer.theme import Theme
 from queries.sweep.held_out import Readers
-
-BATCH = 48  # texts re-read at once: their logits over the whole vocabulary are in memory
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ def marks(
             replace(each, prompt_tokens=list(plain))
             for each, plain in zip(generations[start : start + BATCH], prompts[start : start + BATCH], strict=True)
         ]
-        # One pass gives both: what the encoders read is seen while the losses are computed.
+        # One pass gives both, as there are no more texts than nats_per_token reads at once: what the encoders read is
+        # seen while the losses are computed.
         with captured(readers.points) as seen:
             nats = nats_per_token(model, tokenizer, part)
         strongest = readers.strongest(seen) if seen else None
