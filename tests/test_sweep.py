@@ -236,6 +236,19 @@ def test_another_design_is_refused_in_the_same_folder(folders: tuple[str, str], 
     assert len(read_trials(tmp_path)) == 2 * 2 * 1 + 2 * 2 * 4
     with pytest.raises(PlanError, match=r"another design \(seed differ\)"):
         ran(folders, tmp_path, replace(small, seed=1))
+    # Strengths and arms may be added: what is there is kept, and the rest is as if it had been there from the start.
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    grown = replace(small, arms=("lineage", "single"), strengths=("60%", "lineage=90%"))
+    trials = ran(folders, tmp_path, grown)
+    assert {(each.arm, each.strength) for each in trials if each.half == "choose"} == {
+        *(("unsteered", None), ("lineage", "60%"), ("lineage", "90%")),
+        *((f"single:{layer}", "60%") for layer in (1, 2, 3)),
+    }
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    assert {name: after[name] for name in before} == before
+    small = grown
+    with pytest.raises(PlanError, match="another design"):
+        ran(folders, tmp_path, replace(small, strengths=("60%",)))
     (part, *_) = (tmp_path / "trials").glob("[cr]*.parquet")
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
     with pytest.raises(PlanError, match=r"is damaged .*: delete it and repeat"):

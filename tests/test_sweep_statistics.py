@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from queries.sweep.design import Design
-from queries.sweep.findings import arm_rows, chosen, contrast_rows, reported, sentences, strength_rows
+from queries.sweep.findings import arm_rows, chosen, contrast_rows, edges, reported, sentences, strength_rows
 from queries.sweep.intervals import holm, interval
 from queries.sweep.scores import scores_of
 from queries.sweep.trials import Trial
@@ -101,6 +101,15 @@ def test_strength_and_layer_are_chosen_on_one_half_alone() -> None:
     assert ("lineage − unsteered", "equal dose") not in contrasts
     (line,) = [line for line in sentences(contrasts.values(), "success") if line.startswith("equal dose")]
     assert line.startswith("equal dose: lineage 24% is worse than single:8 24%: success -1.000 [-1.000, -1.000]")
+
+
+def test_a_best_at_the_end_of_the_range_is_told() -> None:
+    words = {("unsteered", None): [0.0, 0.0], ("lineage", "12%"): [0.0, 0.0], ("lineage", "24%"): [1.0, 1.0]}
+    assert edges(scores_of(DESIGN, trials_of(words))) == [
+        "lineage: its best strength, 24%, is the strongest that was tried; more may be better"
+    ]
+    words |= {("lineage", "48%"): [0.0, 1.0]}
+    assert edges(scores_of(DESIGN, trials_of(words))) == []
 
 
 def test_a_text_succeeds_with_the_theme_and_without_faults() -> None:

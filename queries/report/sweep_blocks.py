@@ -11,7 +11,7 @@ from queries.report.figures import figure, forest, lines, trade
 from queries.report.page import Block, Code, Heading, Listed, Table, Text
 from queries.steer.intervention import ADD
 from queries.sweep.design import CHOOSE, EXPONENTIAL, LINEAGE, LINEAR, MEANS, REPORT, SINGLE, UPTO
-from queries.sweep.findings import CONTRAST_COLUMNS, sentences, shown_scores, tables_of
+from queries.sweep.findings import CONTRAST_COLUMNS, edges, sentences, shown_scores, tables_of
 from queries.sweep.scores import Scores
 
 Rows = list[dict[str, Any]]
@@ -55,6 +55,9 @@ def _findings(sweep: Sweep, contrasts: Rows) -> Iterator[Block]:
         chosen = [line for line in told if word in line]
         yield Heading(title, 4)
         yield Listed(chosen) if chosen else Text("Nowhere.")
+    if at_edge := edges(sweep.scores):
+        yield Heading("Where the range of strengths was too short", 4)
+        yield Listed(at_edge)
 
 
 def _figures(sweep: Sweep, tables: Mapping[str, Rows], folder: Path) -> Iterator[Block]:

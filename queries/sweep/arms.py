@@ -96,9 +96,11 @@ def cells_of(design: Design, chain: Chain) -> list[Cell]:
         if kind not in (SINGLE, UPTO) and not (len(layers) == 1 and kind in (MEANS, *_SCHEDULES)):
             arms.append(Arm(kind))
     if LINEAR in design.arms and design.mode == ADD:
-        for strength in design.strengths:  # refused here, not after hours
+        for strength in design.tried(LINEAR):  # refused here, not after hours
             spread(Strength.of(strength).value, layers, "linear")
-    return [Cell(arm, strength) for arm in arms for strength in ((None,) if arm.kind in ONCE else design.strengths)]
+    return [
+        Cell(arm, strength) for arm in arms for strength in ((None,) if arm.kind in ONCE else design.tried(arm.kind))
+    ]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option(
     "--strengths",
     callback=_listed,
-    help="add: total doses, 36% of each layer's median norm or 40; suppress: r.  [default: 12%,24%,36%,48%; 0 … -64]",
+    help="add: total doses, 36% of each layer's median norm or 40; suppress: r. lineage=72%: for that arm alone.  "
+    "[default: 12%,24%,36%,48%; 0 … -64]",
 )
 @click.option("--arms", callback=_listed, help="Kinds of arms.  [default: all that the mode has]")
 @click.option("--prompt", "prompts", multiple=True, help="Repeatable; every second one reports.  [default: eight]")
@@ -169,7 +170,7 @@ def _with_held_out(atlas: Atlas, design: Design) -> Design:
 
 def _finish(design: Design, output: Path, trials: list[Trial], judged: Judged | None, rows: str, format_: str) -> None:
     """Write the tables and print the one that was asked for."""
-    from queries.sweep.findings import sentences, tables_of, write_tables
+    from queries.sweep.findings import edges, sentences, tables_of, write_tables
     from queries.sweep.scores import scores_of
 
     scores = scores_of(design, trials, judged)
@@ -177,7 +178,7 @@ def _finish(design: Design, output: Path, trials: list[Trial], judged: Judged | 
     write_tables(output, tables)
     _print([asdict(trial) for trial in trials] if rows == "trials" else tables[rows], None, format_)
     if format_ == "table" and rows == "arms":
-        lines = sentences(tables["contrasts"], scores.primary)
+        lines = sentences(tables["contrasts"], scores.primary) + edges(scores)
         click.echo("\n" + "\n".join(lines) if lines else "\nno lineage arm: nothing is compared")
     failed = sum(trial.failed is not None for trial in trials)
     click.echo(f"{len(trials):,} texts in {output}, {failed} failed", err=True)

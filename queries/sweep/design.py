@@ -7,7 +7,7 @@ import json
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ class Design:
     words: tuple[str, ...]  # the theme's words, as `score --words` takes them
     model: str  # hub name or folder
     mode: str = ADD  # add or suppress
-    strengths: tuple[str, ...] = DOSES  # add: an arm's total dose, a length or a share of the norm; suppress: r
+    # add: an arm's total dose, a length or a share of the norm; suppress: r. `lineage=72%` is for that kind alone.
+    strengths: tuple[str, ...] = DOSES
     arms: tuple[str, ...] = KINDS[ADD]  # kinds of arms
     prompts: tuple[str, ...] = PROMPTS[ADD]  # those at even places choose strengths, the others report
     samples: int = 16  # texts a prompt, arm and strength, of the half that chooses
@@ -99,7 +100,10 @@ class Design:
             raise PlanError("a sweep needs two different prompts or more: on one half strengths are chosen")
         if min(self.samples, self.report_samples, self.controls) < 1:
             raise PlanError("a sweep needs at least one sample and one draw of its controls")
-        read = [Strength.of(each) for each in self.strengths]
+        unknown = [name for name, sign, _ in map(_parted, self.strengths) if sign and name not in KINDS[self.mode]]
+        if unknown:
+            raise PlanError(f"strengths name the arm {unknown[0]!r}; known: {', '.join(KINDS[self.mode])}")
+        read = [Strength.of(each.rpartition("=")[2]) for each in self.strengths]
         if self.mode == ADD and (not read or any(each.value <= 0 for each in read)):
             raise PlanError("strengths are total doses above 0: 36% or 40; the arm `reversed` turns the sign")
         if self.mode == SUPPRESS and any(each.percent for each in read):
@@ -125,16 +129,30 @@ class Design:
         prompts = [prompt for prompt in range(len(self.prompts)) if self.half(prompt) == half]
         return [(prompt, sample) for sample in range(samples) for prompt in prompts]
 
+    def tried(self, kind: str) -> list[str]:
+        """The strengths of a kind of arm, in the order given, none twice."""
+        parts = map(_parted, self.strengths)
+        return list(dict.fromkeys(value for name, _, value in parts if name in ("", kind)))
+
     def begin(self, folder: Path) -> None:
-        """Write the design to the folder; raises PlanError where another sweep's is there."""
+        """Write the design to the folder. Strengths and arms may be added to those of the sweep that is there.
+
+        Raises PlanError where it is of another design otherwise: its texts would be others.
+        """
         if (folder / DESIGN).exists():
             there = read_design(folder)
-            if there.key != self.key:
+            grown = replace(self, strengths=there.strengths, arms=there.arms)
+            more = set(self.strengths) >= set(there.strengths) and set(self.arms) >= set(there.arms)
+            if grown.key != there.key or not more:
                 mine, its = self.to_dict(), there.to_dict()
                 other = ", ".join(name for name in mine if mine[name] != its.get(name))
                 raise PlanError(f"{folder} holds a sweep of another design ({other} differ): give another folder")
-            return
         write_text(folder / DESIGN, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+
+
+def _parted(strength: str) -> tuple[str, str, str]:
+    """`lineage=72%` as its kind of arm, the sign and the strength; no kind where it is for all."""
+    return strength.rpartition("=")
 
 
 def read_design(folder: Path) -> Design:

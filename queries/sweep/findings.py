@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from atlas.cli.output import render
+from queries.steer.strength import Strength
 from queries.sweep.design import (
     CHOOSE,
     EXPONENTIAL,
@@ -117,6 +118,18 @@ def contrast_rows(scores: Scores) -> list[dict[str, Any]]:
                     row["p_holm"] = adjusted
             rows += part
     return rows
+
+
+def edges(scores: Scores) -> list[str]:
+    """A sentence for each kind of arm whose best strength is the strongest that was tried: more may be better."""
+    lines = []
+    for kind, (arm, strength) in chosen(scores).items():
+        tried = [key[1] for key in scores.cells if key[0] == arm and key[1] is not None]
+        if strength is None or len(tried) < 2 or kind in (RANDOM, NOISE):
+            continue
+        if abs(Strength.of(strength).value) == max(abs(Strength.of(each).value) for each in tried):
+            lines.append(f"{arm}: its best strength, {strength}, is the strongest that was tried; more may be better")
+    return lines
 
 
 def _contrast(scores: Scores, kind: str, ours: Key, name: str, other: Key, score: str) -> dict[str, Any]:

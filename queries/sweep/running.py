@@ -107,7 +107,7 @@ class Sweep:
     def _seconds(self, batch: Batch) -> float:
         """Seconds of a batch: those of a few tokens, and for each further token what a few more took."""
         few, more = (min(tokens, self.design.max_new_tokens) for tokens in _TRIAL_TOKENS)
-        self._trials(batches_of(self.design, CHOOSE, 0, batch.cell, 1, 1)[0], None, 1)  # loads what is loaded once
+        self._trials(batches_of(self.design, CHOOSE, batch.cell, 1, 1)[0], None, 1)  # loads what is loaded once
         took = []
         for tokens in (few, more):
             started = time.perf_counter()
@@ -147,7 +147,6 @@ class Sweep:
             for batch in batches_of(
                 self.design,
                 half,
-                self.cells.index(cell),
                 cell,
                 self.design.controls if cell.arm.kind in (RANDOM, NOISE) else 1,
                 self._size,
@@ -215,7 +214,9 @@ class Sweep:
     def streams(self, folder: Path) -> Streams:
         """The norms and means, measured once and kept: a second measurement would turn later cells otherwise."""
         if (folder / STREAMS).exists():
-            return Streams.load(folder / STREAMS)
+            kept = Streams.load(folder / STREAMS)
+            if kept.means or MEANS not in self.design.arms:
+                return kept
         unsteered = self._batches(CHOOSE, self.cells[:1])  # the first cell, whose texts are there by now
         texts = [self.prompts[t.prompt] + t.tokens for t in read_trials(folder, unsteered) if t.tokens]
         contrast: list[list[list[int]]] = []

@@ -42,23 +42,21 @@ class Trial:
 class Batch:
     """Texts that are made at once: of one cell and one draw."""
 
-    def __init__(self, place: str, cell: Cell, draw: int, number: int, texts: list[tuple[int, int]]) -> None:
+    def __init__(self, half: str, cell: Cell, draw: int, number: int, texts: list[tuple[int, int]]) -> None:
         self.cell, self.draw, self.texts = cell, draw, texts  # texts: (prompt, sample)
         name = re.sub(r"[^\w.+-]+", "_", cell.name).strip("_")
         self.plan = f"{name}-{draw}.json"
-        self.file = f"{place}-{name}-{draw}-{number:03d}.parquet"
+        # Named by what it holds, so that a sweep that is extended finds it again.
+        self.file = f"{half}-{name}-{draw}-{number:03d}.parquet"
 
 
-def batches_of(design: Design, half: str, place: int, cell: Cell, draws: int, size: int) -> list[Batch]:
-    """A cell's texts of one half, in batches of `size` at most.
-
-    place: the cell's, for the order of files. draws: plans that samples take turns with.
-    """
+def batches_of(design: Design, half: str, cell: Cell, draws: int, size: int) -> list[Batch]:
+    """A cell's texts of one half, in batches of `size` at most; draws: plans that samples take turns with."""
     made = []
     for draw in range(draws):
         texts = [text for text in design.texts(half) if text[1] % draws == draw]
         parts = range(0, len(texts), size)
-        made += [Batch(f"{half[0]}{place:04d}", cell, draw, n, texts[i : i + size]) for n, i in enumerate(parts)]
+        made += [Batch(half, cell, draw, n, texts[i : i + size]) for n, i in enumerate(parts)]
     return made
 
 
@@ -73,16 +71,14 @@ def write_part(folder: Path, batch: Batch, trials: Sequence[Trial]) -> None:
 
 def read_trials(folder: Path, batches: Sequence[Batch] | None = None) -> list[Trial]:
     """The trials kept so far, in the order of their parts: those of `batches`, or all. Raises PlanError."""
-    paths = sorted((folder / PARTS).glob("[cr][0-9]*.parquet"))
-    if batches is not None:
-        wanted = {batch.file for batch in batches}
-        paths = [path for path in paths if path.name in wanted]
+    names = sorted(done(folder)) if batches is None else [batch.file for batch in batches]
+    paths = [folder / PARTS / name for name in names]
     return [Trial(**row) for path in paths for row in _rows(path)]
 
 
 def done(folder: Path) -> set[str]:
     """The names of the parts that are there."""
-    return {path.name for path in (folder / PARTS).glob("[cr][0-9]*.parquet")}
+    return {path.name for path in (folder / PARTS).glob("[cr]*.parquet")}
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
