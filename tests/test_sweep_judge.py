@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from test_sweep import folders
 from test_sweep_statistics import DESIGN
 
 from atlas.cli.progress import Progress
 from atlas.errors import JudgeError
+from queries.sweep.commands import sweep
 from queries.sweep.judge.client import ATTEMPTS, Reply, Server
 from queries.sweep.judge.judging import Planted, judge_texts, judged, planted, tried
 from queries.sweep.judge.replies import Replies
@@ -28,6 +32,7 @@ from queries.sweep.judge.table import read_judged, write_judged
 from queries.sweep.trials import Trial
 
 QUIET = Progress(quiet=True)
+__all__ = ["folders"]  # the fixture
 THEME = [f"The war of the year {year} was long." for year in range(1800, 1812)]
 PLAIN = [f"We went to the market in {year} and bought some bread." for year in range(1900, 1912)]
 
@@ -108,7 +113,7 @@ def test_a_rating_is_the_expectation_over_the_scale_s_digits() -> None:
     assert rating(Reply("I would say 3.", weak), 5) == 3
     for unclear in ("4/5", "between 2 and 3", "none", "", "9", "-1", "²"):
         assert rating(Reply(unclear, weak), 5) is None, unclear
-    assert rating(None, 5) is None
+    assert rating(None, 5) is None and rating(Reply("", {"4": math.inf, "3": math.nan}), 5) is None
 
 
 def test_totals_by_hand() -> None:
@@ -290,3 +295,59 @@ def test_a_real_server_of_the_protocol(llama: str, tmp_path: Path) -> None:
     rows = judged(replies, replace(DESIGN, theme="war"), trials(["The army won the war."]), [], QUIET)
     assert len(rows) == 1 and os.listdir(tmp_path)
     replies.close()
+
+
+class FirstOrder:
+    """A judge of tiny texts: the theme is w3, and a text whose words it has seen in another order is shuffled."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, ...], str] = {}
+        self.lock = threading.Lock()
+
+    def __call__(self, _number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
+        system, user = (message["content"] for message in body["messages"])
+        text = user.removeprefix("Text:\n").removesuffix("\n\nYour digit:").strip()
+        most = system.rpartition("from 0 to ")[2][0]
+        if "ubject" in system or "oncept" in system:
+            good = bool(re.search(r"\bw3\b", text))
+        else:
+            with self.lock:
+                good = self.seen.setdefault(tuple(sorted(text.split())), text) == text
+        return 200, completion(most if good else "0"), {}
+
+
+def test_a_sweep_is_chosen_by_its_judge(folders: tuple[str, str], tmp_path: Path) -> None:
+    atlas, model = folders
+    (tmp_path / "prose.txt").write_text("\n".join(f"w3 w5 w{i} w9 w8 w7\nw6 w5 w{i} w9 w8 w7" for i in range(10, 40)))
+    common = [
+        "tiny-1m/2-res-16/3",
+        "-a",
+        atlas,
+        "--model",
+        model,
+        "--device",
+        "cpu",
+        "--tokens",
+        "8",
+        "--samples",
+        "12",
+    ]
+    common += ["--report-samples", "2", "--words", "w3", "-o", str(tmp_path / "out"), "--strengths", "90%,180%"]
+    common += ["--prompt", "w5 w9", "--prompt", "w6", "--contrast", str(tmp_path / "prose.txt"), "--format", "json"]
+    common += ["--arms", "unsteered,lineage,single", "--subject", "w5", "--judge-model", "first-order"]
+    with answering(FirstOrder()) as server:
+        results = [
+            CliRunner().invoke(sweep, [*common, "--judge", server.url], catch_exceptions=False) for _ in range(2)
+        ]
+        asked = len(server.bodies)
+    assert [result.exit_code for result in results] == [0, 0], results[0].output
+    assert results[0].stdout == results[1].stdout
+    rows = {row["arm"]: row for row in json.loads(results[0].stdout)}
+    assert set(rows) == {"unsteered", "lineage", "single"} and all("total" in row for row in rows.values())
+    kept, record = read_judged(tmp_path / "out")
+    assert kept is not None and record is not None and record["subjects"] == ["w5"] and record["missing"] == 0
+    # Every text has five questions and one further subject; the second run paid for none.
+    assert asked <= 6 * len(kept) + 4 * 24 and results[0].stderr.count("theme above unsteered in 100%") == 2
+    with answering(FirstOrder()) as server:
+        again = CliRunner().invoke(sweep, [*common[:-2], "--judge", server.url])
+    assert again.exit_code == 2 and "belong together" in again.output

@@ -170,13 +170,16 @@ def _with_held_out(atlas: Atlas, design: Design) -> Design:
 
 def _finish(design: Design, output: Path, trials: list[Trial], judged: Judged | None, rows: str, format_: str) -> None:
     """Write the tables and print the one that was asked for."""
-    from queries.sweep.findings import edges, sentences, tables_of, write_tables
+    from queries.sweep.findings import ARM_COLUMNS, BESIDE, edges, sentences, tables_of, write_tables
     from queries.sweep.scores import scores_of
 
     scores = scores_of(design, trials, judged)
     tables = tables_of(scores)
     write_tables(output, tables)
-    _print([asdict(trial) for trial in trials] if rows == "trials" else tables[rows], None, format_)
+    columns = None
+    if format_ == "table" and rows == "arms":  # what fits a terminal; the other formats have every interval
+        columns = [*ARM_COLUMNS, *(f"{scores.primary}{end}" for end in ("", "_low", "_high")), *BESIDE]
+    _print([asdict(trial) for trial in trials] if rows == "trials" else tables[rows], columns, format_)
     if format_ == "table" and rows == "arms":
         lines = sentences(tables["contrasts"], scores.primary) + edges(scores)
         click.echo("\n" + "\n".join(lines) if lines else "\nno lineage arm: nothing is compared")

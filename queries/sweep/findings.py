@@ -39,6 +39,7 @@ BEST, EQUAL = "each at its best", "equal dose"
 SHOWN = ("success", "words", "share", "activation", "nats", "rep3", "zlib")
 JUDGED = ("total", "behavioral", "coherence", "axbench")
 ARM_COLUMNS = ("arm", "chosen", "strength", "texts", "failed")
+BESIDE = ("words", "activation", "nats", "rep3")  # means that stand beside the primary score
 CONTRAST_COLUMNS = ("contrast", "kind", "arm", "control", "score", "n", "difference", "low", "high", "p", "p_holm")
 
 

@@ -83,7 +83,8 @@ def rating(reply: Reply | None, most: int) -> float | None:
         mass: dict[int, float] = {}
         for token, logprob in reply.top.items():
             digit = token.strip()
-            if digit.isdecimal() and len(digit) == 1 and int(digit) <= most:
+            # A log-probability above 0 is none, whatever a server sends.
+            if digit.isdecimal() and len(digit) == 1 and int(digit) <= most and logprob <= 1e-6:
                 mass[int(digit)] = mass.get(int(digit), 0.0) + math.exp(logprob)
         total = sum(mass.values())
         if total >= LEAST_MASS:
