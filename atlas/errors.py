@@ -7,6 +7,7 @@ AtlasError
 │   ├── CorruptAtlas
 │   ├── NewerAtlas
 │   └── LockedAtlas
+├── ClosedAtlas             an atlas used after it was closed
 ├── StoreError              a graph's server that cannot be used: down, refusing, too old
 ├── IngestError             a source or a dictionary that cannot be taken in
 ├── QueryError              a statement that cannot be answered
@@ -51,6 +52,10 @@ class NewerAtlas(FolderError):
 
 class LockedAtlas(FolderError):
     """Another process is writing to the atlas."""
+
+
+class ClosedAtlas(AtlasError):
+    """The atlas was closed; open it again."""
 
 
 class StoreError(AtlasError):

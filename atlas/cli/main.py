@@ -8,6 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from atlas.cli.streams import drop_output, prepare_streams
 from atlas.embedded.engine import without_asyncio
@@ -72,6 +73,10 @@ COMMANDS = {
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
     ),
+    "evidence": Listed(
+        "queries.evidence.commands:evidence",
+        "Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.",
+    ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
     ),
@@ -91,6 +96,13 @@ class _Lazy(click.Group):
         module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import every command to ask for its help.
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        named = [(name, listed.about) for name, listed in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=about) for name, about in named]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click's own listing would import every command to ask for its help.

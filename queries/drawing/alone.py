@@ -52,7 +52,9 @@ def table(figure: Figure, *, link: Link | None = None) -> str:
     places = {dot.id: place for place, dot in enumerate(figure.dots)}
     labels = {dot.id: dot.label or "" for dot in figure.dots}
     extra = [
-        name for name in ("cofire", "effect", "share") if any(getattr(line, name) is not None for line in figure.lines)
+        name
+        for name in ("cofire", "effect", "share", "push")
+        if any(getattr(line, name) is not None for line in figure.lines)
     ]
     head = "".join(f"<th>{name}</th>" for name in ("later", "earlier", "cosine", "rank", *extra))
     ordered = sorted(figure.lines, key=lambda line: (-places[line.source], -places[line.target]))

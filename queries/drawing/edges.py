@@ -1,4 +1,5 @@
-"""A figure's edges: width by cosine; dashes where it is no best match or jumps layers; evidence where it is known."""
+"""A figure's edges: width by cosine, or what they were chosen by; dashes where it is no best match or jumps layers;
+evidence where it is known."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def edges(figure: Figure, layout: Layout) -> list[str]:
     taken = [_around(spot) for spot in layout.spots.values()] if len(figure.lines) <= NUMBERED else None
 
     def order(line: Line) -> tuple[bool, float, str, str]:
-        return dots[line.target].site == RES, line.similarity, line.source, line.target
+        return dots[line.target].site == RES, line.weight, line.source, line.target
 
     parts, written = [], []
     for line in sorted(figure.lines, key=order):
@@ -43,12 +44,12 @@ def _line(line: Line, later: Dot, earlier: Dot, path: str, place: str, tip: str)
     paint = f'stroke="{TONES[tone]}" stroke-opacity="0.6"' if tone else f'stroke="{EDGE}"'
     flags = {f"fa-from-{tone}": tone, "fa-weak": weak, "fa-outside": line.outside}
     kind = " ".join(["fa-edge", *(name for name, there in flags.items() if there)])
-    look = f'stroke-width="{number(0.8 + 3.4 * max(line.similarity, 0.0))}"'
+    look = f'stroke-width="{number(0.8 + 3.4 * min(max(line.weight, 0.0), 1.0))}"'
     if weak:
         look = 'stroke-width="1.2" stroke-dasharray="1 4" stroke-linecap="round"'
     elif line.outside:
         look = 'stroke-width="1" stroke-dasharray="2 3"'
-    elif line.rank != 0 or _gap(later, earlier):
+    elif (line.rank != 0 and line.share is None) or _gap(later, earlier):
         look += ' stroke-dasharray="6 4"'
     if line.cofire is not None and not weak:
         look += f' opacity="{0.4 + 0.6 * min(line.cofire, 1.0):.2f}"'
@@ -70,7 +71,9 @@ def told(line: Line) -> str:
     if line.effect is not None:
         parts.append(f"effect {line.effect:.2f}")
     if line.share is not None:
-        parts.append(f"share of the activation {line.share:.2f}")
+        parts.append(f"share of the pre-activation {line.share:.2f}")
+    if line.push is not None:
+        parts.append(f"push {line.push:.2f}")
     return ", ".join(parts)
 
 
@@ -101,7 +104,7 @@ def _path(later: Dot, earlier: Dot, layout: Layout) -> tuple[str, list[Place]]:
 
 def _written(line: Line, which: str, where: list[Place], taken: list[Box]) -> str:
     """The cosine, at the first place where nothing stands; else it is left to the table and the edge's title."""
-    text = f"{line.similarity:.2f}"
+    text = f"{line.weight:.2f}"
     text += "" if line.cofire is None else f" · {line.cofire:.0%}"
     text += "" if line.effect is None else f" · e {line.effect:.2f}"
     for x, y in where:

@@ -35,8 +35,14 @@ class Line:
     rank: int | None = 0  # 0: the later feature's best match in that dictionary
     cofire: float | None = None  # share of the later feature's active positions at which the earlier is active
     effect: float | None = None  # share of the later feature's activation that goes when the earlier one is removed
-    share: float | None = None  # of the later feature's activation at a token
+    share: float | None = None  # of the later feature's pre-activation at a token
+    push: float | None = None  # what one unit of the earlier adds to the later, where edges were chosen by it
     outside: bool = False  # below the cut
+
+    @property
+    def weight(self) -> float:
+        """What it was chosen and is drawn by: its share at a token, its push, or its cosine."""
+        return next(value for value in (self.share, self.push, self.similarity) if value is not None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,14 @@ class Figure:
         return cls(tuple(dots), tuple(lines), values.get("seed"), title, (*about, *names_of(dots)))
 
     @property
+    def measure(self) -> str:
+        """What its edges are drawn by."""
+        for name in ("share", "push"):
+            if any(getattr(line, name) is not None for line in self.lines):
+                return name
+        return "cosine"
+
+    @property
     def evidence(self) -> bool:
         """Whether any edge carries more than its cosine."""
         return any(line.cofire is not None or line.effect is not None for line in self.lines)
@@ -80,7 +94,7 @@ def _dot(node: Mapping[str, Any], outside: bool) -> Dot:
 
 
 def _line(edge: Mapping[str, Any], outside: bool) -> Line:
-    known = {name: edge.get(name) for name in ("cofire", "effect", "share")}
+    known = {name: edge.get(name) for name in ("cofire", "effect", "share", "push")}
     return Line(edge["source"], edge["target"], edge["similarity"], edge.get("rank"), **known, outside=outside)
 
 

@@ -90,9 +90,9 @@ def _spine(figure: Figure) -> frozenset[str]:
     for line in figure.lines:
         # What is outside the cut goes on only where nothing inside does.
         if sites[line.target] == RES:
-            earlier[line.source].append((line.outside, -line.similarity, line.target))
+            earlier[line.source].append((line.outside, -line.weight, line.target))
         if sites[line.source] == RES:
-            later[line.target].append((line.outside, -line.similarity, line.source))
+            later[line.target].append((line.outside, -line.weight, line.source))
     seed = figure.seed if figure.seed in sites else min(sites, default=None)
     if seed is None:
         return frozenset()

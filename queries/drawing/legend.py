@@ -78,14 +78,18 @@ def _strokes(figure: Figure) -> Iterator[Item]:
     if not figure.lines:
         return
     wedge = f'<path class="fa-wedge" d="M-11 -0.5L11 -2.2V2.2L-11 0.5Z" fill="{EDGE}"/>'
-    yield wedge, "thicker: larger cosine"
+    yield wedge, f"thicker: larger {figure.measure}"
     layers = {dot.id: (dot.layer, dot.site) for dot in figure.dots}
 
     def jumps(line_source: str, line_target: str) -> bool:
         (later, site), (earlier, other) = layers[line_source], layers[line_target]
         return site == other == RES and later - earlier > 1
 
-    if any(line.rank != 0 or jumps(line.source, line.target) for line in figure.lines if not line.outside):
+    if any(
+        (line.rank != 0 and line.share is None) or jumps(line.source, line.target)
+        for line in figure.lines
+        if not line.outside
+    ):
         yield _stroke('stroke-width="2.5" stroke-dasharray="6 4"'), "not the best match, or layers missing between"
     if figure.evidence:
         yield _stroke('stroke-width="2.5"'), "full: fire together; faint: seldom; e: effect of removing"

@@ -76,7 +76,8 @@ class SteeringPlan:
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
         )
-        return cls.of(atlas, given_by_id(features), options, {"features": list(features)})
+        given = given_by_id(features)
+        return cls.of(atlas, given, options, {"features": list(given)})
 
     @classmethod
     def from_lineage(

@@ -39,7 +39,29 @@ class Part:
     pieces: np.ndarray  # int32 [n], ascending: numbers of the pieces that occur
     starts: np.ndarray  # int64 [n + 1]: where each one's features begin
     features: np.ndarray  # int32: rows of the dictionary
-    figures: np.ndarray  # float64 [2, d_sae]: largest activation and frequency, 0 where unknown
+    frequency: np.ndarray  # float64 [d_sae], 0 where unknown
+    label: Any  # arrow strings: lower case, between spaces, marks taken out as the search of the graph does
+    fires_on: Any  # the same
+    spaces: np.ndarray  # int32 [d_sae]: in fires_on
+
+    def order(self, features: np.ndarray, whole: np.ndarray, words: Sequence[str]) -> np.ndarray:
+        """float64 [6, features], as the search of the graph orders rows: smaller ones first, the first row decides.
+
+        All words whole; fires first on one; named by all; fires on all; few words; often active.
+        """
+        import pyarrow.compute as pc
+
+        label, fires_on = self.label.take(features), self.fires_on.take(features)
+        alone = [f" {word} " for word in words]
+        first, named, among = (
+            join.reduce([test(texts, word).to_numpy(zero_copy_only=False) for word in alone])
+            for join, test, texts in (
+                (np.logical_or, pc.starts_with, fires_on),
+                (np.logical_and, pc.match_substring, label),
+                (np.logical_and, pc.match_substring, fires_on),
+            )
+        )
+        return np.stack([~whole, ~first, ~named, ~among, self.spaces[features], -self.frequency[features]])
 
     def having(self, wanted: np.ndarray) -> np.ndarray:
         """bool [d_sae]: the features that have any of the pieces wanted, bool by number."""
@@ -77,7 +99,8 @@ class WordIndex:
                     np.logical_and.reduce([part.having(pieces[place]) for pieces in holding]) for place in (0, 1)
                 )
                 features = np.flatnonzero(partly)
-                found.append((part, features, whole[features]))
+                if len(features):
+                    found.append((part, features, part.order(features, whole[features], words)))
         return self._rows(found, limit)
 
     def _holding(self, word: str) -> tuple[np.ndarray, np.ndarray]:
@@ -89,23 +112,17 @@ class WordIndex:
         return partly, wholly
 
     def _rows(self, found: Sequence[tuple[Part, np.ndarray, np.ndarray]], limit: int) -> list[dict[str, Any]]:
-        """The best of what was found, as rows: whole words first, then activation, frequency, id."""
-        best: list[tuple[bool, float, float, str]] = []
-        for part, features, whole in found:
-            activation, frequency = part.figures[:, features]
-            if not len(features):
-                continue
-            keys = np.stack([-frequency, -activation, ~whole])
-            order = np.lexsort(keys)
-            # Where figures are equal ids decide, as text: all that are equal with the last one kept are looked at.
+        """The best of what was found, as rows."""
+        best: list[tuple[list[float], str]] = []
+        for part, features, keys in found:
+            order = np.lexsort(keys[::-1])
+            # Where all else is equal ids decide, as text: all that are equal with the last one kept are looked at.
             last = keys[:, order[min(limit, len(order)) - 1]]
             most = int(np.flatnonzero((keys[:, order] == last[:, None]).all(0))[-1]) + 1
-            for place in order[:most]:
-                id_ = f"{part.record.id}/{features[place]}"
-                best.append((not whole[place], -float(activation[place]), -float(frequency[place]), id_))
+            best += [(keys[:, place].tolist(), f"{part.record.id}/{features[place]}") for place in order[:most]]
         chosen = sorted(best)[:limit]
-        rows = {row["feature"]: row for row in self.atlas.read(ROWS, ids=[id_ for *_, id_ in chosen])}
-        return [rows[id_] | {"exact": not partly} for partly, _, _, id_ in chosen if id_ in rows]
+        rows = {row["feature"]: row for row in self.atlas.read(ROWS, ids=[id_ for _, id_ in chosen])}
+        return [rows[id_] | {"exact": not keys[0]} for keys, id_ in chosen if id_ in rows]
 
     def _part(self, record: Dictionary) -> Part:
         """One dictionary's pieces."""
@@ -114,10 +131,9 @@ class WordIndex:
 
         assert self.atlas.path is not None
         labels = Labels.load(dictionary_folder(self.atlas.path, record.id), self.atlas.manifest.state)
-        texts = [_whole(labels.column(name, record.d_sae)) for name in ("label", "fires_on", "promotes")]
-        lists = pc.utf8_split_whitespace(
-            pc.utf8_lower(pc.binary_join_element_wise(*texts, " ", null_handling="replace", null_replacement=""))
-        )
+        columns = {name: _whole(labels.column(name, record.d_sae)) for name in ("label", "fires_on", "promotes")}
+        texts = [pc.utf8_lower(pc.coalesce(column, pa.scalar(""))) for column in columns.values()]
+        lists = pc.utf8_split_whitespace(pc.binary_join_element_wise(*texts, " "))
         words = pc.list_flatten(lists)
         owners = pc.list_parent_indices(lists).to_numpy().astype(np.int32)
         coded = words.dictionary_encode()
@@ -126,11 +142,11 @@ class WordIndex:
         codes = numbers[coded.indices.to_numpy()] if own else np.empty(0, np.int32)
         order = np.argsort(codes, kind="stable")
         pieces, starts = np.unique(codes[order], return_index=True)
-        figures = [
-            np.nan_to_num(_whole(labels.column(name, record.d_sae)).cast(pa.float64()).to_numpy(zero_copy_only=False))
-            for name in ("max_activation", "frequency")
-        ]
-        return Part(record, pieces, np.append(starts, len(codes)), owners[order], np.stack(figures))
+        frequency = _whole(labels.column("frequency", record.d_sae)).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        label, fires_on = _spaced(texts[0], ',"“”'), _spaced(texts[1], ",")
+        spaces = pc.count_substring(fires_on, " ").to_numpy()
+        where = np.append(starts, len(codes))
+        return Part(record, pieces, where, owners[order], np.nan_to_num(frequency), label, fires_on, spaces)
 
 
 class Searcher:
@@ -165,3 +181,12 @@ class Searcher:
 
 def _whole(column: Any) -> Any:
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column
+
+
+def _spaced(texts: Any, marks: str) -> Any:
+    """Texts between two spaces, each of these marks a space."""
+    import pyarrow.compute as pc
+
+    for mark in marks:
+        texts = pc.replace_substring(texts, mark, " ")
+    return pc.binary_join_element_wise("", texts, "", " ")
