@@ -12,7 +12,7 @@ from atlas import open_atlas
 from atlas.errors import QueryError
 from atlas.folder.matches import name_without_push
 from atlas.graph.tables import conform
-from atlas.schema import EDGE_OF_SITE, EDGES, EdgeTable, properties
+from atlas.schema import EDGES, EdgeTable, properties
 from ingest import ingest
 
 PUSHES = (
@@ -81,7 +81,7 @@ def test_a_graph_without_the_column_says_how_to_get_it(
         before.setattr("atlas.embedded.load.EDGES", edges)
         before.setattr(
             "atlas.embedded.load.conform",
-            lambda name, table: conform(name, table).drop_columns(["push"] if name in EDGE_OF_SITE.values() else []),
+            lambda name, table: conform(name, table).drop_columns(["push"] if "push" in properties(name) else []),
         )
         ingest([sources], tmp_path / "a")
     with open_atlas(tmp_path / "a") as opened:
