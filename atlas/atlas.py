@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.address import ServerAddress, is_server
-from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, UnknownFeature
+from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, QueryError, UnknownFeature
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
 from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
+from atlas.graph.parameters import plain_parameters
 from atlas.ids import split_feature_id
 from atlas.rows import Rows as AnswerRows
 
@@ -136,24 +137,46 @@ class Atlas:
         return records_of(self.store)
 
     @property
+    def only_model(self) -> str | None:
+        """The one model that it holds, by the first part of its ids; None where there are several, or none."""
+        models = {record.model for record in self.dictionaries.values()}
+        return min(models) if len(models) == 1 else None
+
+    @property
     def address(self) -> str:
         """What names it: its folder, or its server."""
         return str(self.path or self.manifest.store)
 
-    def query(self, cypher: str, *, limit: int = 0, timeout: float = 30.0, **parameters: Any) -> AnswerRows:
-        """Rows of a read-only Cypher statement; keyword arguments are its parameters.
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        limit: int = 0,
+        timeout: float = 30.0,
+        **named: Any,
+    ) -> AnswerRows:
+        """Rows of a read-only Cypher statement; its parameters as a dict, as keyword arguments, or both.
 
-        limit: most rows (0: all). timeout: seconds. Raises QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
+        Parameters are text, numbers, booleans, None, lists and dicts; NumPy's, PyTorch's and pandas' numbers, arrays
+        and columns, sets and other iterables are taken too. limit: most rows (0: all). timeout: seconds. Raises
+        QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
         The rows are a list of dicts; `.to_pandas()` makes a frame of them where pandas is installed.
 
         Example:
             rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", l=9, limit=5)
+            rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", {"l": 9}, limit=5)
             labels = {row["id"]: row["label"] for row in rows}
         """
-        answer = self.answer(cypher, parameters, limit=limit, timeout=timeout)
+        if not isinstance(parameters, Mapping | None):
+            raise QueryError(f"parameters are a dict or keyword arguments, not {type(parameters).__name__}")
+        given = dict(parameters or {})
+        if twice := sorted(given.keys() & named.keys()):
+            raise QueryError(f"the parameter ${twice[0]} is given twice")
+        answer = self.answer(cypher, given | named, limit=limit, timeout=timeout)
         return AnswerRows(answer.rows, answer.columns)
 
-    def answer(self, cypher: str, parameters: dict[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
+    def answer(self, cypher: str, parameters: Mapping[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
         """As `query`, with the columns and whether rows were cut off.
 
         Example:
@@ -161,7 +184,7 @@ class Atlas:
             print(answer.columns, answer.more)
         """
         self._check_open()
-        return self.store.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
+        return self.store.query(cypher, plain_parameters(parameters), limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
 
     def read(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of one of the project's own statements, without the guard's cost."""
@@ -180,17 +203,15 @@ class Atlas:
             print(atlas.full_id("9-res-2k/2018"))
         """
         given = _URL.sub("", feature).partition("?")[0].strip("/") if _URL.match(feature) else feature
-        models = {record.model for record in self.dictionaries.values()}
         name = given.rpartition("/")[0]
         # An id that is whole as it stands wins; a short one counts only where a single model leaves no doubt.
-        if name not in self.dictionaries and len(models) == 1 and f"{min(models)}/{name}" in self.dictionaries:
-            return f"{min(models)}/{given}"
+        if name not in self.dictionaries and f"{self.only_model}/{name}" in self.dictionaries:
+            return f"{self.only_model}/{given}"
         return given
 
     def dictionary(self, name: str) -> Dictionary:
         """The record of a dictionary, its id whole or without the one model; raises UnknownFeature with the ids."""
-        models = {record.model for record in self.dictionaries.values()}
-        for id_ in (name, *(f"{model}/{name}" for model in models if len(models) == 1)):
+        for id_ in (name, f"{self.only_model}/{name}"):
             if id_ in self.dictionaries:
                 return self.dictionaries[id_]
         raise UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(list(self.dictionaries))}")
@@ -202,11 +223,30 @@ class Atlas:
             dictionary, index = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
             print(dictionary.site, dictionary.layer, index)
         """
-        name, index = split_feature_id(self.full_id(feature))
+        try:
+            name, index = split_feature_id(self.full_id(feature))
+        except UnknownFeature:
+            raise self._no_id(feature) from None
         dictionary = self.dictionary(name)
         if index >= dictionary.d_sae:
             raise UnknownFeature(f"{name} has features 0 to {dictionary.d_sae - 1}, not {index}")
         return dictionary, index
+
+    def _no_id(self, text: str) -> UnknownFeature:
+        """What to say of a text that is no feature's id: what it may have been meant to be."""
+        name, _, index = text.rpartition("/")
+        known = [id_.removeprefix(f"{self.only_model}/") for id_ in self.dictionaries]
+        if name and index.isascii() and index.isdigit():
+            return UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(known)}")
+        if text in known or text in self.dictionaries:
+            last = self.dictionary(text).d_sae - 1
+            return UnknownFeature(
+                f"{text} is a dictionary, not a feature id; its features are {text}/0 to {text}/{last}"
+            )
+        return UnknownFeature(
+            f"{text!r} is not a feature id; one looks like {(known or ['12-res-16k'])[0]}/14, and "
+            f"features are found by words with: feature-atlas search {text}"
+        )
 
     def rows(self, dictionary: str) -> Rows:
         """The memory-mapped rows of a dictionary, fetched from its source where the atlas has no folder.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, format_option
+from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictionaries, format_option
 
 
 @click.command("ingest")
@@ -175,7 +175,7 @@ def label(
 
 
 @click.command()
-@click.argument("dictionaries", nargs=-1, metavar="[DICTIONARY]...")
+@click.argument("dictionaries", nargs=-1, metavar="[DICTIONARY]...", shell_complete=complete_dictionaries)
 @atlas_option
 @click.option("--model", metavar="NAME", help="Only this model's, by the first part of their ids.")
 @click.option("--layers", type=LAYERS, help="Only these layers.")

@@ -91,7 +91,8 @@ def ingest(
     # One name is a sequence too, of letters.
     wanted = [os.fspath(each) for each in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     selection = Selection(layers, sites, width, set_name, model, l0, checkpoint)
-    found = find_sources(wanted, selection) if wanted else []
+    with progress.waiting("reading configurations"):
+        found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)
     # Once more under the lock, where another process may have changed what is there.
     _settings(before, k, min_res, min_module)  # checked before anything is made

@@ -42,8 +42,9 @@ def just_below(atlas: Atlas, graph: Lineage) -> list[str]:
     lines = [f"nothing reaches the thresholds ({said})"]
     for (way, option), (similarity, id_, least) in sorted(best.items(), key=lambda item: -item[1][0]):
         # Rounded down, so that the option as it is printed lets the match in.
+        name = id_.removeprefix(f"{atlas.only_model}/")
         lines.append(
-            f"just below: {way} {id_}, cosine {similarity:.3f} (threshold {least:.3f}); "
+            f"just below: {way} {name}, cosine {similarity:.3f} (threshold {least:.3f}); "
             f"{option} {math.floor(similarity * 100) / 100:.2f} shows it"
         )
     return lines if best else [*lines, "and the atlas holds no match of it below them"]

@@ -8,15 +8,24 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, by_option, format_option, output_option
-from atlas.cli.output import FORMATS
+from atlas.cli.options import (
+    ASSIGNMENT,
+    THRESHOLD,
+    atlas_option,
+    by_option,
+    complete_dictionaries,
+    complete_features,
+    format_option,
+    output_option,
+)
+from atlas.cli.output import FORMATS, terminal_width
 from atlas.ids import SITES
 
 PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 
 
 @click.command()
-@click.argument("feature")
+@click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
 @click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
@@ -86,6 +95,7 @@ def lineage(
     from queries.below import just_below
     from queries.draw import draw, painted
     from queries.lineage import lineage
+    from queries.tree import WIDTH
 
     if on is None:
         chosen: dict[str, Any] = {"forward": forward, "min_res": min_res, "min_module": min_module, "by": by}
@@ -102,9 +112,31 @@ def lineage(
             chosen["model"], chosen["tokenizer"] = announced_model(name, device)
         graph = lineage(opened, feature, back=back, k=k, **chosen)
         below = just_below(opened, graph) if on is None else []
-    deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
+    deliver(painted(graph) if format_ == "png" else draw(graph, format_, terminal_width(WIDTH)), output)
     for line in below:
         click.echo(line, err=True)
+
+
+def _listed(rows: list[dict[str, Any]]) -> str:
+    """The questions as help lists commands: a table would have no room for what they mean."""
+    formatter = click.HelpFormatter(width=terminal_width(100))
+    formatter.write_dl(
+        [
+            (
+                " ".join([row["question"], *["FEATURE"] * row["features"]]),
+                row["about"] + (f" (--param {row['parameters']})" if row["parameters"] else ""),
+            )
+            for row in rows
+        ],
+        col_max=32,
+    )
+    return formatter.getvalue()
+
+
+def _complete_questions(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    from queries.questions import QUESTIONS
+
+    return [name for name in QUESTIONS if name.startswith(typed)]
 
 
 def _only_with(option: str, **others: Any) -> None:
@@ -123,8 +155,8 @@ def _without_on() -> None:
 
 
 @click.command()
-@click.argument("question", required=False)
-@click.argument("features", nargs=-1, metavar="[FEATURE]...")
+@click.argument("question", required=False, shell_complete=_complete_questions)
+@click.argument("features", nargs=-1, metavar="[FEATURE]...", shell_complete=complete_features)
 @atlas_option
 @click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
@@ -158,6 +190,7 @@ def ask(
     """
     from atlas import open_atlas
     from atlas.cli.output import deliver, print_rows, render
+    from atlas.cli.progress import Progress
     from queries.questions import QUESTIONS, find_question
     from queries.questions import ask as answer
 
@@ -167,7 +200,10 @@ def ask(
             {"question": name, "features": len(q.features), "parameters": ", ".join(q.parameters), "about": q.about}
             for name, q in QUESTIONS.items()
         ]
-        print_rows(rows, ("question", "features", "parameters", "about"), format_)
+        if format_ == "table":
+            click.echo(_listed(rows), nl=False)
+        else:
+            print_rows(rows, ("question", "features", "parameters", "about"), format_)
         return
     if "limit" in dict(parameters):
         raise click.UsageError("the number of rows is set by --limit, not by --param")
@@ -175,10 +211,10 @@ def ask(
     if show:
         click.echo(asked.cypher.strip())
         return
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting(question):
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
-        graph = None
+        graph, model = None, opened.only_model
         if format_ in PICTURES:
             from queries.answer_graph import answer_graph
 
@@ -190,7 +226,7 @@ def ask(
     elif output is not None:
         deliver(render(rows[:limit], asked.columns, format_), output)
     else:
-        print_rows(rows, asked.columns, format_, most=limit)
+        print_rows(rows, asked.columns, format_, most=limit, model=model)
         return
     if len(rows) > limit:
         click.echo(f"cut after {limit} rows; --limit N gives more", err=True)
@@ -215,19 +251,20 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
-    from queries.search import COLUMNS, advice, search
+    from atlas.cli.progress import Progress
+    from queries.search import COLUMNS, advice, people_columns, search
 
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting("search"):
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
-        advised = advice(opened, rows)
-    print_rows(rows, COLUMNS, format_, most=limit)
+        advised, model = advice(opened, rows), opened.only_model
+    print_rows(rows, people_columns(rows) if format_ == "table" else COLUMNS, format_, most=limit, model=model)
     if advised:
         click.echo(advised, err=True)
 
 
 @click.command()
-@click.argument("feature")
+@click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--most", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Matches a dictionary.")
 @by_option
@@ -245,7 +282,7 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows = show(opened, feature, most=most, by=by)
+        rows, model = show(opened, feature, most=most, by=by), opened.only_model
     figure = () if by == COSINE else (by,)
     if format_ != "table":
         print_rows(rows, (*COLUMNS, *figure), format_)
@@ -259,7 +296,8 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(parts[part], (*MATCH_COLUMNS, *figure))
+            said = [name for name in MATCH_COLUMNS if name not in ("site", "layer")]  # by the id
+            print_rows(parts[part], (*said, *figure), model=model)
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")
@@ -268,9 +306,16 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
 
 
 @click.command()
-@click.argument("feature", required=False)
+@click.argument("feature", required=False, shell_complete=complete_features)
 @atlas_option
-@click.option("--in", "dictionaries", multiple=True, metavar="DICTIONARY", help="Where to look; repeatable; all: all.")
+@click.option(
+    "--in",
+    "dictionaries",
+    multiple=True,
+    metavar="DICTIONARY",
+    shell_complete=complete_dictionaries,
+    help="Where to look; repeatable; all: all.",
+)
 @click.option(
     "--vector", type=click.Path(path_type=Path), metavar="FILE", help="A direction instead: .npy or JSON list."
 )
@@ -288,11 +333,13 @@ def neighbours(
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.neighbours import COLUMNS, neighbours, read_direction
 
     if (feature is None) == (vector is None):
         raise click.UsageError("name a FEATURE, or a direction with --vector FILE")
     with open_atlas(atlas) as opened:
         wanted = read_direction(vector) if vector is not None else str(feature)
-        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top)
-    print_rows(rows, COLUMNS, format_)
+        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
+        model = opened.only_model
+    print_rows(rows, COLUMNS, format_, model=model)

@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 from atlas.cli.output import fit, printable
 from atlas.ids import RES
 from queries.lineage import Lineage
-from queries.tree import short, tree, words
+from queries.tree import WIDTH, short, tree, words
 
 
-def draw(graph: Lineage, format_: str = "tree") -> str:
-    """The graph in one of FORMATS, as text that ends with a newline."""
-    return FORMATS[format_](graph)
+def draw(graph: Lineage, format_: str = "tree", width: int = WIDTH) -> str:
+    """The graph in one of FORMATS, ending with a newline; a tree at most so many columns wide."""
+    return tree(graph, width) if format_ == "tree" else FORMATS[format_](graph)
 
 
 def painted(graph: Lineage) -> bytes:

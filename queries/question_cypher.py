@@ -2,8 +2,9 @@
 
 Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
 variable-length patterns prune by an inline property map, so that a walk along best matches stays linear in its length;
-they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. The names are those of
-`atlas.schema`: a test holds them to it.
+they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. Of all edges it is
+`coalesce($layer, -2) = -2 OR …`, no layer being −2: a server then reads no property where nothing is asked for. The
+names are those of `atlas.schema`: a test holds them to it.
 """
 
 BORN_HERE = """
@@ -135,8 +136,8 @@ LIMIT $limit
 
 HUBS = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
-WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 WITH a, count(*) AS wins, min(r.similarity) AS weakest, max(r.similarity) AS strongest
+WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 RETURN a.id AS feature, a.layer AS layer, a.site AS site, wins, weakest, strongest, a.frequency AS frequency,
        a.label AS label
 ORDER BY wins DESC, feature
@@ -173,7 +174,7 @@ LIMIT $limit
 
 STRONGEST = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
 ORDER BY similarity DESC, later, earlier
 LIMIT $limit

@@ -78,3 +78,12 @@ def advice(atlas: Atlas, found: list[dict[str, Any]]) -> str | None:
     if found or has_labels(atlas):
         return None
     return "no feature has words yet; make some: feature-atlas label --text FILE, --promoted or --import SOURCE"
+
+
+def people_columns(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The columns that a table for people needs: words have room where nothing is said twice."""
+    # A label that is only made of the first tokens says nothing beside them; nor does what all rows share.
+    named = any(row["label"] and not (row["fires_on"] or "").startswith(row["label"]) for row in rows)
+    partly = any(not row["exact"] for row in rows)
+    left_out = {"max_activation", *(() if named or not rows else ("label",)), *(() if partly else ("exact",))}
+    return tuple(name for name in COLUMNS if name not in left_out)

@@ -12,8 +12,8 @@ WIDTH = 100  # columns of a tree
 Link = tuple[Edge, str]  # an edge and the feature at its end that is nearer to the seed
 
 
-def tree(graph: Lineage) -> str:
-    """The graph from its earliest to its latest feature, a line each, at most WIDTH columns wide.
+def tree(graph: Lineage, width: int = WIDTH) -> str:
+    """The graph from its earliest to its latest feature, a line each, at most `width` columns wide.
 
     The line that leads through the best residual matches is drawn at the left; what is written into it or branches off
     hangs on it. The number (`Edge.weight`, a cosine as a rule) is that with the feature one step nearer to the seed,
@@ -33,7 +33,7 @@ def tree(graph: Lineage) -> str:
     number = max(4, *(len(cell[1]) for cell in cells))
     lines = [f"{graph.seed}: {len(nodes)} features, earliest first" if len(nodes) > 1 else f"{graph.seed}: alone"]
     for mark, (left, similarity, state_, words) in zip(marks, cells, strict=True):
-        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>{number}}  {state_:<{state}}  {words}", WIDTH).rstrip())
+        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>{number}}  {state_:<{state}}  {words}", width).rstrip())
     return "\n".join([*lines, *graph.notes]) + "\n"
 
 

@@ -87,7 +87,10 @@ def test_what_a_limit_cuts_is_said_on_stderr(atlas: Path) -> None:
         (["query", "RETURN 1", "--limit", "-1"], 2, "--limit"),
         (["lineage", "tiny-1m/9-res-64/3"], 1, "tiny-1m/1-res-64"),
         (["lineage", "tiny-1m/1-res-64/64"], 1, "0 to 63"),
-        (["lineage", "nonsense"], 1, "not a feature id"),
+        (["lineage", "nonsense"], 1, "not a feature id; one looks like 0-att-64/14"),
+        (["show", "war and peace"], 1, "feature-atlas search war and peace"),
+        (["show", "1-res-64"], 1, "is a dictionary, not a feature id; its features are 1-res-64/0 to 1-res-64/63"),
+        (["show", "9-res-64/3"], 1, "no dictionary '9-res-64' in"),
         (["lineage", "tiny-1m/1-res-64/3", "--min-res", "high"], 2, "floor"),
         (["ask", "hub"], 1, "hubs"),
         (["ingest", "no-such-release"], 1, "no-such-release"),
@@ -204,6 +207,32 @@ def test_a_table_fits_by_its_words_and_never_by_its_ids() -> None:
         lines = render(rows, ("feature", "label", "promotes", "n"), "table", width).splitlines()
         assert all(columns_wide(line) <= width for line in lines[:2] if width == 80)
         assert id_ in lines[2] and lines[2].endswith("0.250")
+
+
+def test_a_table_that_is_too_wide_has_short_ids_where_one_model_leaves_no_doubt() -> None:
+    model = "smollm2-135m-instruct"
+    rows: list[dict[str, Any]] = [
+        {"first": f"{model}/8-res-2k/{i}", "last": f"{model}/13-res-2k/{i}", "steps": 5, "weakest_of_all": 0.5}
+        for i in (7, 1833)
+    ]
+    columns = ("first", "last", "steps", "weakest_of_all")
+    wide = render(rows, columns, "table", 120, model).splitlines()
+    assert wide[3].split() == [f"{model}/8-res-2k/1833", f"{model}/13-res-2k/1833", "5", "0.500"]
+    narrow = render(rows, columns, "table", 60, model).splitlines()
+    assert narrow[3].split() == ["8-res-2k/1833", "13-res-2k/1833", "5", "0.500"]
+    assert narrow[0].split() == list(columns)
+    # Where other models are there too, an id stays whole; names of columns give way before any id.
+    several = render(rows, columns, "table", 60).splitlines()
+    assert several[3].split() == wide[3].split()
+    tight = render(rows, columns, "table", 43, model).splitlines()
+    assert tight[3].split() == narrow[3].split() and max(map(len, tight)) == 43 and tight[0].endswith("weak…")
+    assert render(rows, columns, "csv", 60, model).count(f"{model}/") == 4
+
+
+def test_words_share_what_room_there_is() -> None:
+    rows: list[dict[str, Any]] = [{"feature": "a/1-res-2k/3", "label": "war, army " * 5, "fires_on": "war, army " * 9}]
+    line = render(rows, ("feature", "label", "fires_on"), "table", 80).splitlines()[1]
+    assert len(line) == 80 and [len(part) for part in line.split("  ")] == [12, 32, 32]
 
 
 def test_what_is_cut_is_said(atlas: Path, capsys: pytest.CaptureFixture[str]) -> None:

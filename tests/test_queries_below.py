@@ -80,7 +80,7 @@ def test_a_lone_feature_is_told_what_lay_just_below(planted: Planted, folder: Pa
         assert len(lines) == 1 + len(expected)
         for (way, option), (similarity, other) in expected.items():
             line = next(line for line in lines if f"just below: {way} " in line and f"; {option} " in line)
-            assert f"{other}, cosine {similarity:.3f}" in line
+            assert f" {other.removeprefix('planted/')}, cosine {similarity:.3f}" in line
             # The option, typed as it is printed, shows the match.
             given = float(line.partition(f"; {option} ")[2].split()[0])
             given_res, given_module = (given if option == name else 1.0 for name in ("--min-res", "--min-module"))

@@ -50,10 +50,10 @@ def summary(atlas: Atlas) -> dict[str, str]:
         "atlas": f"{atlas.address} (format {FORMAT}{_on_disk(atlas)})",
         "store": atlas.store.about,
         "models": ", ".join(f"{m['id']} ({m['name']}, d_model {m['d_model']})" for m in models),
-        "dictionaries": str(len(records)),
+        "dictionaries": f"{len(records)} ({', '.join(sorted({d.architecture for d in records}))})",
         "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead (no direction)"
         + (f", {sum(row['n'] for row in silent):,} silent (never fired on the text)" if silent else ""),
-        "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features{_measured(atlas)}",
+        "labelled": _labelled(atlas),
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
         "evidence": _evidence(atlas, pairs),
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)"
@@ -73,6 +73,11 @@ def _raised(atlas: Atlas, pairs: list[dict[str, Any]]) -> str:
     floors = [pair["floor"] for pair in pairs if pair["floor"] is not None]
     span = f"; noise floors {min(floors):.2f} to {max(floors):.2f}" if floors else ""
     return span + (f", which stand in for them in {raised} of {len(pairs)} pairs" if raised else "")
+
+
+def _labelled(atlas: Atlas) -> str:
+    count = atlas.read(_LABELLED)[0]["n"]
+    return f"{count:,} features{_measured(atlas)}" if count else "no feature; make words with feature-atlas label"
 
 
 def _measured(atlas: Atlas) -> str:
@@ -121,6 +126,12 @@ def dictionary_rows(atlas: Atlas) -> Rows:
         row["silent"] = silent.get(row["id"])
     columns = ["id", "layer", "site", "architecture", "features", "dead", "silent", "mapped", *_CYCLE_NAMES, "vanishes"]
     return columns, rows
+
+
+def people_columns(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    """The columns that a table for people needs: without those that an id says, or that say one thing throughout."""
+    same = {name for name in ("architecture", "mapped") if len({row[name] for row in rows}) == 1}
+    return [name for name in columns if name not in {"layer", "site", *same}]
 
 
 def pair_rows(atlas: Atlas) -> Rows:

@@ -90,6 +90,20 @@ output_option = click.option(
 )
 
 
+def complete_features(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    """Ids of features for the shell."""
+    from atlas.cli.completion import features
+
+    return features(context.params.get("atlas"), typed)
+
+
+def complete_dictionaries(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    """Ids of dictionaries for the shell."""
+    from atlas.cli.completion import dictionaries
+
+    return dictionaries(context.params.get("atlas"), typed)
+
+
 def gathered(name: str, options: Mapping[str, Decorator]) -> Decorator:
     """Give a command these options as one mapping, `name`; those without a value are left out."""
 
