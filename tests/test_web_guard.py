@@ -123,7 +123,7 @@ def test_no_answer_may_be_read_by_others_or_load_from_them(page: Served, cookie:
     for headers in ({"Cookie": cookie}, {}, {"Cookie": cookie, "Origin": "http://evil.test"}, {"Host": "evil.test"}):
         status, answered, _ = ask(page, "GET", ADDRESSES[path], **({"Host": host} | headers))
         assert answered["content-security-policy"] == POLICY and "unsafe" not in POLICY
-        assert answered["x-content-type-options"] == "nosniff" and answered["referrer-policy"] == "no-referrer"
+        assert answered["x-content-type-options"] == "nosniff" and answered["referrer-policy"] == "same-origin"
         assert not [name for name in answered if name.startswith("access-control-")]
         assert "server" not in answered
         assert answered["cache-control"] == (

@@ -253,9 +253,15 @@ def test_a_sentence_fires_where_the_encoder_says(client: httpx.Client, folder: P
     with torch.no_grad():
         # Behind the start token, as its dictionary was trained; the third block's output is the fourth hidden state.
         hidden = model(torch.tensor([[1, 5, 9, 13]]), output_hidden_states=True).hidden_states[3][0]
+    hidden = hidden[1:]
     before = hidden @ weights["W_enc"][:, 3]
     by_hand = torch.where(before > 0.01, before, torch.zeros(()))
     assert values == pytest.approx(by_hand.tolist(), abs=0.006)
+    # Without a feature: the strongest of each dictionary, hers among all of them where she is the strongest.
+    text = client.post("/activations", data={"text": PROMPT}).text
+    every = torch.where(hidden @ weights["W_enc"] > 0.01, hidden @ weights["W_enc"], torch.zeros(()))
+    for row in every.topk(2).indices.tolist():
+        assert all(f'href="/tiny-1m/2-res-64/{index}"' in text for index in row)
 
 
 def test_a_stream_broken_off_frees_the_model_at_once(client: httpx.Client, page: Served) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ingest.matching.blocks import UnitRows
     from ingest.matching.gpu import Device
 
-UNDER_WAY = 4  # pairs at once for each GPU: what the CPU does for a pair takes about as long as three on an H100
-_OPEN = 8  # dictionaries that stay open for each pair under way
+UNDER_WAY = 8  # pairs at once for each GPU: what a core does for a pair takes as long as an H100 takes for several
+_OPEN = 32  # dictionaries that stay open
 
 
 def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
@@ -81,7 +81,7 @@ class Stage:
         self._folder, self._records, self._advance = folder, records, advance
         self._telling, self._opening = threading.Lock(), threading.Lock()
         # Kept open, since neighbouring pairs share them, and a GPU knows by identity what lies on it.
-        self._checked = lru_cache(maxsize=_OPEN * UNDER_WAY)(self._open)
+        self._checked = lru_cache(maxsize=_OPEN)(self._open)
 
     def on_cpu(self, pairs: dict[str, Pair]) -> None:
         """Stage these, by the names of their files: one after the other, since a product takes every core."""

@@ -1,4 +1,4 @@
-"""A sentence typed beside a feature: at which of its tokens the feature fires, and how strongly."""
+"""A sentence: at which of its tokens a feature fires; where no feature is named, which features do at each token."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from queries.web.site import first, form, site_of
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
+TOP = 2  # features of each dictionary that are named at a token
+
 
 async def run(request: Request) -> Response:
-    """The page at `/activations`, by POST: the sentence, its tokens tinted."""
+    """The page at `/activations`, by POST: the sentence, its tokens tinted, or the features that fire on them."""
     site = site_of(request)
     fields = await form(request)
-    id_, text = site.atlas.full_id(first(fields, "feature")), first(fields, "text")
-    site.atlas.locate(id_)
+    named, text = first(fields, "feature"), first(fields, "text")
+    id_ = site.atlas.full_id(named) if named else None
+    if id_ is not None:
+        site.atlas.locate(id_)
     if not text or len(text) > MAX_PROMPT:
         raise QueryError(f"write a sentence of 1 to {MAX_PROMPT:,} characters")
     result: dict[str, Any] = {}
@@ -39,33 +43,23 @@ async def run(request: Request) -> Response:
     return page
 
 
-def fired(turn: Turn, atlas: Atlas, feature: str, text: str) -> None:
-    """Run the model over the text as its dictionary was trained to see it; one event with every token's activation."""
-    import torch
+def fired(turn: Turn, atlas: Atlas, feature: str | None, text: str) -> None:
+    """One event: every token of the text, with the features that fire there, the strongest of each dictionary first."""
+    from queries.occurrence.activate import activate
+    from queries.occurrence.reading import Tokens
 
-    from hooked.capture import captured
-    from hooked.encoder import Encoder
-    from hooked.hookpoints import read_point
-
-    record, index = atlas.locate(feature)
-    encoder = Encoder.of(record, atlas.rows(record.id), [index])
-    ids = list(turn.tokenizer(text)["input_ids"])
-    start = turn.tokenizer.bos_token_id
-    if record.prepend_bos and start is not None and ids[:1] != [start]:
-        ids = [start, *ids]
     turn.check()
-    with torch.inference_mode(), captured({"read": read_point(turn.model, record)}) as seen:
-        turn.model(input_ids=torch.tensor([ids], device=turn.model.device))
-        values = encoder.to(turn.model.device)(seen["read"][0]).values[:, 0].float().tolist()
-    largest = max(max(values), 1e-9)
-    tokens = [
+    rows = activate(atlas, turn.model, turn.tokenizer, text, features=feature, top=TOP)
+    largest = max((row["activation"] for row in rows), default=1.0)
+    at: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        at.setdefault(row["position"], []).append(row)
+    tokens = []
+    # The text's own tokens, whatever is prepended for a dictionary.
+    for position, word in enumerate(Tokens.of(turn.model, turn.tokenizer, text, prepended=False).texts):
+        here = at.get(position, [])
+        value = max((row["activation"] for row in here), default=0.0)
         # Ten steps of a tint: styles in the page are not allowed, classes are.
-        {
-            "position": position,
-            "text": turn.tokenizer.decode([id_]),
-            "value": value,
-            "tint": round(10 * max(value, 0.0) / largest),
-        }
-        for position, (id_, value) in enumerate(zip(ids, values, strict=True))
-    ]
+        tint = round(10 * value / largest) if feature is not None else 0
+        tokens.append({"position": position, "text": word, "value": value, "tint": tint, "rows": here})
     turn.put({"event": "activations", "tokens": tokens})
