@@ -77,6 +77,18 @@ COMMANDS = {
         "queries.evidence.commands:evidence",
         "Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.",
     ),
+    "sweep": Listed(
+        "queries.sweep.commands:sweep",
+        "Steering measured: arms × strengths × texts, along the lineage of FEATURE and every way it is compared with.",
+    ),
+    "advise": Listed(
+        "queries.advice.commands:advise",
+        "The layers of a FEATURE's lineage, ranked by measured effect a nat of fluency: which one, and how strong.",
+    ),
+    "report": Listed(
+        "queries.report.commands:report",
+        "Write up what DIR holds: report.md, report.html that loads nothing, figures, tables, texts, plans, commands.",
+    ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
     ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from queries.steer.plan import SteeringPlan
+    from queries.steer.running.draws import Draws
 
 _SEEDS = range(-(2**63), 2**64)  # what torch takes
 _ONE_AT_A_TIME = threading.RLock()
@@ -151,8 +152,12 @@ def continued(
     plan: SteeringPlan | None,
     options: GenerationOptions,
     streamer: Any = None,
+    draws: Draws | None = None,
 ) -> list[Generation]:
-    """As `generate`, with a loaded model and the options as one value."""
+    """As `generate`, with a loaded model and the options as one value.
+
+    draws: draws each text's tokens by a seed of its own; the options then choose none, and are greedy.
+    """
     if not prompts:
         return []
     import torch
@@ -184,7 +189,8 @@ def continued(
                 thread=threading.get_ident(),
             )
         )
-        extra = {} if streamer is None else {"streamer": streamer}
+        extra: dict[str, Any] = {} if streamer is None else {"streamer": streamer}
+        extra |= {} if draws is None else {"logits_processor": [draws]}
         output = neutral.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
     hooks = record.detailed if record else []
     rows = zip(read, output[:, ids.shape[1] :].tolist(), strict=True)

@@ -21,7 +21,7 @@ from queries.steer.theme import read_words, theme_pattern
 __all__ = ["ThemeScore", "nats_per_token", "read_words", "theme_pattern", "theme_score", "verdict"]
 
 TEMPERATURE, TOP_P = 1.27, 0.7  # of the paper's steering (App. B)
-_BATCH = 48  # texts at once: their logits over the whole vocabulary are in memory when they are scored
+BATCH = 48  # texts at once: their logits over the whole vocabulary are in memory when they are scored
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ def _in_batches(
 ) -> list[Generation]:
     """One continuation of each prompt, in batches that fit a small machine."""
     made: list[Generation] = []
-    for start in range(0, len(prompts), _BATCH):
+    for start in range(0, len(prompts), BATCH):
         part = replace(options, seed=options.seed + start)
-        batch = prompts[start : start + _BATCH]
+        batch = prompts[start : start + BATCH]
         counting = _Counting(len(batch), options.max_new_tokens, advance)
         made += continued(model, tokenizer, batch, plan, part, counting)
     return made
@@ -181,8 +181,8 @@ def nats_per_token(model: Any, tokenizer: Any, generations: Sequence[Generation]
     """Mean nats of each generation's tokens under the model as it is, given its prompt."""
     return [
         nats
-        for start in range(0, len(generations), _BATCH)
-        for nats in _nats(model, tokenizer, generations[start : start + _BATCH])
+        for start in range(0, len(generations), BATCH)
+        for nats in _nats(model, tokenizer, generations[start : start + BATCH])
     ]
 
 
