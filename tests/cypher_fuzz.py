@@ -199,15 +199,9 @@ class Maker:
             words = [".*res.*", "(?i).*ABOUT.*", "[a-z]+"] if sign == "=~" else ["planted/1", "3", "res", ""]
             return f"{self.text()} {sign} {self.either(self.rng.choice(words))}"
         if kind == 6:
-            inner = self.rng.choice(
-                [
-                    f"({node})-->()",
-                    f"({node})<-[:FROM_RES {{rank: 0}}]-({{site: 'res'}})",
-                    f"({node})-[:FROM_MLP]-()",
-                    f"({node})-->()-[:FROM_RES {{rank: 0}}]->()",
-                    f"({node})<--(x)-[y]->({{site: 'res'}})",
-                ]
-            )
+            behind = ["-->()", "<-[:FROM_RES {rank: 0}]-({site: 'res'})", "-[:FROM_MLP]-()"]
+            behind += ["-->()-[:FROM_RES {rank: 0}]->()", "<--(x)-[y]->({site: 'res'})"]
+            inner = f"({node}){self.rng.choice(behind)}"
             return f"{self.rng.choice(['', 'NOT '])}EXISTS {{ {inner} }}" if self.chance(0.6) or depth else inner
         if kind == 7:
             count = f"COUNT {{ ({node})<-[c:FROM_RES]-(x) WHERE c.rank = 0 }}"
