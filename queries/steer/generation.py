@@ -40,6 +40,17 @@ class Generation:
     seed: int
     prompt_tokens: list[int] = field(default_factory=list)  # ids of the prompt
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The text and the hooks that fired, for notebooks: plain, and as HTML without styles."""
+        from queries.drawing.notebook import bundle, table
+        from queries.drawing.words import escaped
+
+        hooks = [{name: hook[name] for name in ("module", "calls", "positions")} for hook in self.hooks]
+        what = f"{len(self.tokens)} tokens, seed {self.seed}, {'steered' if hooks else 'unsteered'}"
+        text = f"{self.prompt}{self.text}\n[{what}]"
+        html = f"<p>{escaped(self.prompt)}<b>{escaped(self.text)}</b></p><p>{what}</p>"
+        return bundle(text, html + (table(hooks, "Hooks") if hooks else ""), include, exclude)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
