@@ -70,8 +70,8 @@ def scores_of(design: Design, trials: Sequence[Trial], judged: Judged | None = N
         with np.errstate(invalid="ignore"):
             values["share"] = np.where(np.isnan(values["words"]), np.nan, values["words"] > 0)
             values["success"] = _success(values, limit, design.mode == ADD)
-    cells, made, failed = ({key: part[key] for key in keys} for part in (cells, made, failed))
-    return Scores(cells, made, failed, limit, "total" if judged else "success", places)
+    made, failed = ({key: part[key] for key in keys} for part in (made, failed))
+    return Scores({key: cells[key] for key in keys}, made, failed, limit, "total" if judged else "success", places)
 
 
 def _order(design: Design, key: Key) -> tuple[int, int, int]:
