@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.address import ServerAddress, is_server
-from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, UnknownFeature
+from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, QueryError, UnknownFeature
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
 from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
+from atlas.graph.parameters import plain_parameters
 from atlas.ids import split_feature_id
 from atlas.rows import Rows as AnswerRows
 
@@ -119,6 +120,7 @@ class Atlas:
         self.store = store
         self._rows: dict[str, Rows] = {}
         self._labels: dict[str, Labels] = {}
+        self._contexts: dict[str, Labels] = {}
         self._closed = False
 
     @property
@@ -146,20 +148,36 @@ class Atlas:
         """What names it: its folder, or its server."""
         return str(self.path or self.manifest.store)
 
-    def query(self, cypher: str, *, limit: int = 0, timeout: float = 30.0, **parameters: Any) -> AnswerRows:
-        """Rows of a read-only Cypher statement; keyword arguments are its parameters.
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        limit: int = 0,
+        timeout: float = 30.0,
+        **named: Any,
+    ) -> AnswerRows:
+        """Rows of a read-only Cypher statement; its parameters as a dict, as keyword arguments, or both.
 
-        limit: most rows (0: all). timeout: seconds. Raises QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
+        Parameters are text, numbers, booleans, None, lists and dicts; NumPy's, PyTorch's and pandas' numbers, arrays
+        and columns, sets and other iterables are taken too. limit: most rows (0: all). timeout: seconds. Raises
+        QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
         The rows are a list of dicts; `.to_pandas()` makes a frame of them where pandas is installed.
 
         Example:
             rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", l=9, limit=5)
+            rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", {"l": 9}, limit=5)
             labels = {row["id"]: row["label"] for row in rows}
         """
-        answer = self.answer(cypher, parameters, limit=limit, timeout=timeout)
+        if not isinstance(parameters, Mapping | None):
+            raise QueryError(f"parameters are a dict or keyword arguments, not {type(parameters).__name__}")
+        given = dict(parameters or {})
+        if twice := sorted(given.keys() & named.keys()):
+            raise QueryError(f"the parameter ${twice[0]} is given twice")
+        answer = self.answer(cypher, given | named, limit=limit, timeout=timeout)
         return AnswerRows(answer.rows, answer.columns)
 
-    def answer(self, cypher: str, parameters: dict[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
+    def answer(self, cypher: str, parameters: Mapping[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
         """As `query`, with the columns and whether rows were cut off.
 
         Example:
@@ -167,7 +185,7 @@ class Atlas:
             print(answer.columns, answer.more)
         """
         self._check_open()
-        return self.store.query(cypher, parameters, limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
+        return self.store.query(cypher, plain_parameters(parameters), limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
 
     def read(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of one of the project's own statements, without the guard's cost."""
@@ -295,7 +313,13 @@ class Atlas:
                 print(text)
         """
         dictionary, index = self.locate(feature)
-        return self.labels(dictionary.id).contexts(index)
+        if dictionary.id not in self._contexts:
+            # This column alone: the rest of the table is in the graph, and takes longer to read than the page has.
+            folder = self.path and dictionary_folder(self.path, dictionary.id)
+            self._contexts[dictionary.id] = (
+                Labels.load(folder, self.manifest.state, only="contexts") if folder else Labels(None)
+            )
+        return self._contexts[dictionary.id].contexts(index)
 
     def close(self) -> None:
         """Let go of the graph; idempotent. Every use after it raises ClosedAtlas."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from atlas.embedded.cypher_tokens import MAX_DEPTH, MAX_LENGTH
-from atlas.embedded.guard import guard
-from atlas.errors import QueryRefused
+from atlas.cypher.tokens import MAX_DEPTH, MAX_LENGTH
+from atlas.embedded.guard import guard, parameters_of
+from atlas.errors import QueryError, QueryRefused
 
 REFUSED = [
     # writes, in any spelling
@@ -121,26 +121,23 @@ def test_refused_in_one_line(cypher: str) -> None:
     "cypher",
     [
         "MATCH (d:Dictionary) WHERE d.set = 'res-2k' RETURN d.set",
-        "MATCH (d:Dictionary {set: 'res-2k', call: 1}) RETURN d",
-        "MATCH (n:Set|Load) RETURN n",
-        "MATCH (:A)-[r:CREATE|DELETE*1..3]->(:B) RETURN r",
+        "MATCH (d:Dictionary {set: 'res-2k'}) RETURN d",
         "RETURN {create: 1, delete: {copy: 2}} AS load",
         "RETURN 1 AS `CREATE (n)`",
-        "MATCH (n) RETURN n.load.copy",
+        "RETURN {load: {copy: 1}}.load.copy",
         "RETURN 'CREATE (n)', \"; DROP TABLE Feature\"",
         "MATCH (n) RETURN n // CREATE (n) é \n",
         "/* LOAD FROM 'x' */ MATCH (n) RETURN n;;",
-        "MATCH (n) RETURN created, setting, callback",
-        "MATCH p = shortestPath((a)-[*..5]->(b)) RETURN p",
-        "MATCH p = ANY SHORTEST (a)-[:T]->(b) RETURN p",
-        "MATCH (a)-[e:T*1..3 (r, n | WHERE r.rank = 0)]->(b) RETURN e",
-        "MATCH (f) RETURN [x IN collect(f.id) WHERE x <> '' | toUpper(x)] AS names",
-        "MATCH (f) WITH f ORDER BY f.layer DESC RETURN DISTINCT f.site UNION RETURN 'x'",
+        "WITH 1 AS created, 2 AS setting, 3 AS callback RETURN created, setting, callback",
+        "MATCH p = shortestPath((a:Feature)-[*..5]->(b:Feature)) RETURN p",
+        "MATCH (f:Feature) RETURN [x IN collect(f.id) WHERE x <> '' | toUpper(x)] AS names",
+        "MATCH (f:Feature) WITH f ORDER BY f.layer DESC RETURN DISTINCT f.site AS s UNION RETURN 'x' AS s",
         "RETURN -1.5e-3 + .5, 'é “x”', [1, 2, 3][0..2]",
+        "MATCH (index:Feature) WITH index.index AS `order`, index RETURN `order` AS index ORDER BY index",
     ],
 )
 def test_names_that_look_like_statements_pass(cypher: str) -> None:
-    assert guard(cypher).text
+    assert guard(cypher).branches
 
 
 def test_a_name_as_variable_is_sent_to_backticks() -> None:
@@ -149,39 +146,59 @@ def test_a_name_as_variable_is_sent_to_backticks() -> None:
     assert guard("MATCH (`set`:Dictionary) RETURN `set`").columns == ("set",)
 
 
-def test_comments_do_not_reach_the_engine() -> None:
-    assert guard("MATCH (n) // all of them\nRETURN/**/n.id").text == "MATCH (n) RETURN n.id"
+def text_of(cypher: str, **parameters: object) -> str:
+    (branch,) = guard(cypher, parameters).branches
+    return str(branch.text)
 
 
-def test_reserved_names_get_backticks() -> None:
-    # LadybugDB takes `index` for a keyword wherever it stands.
-    statement = guard("MATCH (f {index: 1}) WITH f.index AS index RETURN index ORDER BY index")
-    assert statement.text == "MATCH (f {`index`: 1}) WITH f.`index` AS `index` RETURN `index` ORDER BY `index`"
-    assert statement.columns == ("index",)
+def test_nothing_of_the_text_but_constants_reaches_the_engine() -> None:
+    assert text_of("MATCH (n:Run) // all of them\nRETURN/**/n.id") == "MATCH (v1:Run) RETURN v1.`id` AS c0"
+    # LadybugDB takes `index` for a keyword wherever it stands, and A for a.
+    assert text_of("MATCH (f:Feature {index: 1}) WITH f.index AS index, f.layer AS INDEX RETURN index, INDEX") == (
+        "MATCH (v1:Feature) WHERE (v1.`index` = 1) WITH v1.`index` AS v2, v1.`layer` AS v3 RETURN v2 AS c0, v3 AS c1"
+    )
+    assert text_of(r"MATCH (f:Feature) WHERE f.label = 'it\'s \\ $x' RETURN 1").endswith(
+        r"(v1.`label` = 'it\'s \\ $x') RETURN 1 AS c0"
+    )
 
 
 def test_parameters_are_found_outside_strings_and_comments() -> None:
-    assert guard("MATCH (f {id: $id}) WHERE f.label <> '$no' RETURN f // $no").parameters == {"id"}
+    assert parameters_of("MATCH (f {id: $id}) WHERE f.label <> '$no' RETURN f // $no") == {"id"}
+    with pytest.raises(QueryError, match=r"needs a value for \$id"):
+        guard("MATCH (f:Feature {id: $id}) RETURN f")
+    with pytest.raises(QueryError, match=r"no parameter \$no"):
+        guard("RETURN 1", {"no": 1})
 
 
 @pytest.mark.parametrize(
     ("cypher", "open_end"),
     [
         ("MATCH (n) RETURN n", True),
-        ("MATCH (n) RETURN n ORDER BY n.id SKIP 2", True),
+        ("MATCH (n) RETURN n.id ORDER BY n.id SKIP 2", True),
         ("MATCH (n) RETURN n LIMIT 2", False),
         ("MATCH (n) WITH n LIMIT 2 RETURN n", True),
-        ("MATCH (n) WHERE EXISTS { MATCH (n) RETURN n LIMIT 1 } RETURN n", True),
-        ("RETURN 1 AS x UNION RETURN 2 AS x", False),
+        ("MATCH (n:Feature) WHERE EXISTS { MATCH (n)-->() RETURN n LIMIT 1 } RETURN n", True),
+        ("MATCH (n:Feature) RETURN toUpper(n.id)", True),  # one row a row, in Python
+        ("MATCH (n:Feature) RETURN DISTINCT toUpper(n.id)", False),
     ],
 )
 def test_where_a_limit_may_be_added(cypher: str, open_end: bool) -> None:
-    assert guard(cypher).open_end is open_end
+    assert guard(cypher).branches[0].open_end is open_end
 
 
 def test_columns_as_written() -> None:
-    statement = guard(
-        "MATCH (f) RETURN DISTINCT count(*), f.id AS id, f.norm + 1, {a: 1, b: 2} AS `a ``b`` c` ORDER BY id"
+    plan = guard(
+        "MATCH (f:Feature) RETURN DISTINCT count(*), f.id AS id, f.norm + 1, {a: 1, b: 2} AS `a ``b`` c` ORDER BY id"
     )
-    assert statement.columns == ("count(*)", "id", "f.norm + 1", "a `b` c")
-    assert guard("MATCH (f) RETURN *").columns is None
+    assert plan.columns == ("count(*)", "id", "f.norm + 1", "a `b` c")
+    assert guard("MATCH (g)-[:MATCHED]->(f) RETURN *").columns == ("f", "g")
+
+
+def test_a_plan_is_kept_for_values_of_the_same_types() -> None:
+    cypher = "MATCH (f:Feature {layer: $l}) WHERE f.id IN $ids RETURN f LIMIT $n"
+    one = guard(cypher, {"l": 1, "ids": ["a"], "n": 3})
+    assert guard(cypher, {"l": 2, "ids": ["b", "c"], "n": 4}) is one
+    assert guard(cypher, {"l": 2.5, "ids": ["b"], "n": 4}) is not one
+    # Computed beforehand, so that the text depends on the value.
+    cypher = "MATCH (f:Feature {layer: $l[0]}) RETURN f"
+    assert guard(cypher, {"l": [1]}) != guard(cypher, {"l": [2]})

@@ -22,8 +22,11 @@ from hooked.load import load_model
 from queries.evidence.edges import measure_edges
 from queries.evidence.intervals import shares
 from queries.evidence.removals import copies
-from queries.evidence.removals.copies import Change, Context, first_block, run_changed
-from queries.evidence.removals.deactivation import Outcome, deactivation, write_effects
+from queries.evidence.removals.copies import Context, first_block, losses, run_changed
+from queries.evidence.removals.deactivation import deactivation
+from queries.evidence.removals.effects import write_effects
+from queries.evidence.removals.layout import Change
+from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import METHODS
 from queries.evidence.sampling import PER_TEXT
 
@@ -82,6 +85,32 @@ def test_how_many_go_through_the_model_together_changes_nothing(monkeypatch: pyt
         found.append(run_changed(model, context, 9, changes, {"1": record}, {"2": target})[1]["2"])
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+def test_losses_are_those_of_a_hook_by_hand(family: str) -> None:
+    model, place = tiny_models.tiny_model(family), 7
+    record = planted_dictionary("blocks.1.hook_resid_post", id="1")[0]
+    generator = torch.Generator().manual_seed(0)
+    changes = [Change("1", torch.randn(32, generator=generator) * 3) for _ in range(3)]
+    context = Context.read(model, TOKENS, {2})
+    plain, found = losses(model, context, place, TOKENS[place + 1], changes, {"1": record})
+
+    def by_hand(change: Change | None) -> float:
+        def add(hidden: torch.Tensor, _input: Any) -> torch.Tensor:
+            changed = hidden.clone()
+            changed[0, place] += 0 if change is None else change.vector
+            return changed
+
+        handle = write_point(model, record).register(add)
+        with torch.no_grad():
+            logits = model(torch.tensor([TOKENS])).logits[0, place]
+        handle.remove()
+        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(TOKENS[place + 1])))
+
+    assert plain == pytest.approx(by_hand(None), abs=1e-4)
+    assert found == pytest.approx([by_hand(change) for change in changes], abs=1e-4)
+    assert min(abs(loss - plain) for loss in found) > 1e-3 and hooks_left(model) == 0
 
 
 def test_a_window_shorter_than_a_context_is_refused() -> None:
@@ -232,6 +261,12 @@ def test_rows_have_their_shape_and_the_denominators_differ(tmp_path: Path) -> No
         assert found["norm_matched"]["n"] == found["shifted"]["n"] == found["top1"]["n"] <= found["topk"]["n"]
         parts = [row["n"] for row in rows if (row["layer"], row["site"], row["method"]) == (layer, site, "top1")]
         assert parts[0] == sum(parts[1:])
+    (res,) = [row for row in outcome.loss() if (row["layer"], row["site"]) == (2, "res")]
+    assert res["n"] > 0 and res["loss_low"] <= res["loss_change"] <= res["loss_high"]
+    common = [row for row in outcome.rows(common=True) if row["margin"] == "all"]
+    for layer, site in {(row["layer"], row["site"]) for row in common}:
+        counts = {row["method"]: row["n"] for row in common if (row["layer"], row["site"]) == (layer, site)}
+        assert counts.pop("wrong_layer", 0) <= counts["top1"] and set(counts.values()) == {counts["top1"]}
     texts = {int(part["text"][0]) for part in outcome.targets}
     assert texts == set(range(-(-12 // PER_TEXT)))
 

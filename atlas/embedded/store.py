@@ -13,13 +13,13 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.embedded.file import engine_path, fingerprint, mapped_sizes, open_checked, state_path
-from atlas.embedded.guard import Statement, guard
-from atlas.embedded.values import column_names, converters, explained, first_line, plain_row
+from atlas.embedded.guard import guard
+from atlas.embedded.statement.run import executed, prepared, rows_of
+from atlas.embedded.values import explained, first_line
 from atlas.errors import CorruptAtlas, FolderError, NotAnAtlas, QueryError
 from atlas.graph.store import Answer, Graph, Row
 
@@ -108,16 +108,13 @@ class LadybugStore:
 
         Raises QueryError where the engine cannot answer it, CorruptAtlas where the graph cannot be opened.
         """
-        statement = checked(cypher, parameters or {})
+        given = dict(parameters or {})
+        plan = guard(cypher, given, trusted=True)
         with self._lock:
             connection = self._opened()
             with _translated():
-                result = connection.execute(statement.text, dict(parameters or {}))
-                if isinstance(result, list):
-                    raise QueryError("the engine took this for several statements")
-                columns = column_names(statement, result.get_column_names())
-                convert = converters(result.get_column_data_types())
-                return [dict(zip(columns, plain_row(row, convert), strict=True)) for row in result]
+                rows = rows_of(plan, given, lambda text, own: executed(connection, text, own))
+                return [dict(zip(plan.columns, row, strict=True)) for row in rows]
 
     def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
         """Rows of one of the project's own statements for each of these parameters."""
@@ -133,7 +130,8 @@ class LadybugStore:
         max_bytes: int = 64 << 20,
     ) -> Answer:
         """Rows of a user's statement, run in a process of its own that is ended at its bounds (see atlas.bounded)."""
-        statement = checked(cypher, parameters)
+        given = dict(parameters)
+        plan = guard(cypher, given)
         with self._lock:
             if self._reader is None:
                 from atlas.bounded import MAX_MEMORY, BoundedReader
@@ -142,9 +140,8 @@ class LadybugStore:
                 worker = ("atlas.embedded.worker", path, str(MAX_MEMORY // 2))
                 self._reader = BoundedReader(worker, descriptors=(descriptor,))
             reader = self._reader
-        text = f"{statement.text}\nLIMIT {limit + 1}" if limit and statement.open_end else statement.text
-        names = partial(column_names, statement)
-        return reader.query(text, parameters, columns=names, limit=limit, timeout=timeout, max_bytes=max_bytes)
+        names = list(plan.columns)
+        return reader.query(cypher, given, columns=lambda _: names, limit=limit, timeout=timeout, max_bytes=max_bytes)
 
     def close(self) -> None:
         """Let go of the file and end the worker process; idempotent."""
@@ -175,7 +172,7 @@ class LadybugStore:
 
             try:
                 self._database = ladybug.Database(path, read_only=True, max_num_threads=2, **mapped_sizes(BUFFER))
-                self._connection = ladybug.Connection(self._database)
+                self._connection = prepared(ladybug.Connection(self._database))
             except RuntimeError as error:
                 where = state_path(self.folder, str(self.state))
                 raise CorruptAtlas(
@@ -189,22 +186,6 @@ class LadybugStore:
                 shutil.rmtree(path)
             elif path != keep:
                 path.unlink(missing_ok=True)
-
-
-def checked(cypher: str, parameters: Mapping[str, Any]) -> Statement:
-    """The guarded statement.
-
-    Raises QueryRefused, or QueryError where a parameter has no value: LadybugDB would take null for it.
-    """
-    statement = guard(cypher)
-    if missing := sorted(statement.parameters - set(parameters)):
-        raise QueryError(f"the statement needs a value for ${missing[0]}")
-    if unknown := sorted(set(parameters) - statement.parameters):
-        raise QueryError(f"the statement has no parameter ${unknown[0]}")
-    names = statement.columns or ()
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise QueryError(f"two columns are named {twice}; give one another name with AS")
-    return statement
 
 
 def _build(path: Path, graph: Graph, progress: Advance | None) -> None:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.embedded.engine import without_asyncio
 from atlas.embedded.file import mapped_sizes
-from atlas.embedded.values import converters, explained, plain_row
+from atlas.embedded.guard import guard
+from atlas.embedded.statement.run import executed, prepared, rows_of
+from atlas.embedded.values import explained
+from atlas.errors import QueryError, QueryRefused
 from atlas.worker import Execute, Failed, serve
 
 if TYPE_CHECKING:
@@ -39,11 +42,16 @@ def connect(path: str, buffer_bytes: str) -> Execute:
         # A connection a statement: its cache of prepared statements would grow without end.
         connection = ladybug.Connection(database)
         try:
+            prepared(connection)
             connection.set_query_timeout(max(1, int(request["timeout"] * 1000)))
-            result = connection.execute(request["text"], request["parameters"])
-            if isinstance(result, list):
-                raise Failed("refused", "the engine took this for several statements")
-            yield result.get_column_names(), _rows(result)
+            given = request["parameters"]
+            plan = guard(request["text"], given)
+            rows = rows_of(plan, given, lambda text, own: executed(connection, text, own), request["limit"])
+            yield list(plan.columns), rows
+        except QueryRefused as error:
+            raise Failed("refused", str(error)) from None
+        except QueryError as error:
+            raise Failed("engine", str(error)) from None
         except RuntimeError as error:
             message = str(error)
             interrupted = message.startswith("Interrupted")
@@ -53,12 +61,6 @@ def connect(path: str, buffer_bytes: str) -> Execute:
             connection.close()
 
     return execute
-
-
-def _rows(result: ladybug.QueryResult) -> Iterator[list[Any]]:
-    convert = converters(result.get_column_data_types())
-    while result.has_next():
-        yield plain_row(result.get_next(), convert)
 
 
 def _warm(database: ladybug.Database) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from atlas.cypher.values import finite
 from atlas.schema import properties
 
 if TYPE_CHECKING:
     from neo4j.graph import Entity
 
 
-def plain(value: Any) -> Any:
-    """A value as plain Python: numbers, text, lists, dicts; what is not finite is None, dates and the like are text.
+def plain(value: Any, column: str = "") -> Any:
+    """A value as plain Python: numbers, text, lists, dicts; dates and the like are text.
 
     A node is the dict of its label's properties; a relationship that of its properties and its `type`; a path
-    `{"nodes": [...], "relationships": [...]}`.
+    `{"nodes": [...], "relationships": [...]}`. Raises QueryError for what is not finite, with the column's name.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value, column)
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [plain(item, column) for item in value]
     if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): plain(item, column) for name, item in value.items()}
     from neo4j.graph import Node, Path, Relationship
 
     if isinstance(value, Node):

@@ -66,7 +66,7 @@ def connect(address: str, state: str) -> Execute:
 
 def _rows(result: Result) -> Iterator[list[Any]]:
     for record in result:
-        yield [plain(value) for value in record]
+        yield [plain(value, name) for name, value in zip(record.keys(), record.values(), strict=True)]
 
 
 def _failed(error: AtlasError) -> Failed:

@@ -102,14 +102,15 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
 @_text_options(100, "Tokens at which features are removed, five of a context.")
 @click.option(
     "--table",
-    type=click.Choice(("success", "recall", "cosine")),
+    type=click.Choice(("success", "recall", "cosine", "loss")),
     default="success",
     show_default=True,
-    help="By method; strong effects that rankings name; the best match by its cosine.",
+    help="By method; strong effects that rankings name; the best match by its cosine; what it does to the loss.",
 )
+@click.option("--common", is_flag=True, help="Only targets whose best match is active: the same for all methods.")
 @format_option
 def deactivation(
-    atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, format_: str, **options: Any
+    atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, common: bool, format_: str, **options: Any
 ) -> None:
     """Does a feature stop when a predecessor is removed? By how that was chosen, beside controls (paper §5.2).
 
@@ -119,7 +120,9 @@ def deactivation(
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
     from queries.evidence.removals import recall
-    from queries.evidence.removals.deactivation import COLUMNS, deactivation, write_effects
+    from queries.evidence.removals.deactivation import deactivation
+    from queries.evidence.removals.effects import write_effects
+    from queries.evidence.removals.outcome import COLUMNS, LOSS_COLUMNS
 
     progress = Progress()
     with open_atlas(atlas) as opened:
@@ -129,8 +132,10 @@ def deactivation(
         print_rows(outcome.recall(), recall.COLUMNS, format_)
     elif table == "cosine":
         print_rows(outcome.by_cosine(), recall.COSINE_COLUMNS, format_)
+    elif table == "loss":
+        print_rows(outcome.loss(), LOSS_COLUMNS, format_)
     else:
-        print_rows(outcome.rows(), COLUMNS, format_)
+        print_rows(outcome.rows(common=common), COLUMNS, format_)
     # After the table: it took long, and must not be lost where the atlas cannot be written to.
     if folder is None:
         click.echo("the atlas has no folder here: effects are not written to its edges", err=True)

@@ -25,20 +25,12 @@ from atlas.folder.dictionary import Dictionary
 from hooked.capture import captured, run_until
 from hooked.hook_names import place_of, writes_at
 from hooked.hookpoints import HookPoint, blocks_path, read_point, write_point
+from queries.evidence.removals.layout import Change, Layout
 
 if TYPE_CHECKING:
     from hooked.hookpoints import OnHidden
 
 MOST = 512  # copies in one pass: beyond, their attention costs more than the tokens before them
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one intervention adds where a dictionary writes."""
-
-    dictionary: str  # its id
-    vector: torch.Tensor  # float32 [d_model]
-    before: bool = False  # at the token before this one
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def run_changed(
     changed: dict[str, list[torch.Tensor]] = {id_: [] for id_ in read}
     for first in range(0, max(1, len(changes)), MOST):
         part = changes[first : first + MOST]
-        layout = _Layout.of(context.tokens[: last + 1], part)
+        layout = Layout.of(context.tokens[: last + 1], part)
         seen = _pass(model, context, layout, part, written, read)
         for id_, hidden in seen.items():
             plain.setdefault(id_, hidden[layout.unchanged])
@@ -109,60 +101,56 @@ def run_changed(
     return plain, {id_: torch.cat(parts) for id_, parts in changed.items()}
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """A sequence of tokens and copies."""
-
-    ids: torch.Tensor  # int64 [n]
-    positions: torch.Tensor  # int64 [n]
-    visible: torch.Tensor  # bool [n, n]: what each attends to
-    unchanged: int  # place of the copy that is not changed
-    places: list[int]  # of the copy at which each change is read
-    edited: list[int]  # of the copy that each change is added to
-
-    @classmethod
-    def of(cls, tokens: Sequence[int], changes: Sequence[Change]) -> _Layout:
-        here = len(tokens) - 1
-        ids, positions, links, places, edited = [*tokens], [*range(len(tokens))], [], [], []
-
-        def copy(position: int, seen: Sequence[int] = ()) -> int:
-            ids.append(tokens[position])
-            positions.append(position)
-            links.append((position, seen))
-            return len(ids) - 1
-
-        unchanged = copy(here)
-        for change in changes:
-            if change.before and here > 0:
-                edited.append(copy(here - 1))
-                places.append(copy(here, edited[-1:]))
-            else:
-                places.append(copy(here))
-                edited.append(places[-1])
-        visible = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
-        for place, (position, seen) in enumerate(links, len(tokens)):
-            visible[place] = False
-            # Not the token that the copy seen stands for.
-            visible[place, : position - len(seen)] = True
-            visible[place, [*seen, place]] = True
-        return cls(torch.tensor(ids), torch.tensor(positions), visible, unchanged, places, edited)
+def losses(
+    model: Any,
+    context: Context,
+    last: int,
+    following: int,
+    changes: Sequence[Change],
+    written: Mapping[str, Dictionary],
+) -> tuple[float, list[float]]:
+    """Loss of the token that follows, in nats, without any change at the token and with each; as `run_changed`."""
+    plain, found = 0.0, []
+    for first in range(0, len(changes), MOST):
+        part = changes[first : first + MOST]
+        layout = Layout.of(context.tokens[: last + 1], part)
+        with _changed(model, context, layout, part, written) as inputs:
+            # Copies stand last; only their logits are made.
+            logits = model(**inputs, logits_to_keep=len(layout.ids) - last - 1).logits[0].float()
+        loss = -logits.log_softmax(dim=-1)[:, following].cpu()
+        plain = float(loss[0])
+        found += [float(loss[place - last - 1]) for place in layout.places]
+    return plain, found
 
 
 def _pass(
     model: Any,
     context: Context,
-    layout: _Layout,
+    layout: Layout,
     changes: Sequence[Change],
     written: Mapping[str, Dictionary],
     read: Mapping[str, Dictionary],
 ) -> dict[str, torch.Tensor]:
     """What each encoder reads, `[n, d_in]`, at every token and copy."""
+    last = max(*(place_of(d.hook_name_in).layer for d in read.values()), *map(first_block, written.values()))
+    end = model.get_submodule(f"{blocks_path(model)}.{last}")
+    # Within: an encoder that reads where a change is made sees it.
+    with _changed(model, context, layout, changes, written) as inputs:
+        with captured({id_: read_point(model, d) for id_, d in read.items()}) as seen:
+            run_until(model, end, **inputs)
+        return {id_: hidden[0] for id_, hidden in seen.items()}
+
+
+@contextmanager
+def _changed(
+    model: Any, context: Context, layout: Layout, changes: Sequence[Change], written: Mapping[str, Dictionary]
+) -> Iterator[dict[str, Any]]:
+    """The model with hooks that change the copies, and without the blocks before; gives what to call it with."""
     dtype, device, path = model.dtype, model.device, blocks_path(model)
     mask = torch.zeros(layout.visible.shape, dtype=dtype).masked_fill(~layout.visible, torch.finfo(dtype).min)
     first = min(map(first_block, written.values()))
     entry = HookPoint(f"{path}.{first}", "input", model.get_submodule(f"{path}.{first}"))
     stream = context.streams[first][layout.positions][None]
-    end = model.get_submodule(f"{path}.{max(first, *(place_of(d.hook_name_in).layer for d in read.values()))}")
     handles = []
     try:
         # First, so that changes at the same place are made to it.
@@ -173,18 +161,13 @@ def _pass(
             vectors = torch.stack([change.vector for _, change in rows]).to(device, dtype)
             point = _at_entry(write_point(model, written[id_]), entry, path, first)
             handles.append(point.register(_adding(where, vectors)))
-        # After the changes: an encoder that reads where a change is made sees it.
-        with torch.inference_mode(), captured({id_: read_point(model, d) for id_, d in read.items()}) as seen:
-            with _passed_over(model, path, {n: context.outputs[n] for n in range(first)}):
-                run_until(
-                    model,
-                    end,
-                    input_ids=layout.ids[None].to(device),
-                    position_ids=layout.positions[None].to(device),
-                    attention_mask=mask[None, None].to(device),
-                    use_cache=False,
-                )
-            return {id_: hidden[0] for id_, hidden in seen.items()}
+        with torch.inference_mode(), _passed_over(model, path, {n: context.outputs[n] for n in range(first)}):
+            yield {
+                "input_ids": layout.ids[None].to(device),
+                "position_ids": layout.positions[None].to(device),
+                "attention_mask": mask[None, None].to(device),
+                "use_cache": False,
+            }
     finally:
         for handle in handles:
             handle.remove()

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from queries.evidence.intervals import shares
-from queries.evidence.sources import NONE
+from queries.evidence.removals.removal import Trial
+from queries.evidence.sources import NONE, ranks_among
 
 STRONG = 0.5
 TOPS = (1, 5, 20)
-RANKINGS = {  # name -> column of queries.evidence.removals.removal.pairs_of
+RANKINGS = {  # name -> column of pairs_of
     "cosine": "by_cosine",  # of decoder rows, among all of the dictionary
     "push": "by_push",  # what one unit of its activation adds to the target's pre-activation, among all
     "here": "by_here",  # the same times its activation at the token, among the active ones
@@ -33,6 +34,42 @@ COSINES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _MARGINS = (("all", -np.inf), ("above 1.5", 1.5))
 Row = dict[str, Any]
 Table = Mapping[str, np.ndarray]
+
+
+def pairs_of(trial: Trial) -> dict[str, np.ndarray]:
+    """Columns about every pair of a target and an active predecessor, [m · n] each.
+
+    change, margin, amount, cosine; ranks of the predecessor among all of its dictionary by cosine and by push, among
+    the active ones by amount × push (`here`), among stored edges by correlation; NONE for no rank. `edge`: bool,
+    whether a match is stored.
+    """
+    pair, targets, active = trial.source, trial.targets, trial.active
+    cosine, push = pair.cosines(targets), pair.pushes(targets)
+    none = np.full((len(targets), len(active)), NONE, dtype=np.int32)
+    found = {
+        "change": trial.change.T,
+        "margin": np.broadcast_to(trial.margin[:, None], none.shape),
+        "cosine": cosine[:, active],
+        "by_cosine": ranks_among(cosine, active),
+        "by_push": none if push is None else ranks_among(push, active),
+        "by_here": none,
+        "by_correlation": none.copy(),
+        "edge": np.zeros(none.shape, dtype=bool),
+    }
+    if push is not None:
+        norms = pair.rows[1].vectors["norms"][active]
+        found["by_here"] = ranks_among(push[:, active] * (trial.amount / norms), np.arange(len(active)))
+    place = np.full(pair.earlier.d_sae, -1)
+    place[active] = np.arange(len(active))
+    for n, feature in enumerate(targets.tolist()):
+        own = np.flatnonzero(pair.b == feature) if len(pair.b) else np.empty(0, dtype=int)
+        correlations = np.nan_to_num(pair.correlation[own], nan=-np.inf)
+        rank = np.argsort(np.argsort(-correlations, kind="stable"), kind="stable")
+        at = place[pair.a[own]]
+        there = at >= 0
+        found["by_correlation"][n, at[there & np.isfinite(correlations)]] = rank[there & np.isfinite(correlations)]
+        found["edge"][n, at[there & (pair.rank[own] != NONE)]] = True
+    return {name: np.ascontiguousarray(array).ravel() for name, array in found.items()}
 
 
 def recall_rows(pairs: Table, places: list[tuple[int, str]], seed: int) -> list[Row]:

@@ -16,8 +16,9 @@ import torch
 
 from atlas.errors import ModelError
 from queries.evidence.readers import Reader
-from queries.evidence.removals.copies import Change, Context, run_changed
-from queries.evidence.sources import NONE, Source, ranks_among
+from queries.evidence.removals.copies import Context, run_changed
+from queries.evidence.removals.layout import Change
+from queries.evidence.sources import Source
 
 if TYPE_CHECKING:
     pass
@@ -48,6 +49,7 @@ class Trial:
     active: np.ndarray  # int64 [m], features of the earlier dictionary
     amount: np.ndarray  # float32 [m], length of what each writes
     change: np.ndarray  # float32 [m, n]: share of the target's activation that goes with each; 1: all of it
+    removed: list[Change]  # what `top1` removes, each once
 
 
 def trials(
@@ -163,7 +165,9 @@ class _Plan:
         old, targets = old[kept], self.targets[kept]
         margin = old / threshold.cpu().numpy()[targets] if threshold is not None else np.full(len(old), np.nan)
         change = 1 - new[:count][:, kept] / old
-        return Trial(self.source, targets, old, margin, found, self.active, self.amount, change)
+        top = self.chosen["top1"][kept]
+        removed = [self.changes[place] for place in np.unique(top[top >= 0]).tolist()]
+        return Trial(self.source, targets, old, margin, found, self.active, self.amount, change, removed)
 
 
 def _placed(place: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -210,39 +214,3 @@ def _wrong(
             found[its] = len(changes)
             changes.append(Change(id_, -write))
     return found
-
-
-def pairs_of(trial: Trial) -> dict[str, np.ndarray]:
-    """Columns about every pair of a target and an active predecessor, [m · n] each.
-
-    change, margin, amount, cosine; ranks of the predecessor among all of its dictionary by cosine and by push, among
-    the active ones by amount × push (`here`), among stored edges by correlation; NONE for no rank. `edge`: bool,
-    whether a match is stored.
-    """
-    pair, targets, active = trial.source, trial.targets, trial.active
-    cosine, push = pair.cosines(targets), pair.pushes(targets)
-    none = np.full((len(targets), len(active)), NONE, dtype=np.int32)
-    found = {
-        "change": trial.change.T,
-        "margin": np.broadcast_to(trial.margin[:, None], none.shape),
-        "cosine": cosine[:, active],
-        "by_cosine": ranks_among(cosine, active),
-        "by_push": none if push is None else ranks_among(push, active),
-        "by_here": none,
-        "by_correlation": none.copy(),
-        "edge": np.zeros(none.shape, dtype=bool),
-    }
-    if push is not None:
-        norms = pair.rows[1].vectors["norms"][active]
-        found["by_here"] = ranks_among(push[:, active] * (trial.amount / norms), np.arange(len(active)))
-    place = np.full(pair.earlier.d_sae, -1)
-    place[active] = np.arange(len(active))
-    for n, feature in enumerate(targets.tolist()):
-        own = np.flatnonzero(pair.b == feature) if len(pair.b) else np.empty(0, dtype=int)
-        correlations = np.nan_to_num(pair.correlation[own], nan=-np.inf)
-        rank = np.argsort(np.argsort(-correlations, kind="stable"), kind="stable")
-        at = place[pair.a[own]]
-        there = at >= 0
-        found["by_correlation"][n, at[there & np.isfinite(correlations)]] = rank[there & np.isfinite(correlations)]
-        found["edge"][n, at[there & (pair.rank[own] != NONE)]] = True
-    return {name: np.ascontiguousarray(array).ravel() for name, array in found.items()}

@@ -36,12 +36,6 @@ class Token:
     kind: str  # string, quoted, parameter, number, word or operator
     text: str  # as written
     gap: bool  # whether space or a comment stands before it
-    is_name: bool = False  # a word that can only be a name where it stands
-
-    @property
-    def word(self) -> str:
-        """The word in lower case; empty where it is none, or a name."""
-        return self.text.lower() if self.kind == "word" and not self.is_name else ""
 
 
 NOTHING = Token("", "", False)

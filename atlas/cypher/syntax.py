@@ -1,0 +1,323 @@
+"""What a reading statement is made of, as values: expressions, patterns, clauses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class Expression:
+    """Base of every expression."""
+
+
+@dataclass(frozen=True)
+class Literal(Expression):
+    """null, a boolean, number or text."""
+
+    value: bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Parameter(Expression):
+    """`$name`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Variable(Expression):
+    """`name`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Property(Expression):
+    """`subject.name`."""
+
+    subject: Expression
+    name: str
+
+
+@dataclass(frozen=True)
+class Index(Expression):
+    """`subject[index]`, from 0."""
+
+    subject: Expression
+    index: Expression
+
+
+@dataclass(frozen=True)
+class Slice(Expression):
+    """`subject[low..high]`."""
+
+    subject: Expression
+    low: Expression | None
+    high: Expression | None
+
+
+@dataclass(frozen=True)
+class ListOf(Expression):
+    """`[a, b]`."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class MapOf(Expression):
+    """`{a: 1}`."""
+
+    keys: tuple[str, ...]
+    values: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Unary(Expression):
+    """`-x`, `+x`, `NOT x`."""
+
+    operator: str
+    operand: Expression
+
+
+@dataclass(frozen=True)
+class Binary(Expression):
+    """Two operands; the operator in upper case, as AND, STARTS WITH, IN, =~."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True)
+class IsNull(Expression):
+    """`x IS NULL`; negated: `x IS NOT NULL`."""
+
+    operand: Expression
+    negated: bool
+
+
+@dataclass(frozen=True)
+class HasLabel(Expression):
+    """`x:A|B`: whether a node has one of the labels, or a relationship one of the types."""
+
+    subject: Expression
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Call(Expression):
+    """A function; its name in lower case. `count(*)` has no arguments."""
+
+    name: str
+    arguments: tuple[Expression, ...]
+    distinct: bool = False
+
+
+@dataclass(frozen=True)
+class Case(Expression):
+    """CASE; `subject` is None where each WHEN is a condition of its own."""
+
+    subject: Expression | None
+    conditions: tuple[Expression, ...]
+    results: tuple[Expression, ...]
+    default: Expression | None
+
+
+@dataclass(frozen=True)
+class Comprehension(Expression):
+    """`[variable IN items WHERE condition | result]`."""
+
+    variable: str
+    items: Expression
+    condition: Expression | None
+    result: Expression | None
+
+
+@dataclass(frozen=True)
+class Quantifier(Expression):
+    """`all(variable IN items WHERE condition)`; kind is all, any, none or single."""
+
+    kind: str
+    variable: str
+    items: Expression
+    condition: Expression
+
+
+@dataclass(frozen=True)
+class Reduce(Expression):
+    """`reduce(total = start, variable IN items | step)`."""
+
+    total: str
+    start: Expression
+    variable: str
+    items: Expression
+    step: Expression
+
+
+@dataclass(frozen=True)
+class MapProjection(Expression):
+    """`variable {.*, .name, key: value}`."""
+
+    subject: Expression
+    everything: bool
+    keys: tuple[str, ...]
+    values: tuple[Expression, ...]
+
+
+class Element:
+    """Base of the parts of a path pattern."""
+
+    variable: str
+    properties: Expression | None
+
+
+@dataclass(frozen=True)
+class NodePattern(Element):
+    """`(variable:A|B {…})`."""
+
+    variable: str
+    labels: tuple[str, ...]
+    properties: Expression | None
+
+
+@dataclass(frozen=True)
+class RelationshipPattern(Element):
+    """`-[variable:A|B*low..high {…}]->`; direction is `>`, `<` or `-`."""
+
+    variable: str
+    types: tuple[str, ...]
+    direction: str
+    properties: Expression | None
+    variable_length: bool = False
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True)
+class PathPattern:
+    """Nodes and relationships by turns; `shortest` is "", one or all."""
+
+    variable: str | None
+    nodes: tuple[NodePattern, ...]
+    relationships: tuple[RelationshipPattern, ...]
+    shortest: str = ""
+
+    @property
+    def elements(self) -> list[Element]:
+        """Nodes and relationships in the order in which they are written."""
+        pairs = zip(self.nodes, (*self.relationships, None), strict=True)
+        return [element for pair in pairs for element in pair if element is not None]
+
+
+@dataclass(frozen=True)
+class Subquery(Expression):
+    """`EXISTS {…}`, `COUNT {…}`, or a pattern as a condition, which is an EXISTS."""
+
+    kind: str  # exists or count
+    paths: tuple[PathPattern, ...]
+    condition: Expression | None
+
+
+@dataclass(frozen=True)
+class Match:
+    """MATCH or OPTIONAL MATCH."""
+
+    paths: tuple[PathPattern, ...]
+    condition: Expression | None
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Unwind:
+    """UNWIND items AS variable."""
+
+    items: Expression
+    variable: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A projected expression and its column's name."""
+
+    expression: Expression
+    name: str
+    named: bool  # whether by AS
+
+
+@dataclass(frozen=True)
+class Order:
+    """A key of ORDER BY."""
+
+    expression: Expression
+    descending: bool
+
+
+@dataclass(frozen=True)
+class Projection:
+    """WITH or RETURN and what belongs to it."""
+
+    final: bool  # RETURN
+    items: tuple[Item, ...]
+    everything: bool  # `*`
+    distinct: bool
+    order: tuple[Order, ...]
+    skip: Expression | None
+    limit: Expression | None
+    condition: Expression | None
+
+
+Clause = Match | Unwind | Projection
+
+
+@dataclass(frozen=True)
+class Query:
+    """Statements joined by UNION; one where there is none."""
+
+    parts: tuple[tuple[Clause, ...], ...]
+    every_row: bool  # UNION ALL
+    unnamed: frozenset[str] = frozenset()  # variables of patterns that have none of their own
+
+
+def within(node: Any) -> Iterator[Any]:
+    """The node and everything in it."""
+    if isinstance(node, tuple):
+        for item in node:
+            yield from within(item)
+    elif hasattr(node, "__dataclass_fields__"):
+        yield node
+        for field in fields(node):
+            yield from within(getattr(node, field.name))
+
+
+AGGREGATES = frozenset(
+    ("count", "sum", "avg", "min", "max", "collect", "percentilecont", "percentiledisc", "stdev", "stdevp")
+)
+
+
+def aggregates(node: Any) -> bool:
+    """Whether an aggregate is called in it, outside subqueries."""
+    if isinstance(node, Subquery):
+        return False
+    if isinstance(node, Call) and node.name in AGGREGATES:
+        return True
+    if isinstance(node, tuple):
+        return any(map(aggregates, node))
+    return hasattr(node, "__dataclass_fields__") and any(aggregates(getattr(node, f.name)) for f in fields(node))
+
+
+def conjuncts(condition: Expression | None) -> list[Expression]:
+    """The conditions that are joined by AND."""
+    if condition is None:
+        return []
+    if isinstance(condition, Binary) and condition.operator == "AND":
+        return conjuncts(condition.left) + conjuncts(condition.right)
+    return [condition]
+
+
+def conjunction(conditions: list[Expression]) -> Expression | None:
+    """The conditions joined by AND; None where there are none."""
+    joined: Expression | None = None
+    for condition in conditions:
+        joined = condition if joined is None else Binary("AND", joined, condition)
+    return joined

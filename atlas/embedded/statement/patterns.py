@@ -1,0 +1,408 @@
+"""MATCH as LadybugDB's text: as trails, and one step after the other.
+
+Seen in version 0.22: a pattern of several relationships gives wrong rows, without an error, as soon as the planner
+starts in its middle: it extends one node to both sides and then joins, and the filters of one side are lost (from three
+hops on; docs/graph.md has a statement that shows it). And it matches walks, where Cypher's MATCH takes no relationship
+twice. So:
+
+1. The steps of a MATCH are put in an order in which each continues what is there, from the most selective node.
+2. What belongs to no earlier clause is one pattern whose join order is given (HINT); every other relationship is a
+   MATCH of its own behind a WITH *, which keeps the planner from joining them.
+3. Two relationships of one MATCH that could be the same are told apart by their ids. They cannot be the same where
+   their types differ, or on a path that always leads in one direction, since every edge leads to a smaller depth.
+4. Conditions stand at the first step at which all that they name is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+from atlas.cypher import syntax as s
+from atlas.cypher.scope import free
+from atlas.embedded.statement import types as t
+from atlas.embedded.statement.forms import Bound, NotAlike, Scope
+from atlas.embedded.statement.types import Type
+from atlas.embedded.statement.writer import Writer
+from atlas.errors import QueryError, QueryRefused
+
+LONGEST = 10_000  # values behind IN that the engine searches for every row
+DEEPEST = 1000  # hops of a pattern without an upper bound; every hop leads to a smaller depth
+
+
+@dataclass(frozen=True)
+class Step:
+    """A relationship of a pattern between two of its nodes."""
+
+    pattern: s.RelationshipPattern
+    left: str
+    right: str
+    path: s.PathPattern
+
+    @property
+    def whole_path(self) -> bool:
+        """Whether it is all of a path that has a name, so that it is written with it."""
+        return len(self.path.relationships) == 1 and bool(self.path.variable or self.path.shortest)
+
+    @property
+    def simple(self) -> bool:
+        """Whether it may stand beside others in one pattern."""
+        return not self.pattern.variable_length and not self.whole_path and self.left != self.right
+
+
+@dataclass
+class Matched:
+    """A MATCH that was written."""
+
+    texts: list[str] = field(default_factory=list)
+    left_over: list[s.Expression] = field(default_factory=list)  # conditions that the engine does not know
+    parts: dict[str, tuple[s.PathPattern, tuple[str, ...]]] = field(default_factory=dict)  # paths of several steps
+
+
+class Pattern:
+    """Writes one MATCH, or what stands in EXISTS and COUNT."""
+
+    def __init__(self, paths: tuple[s.PathPattern, ...], writer: Writer, *, optional: bool = False) -> None:
+        self.paths, self.writer, self.optional = paths, writer, optional
+        self.steps = [
+            Step(pattern, path.nodes[place].variable, path.nodes[place + 1].variable, path)
+            for path in paths
+            for place, pattern in enumerate(path.relationships)
+        ]
+        self.bound = set(writer.scope)
+        self._check()
+        self.scope: Scope = dict(writer.scope)
+        self.raw: dict[str, str] = {}  # the engine's names of new variables
+        self.labels: dict[str, tuple[str, ...]] = {}  # labels that are written
+        self._bind()
+        self.written: set[str] = set()
+
+    def _check(self) -> None:
+        names = [step.pattern.variable for step in self.steps]
+        if twice := next((name for name in names if names.count(name) > 1 or name in self.bound), None):
+            raise QueryRefused(
+                f"the relationship {twice} stands in two patterns; give each its own name and compare ids"
+            )
+        for step in self.steps:
+            t.check_names(step.pattern.types, "type")
+            low, high = step.pattern.low or 0, step.pattern.high
+            if high is not None and low > high:
+                raise QueryError(f"a pattern of {low} to {high} hops matches nothing")
+        for path in self.paths:
+            for node in path.nodes:
+                t.check_names(node.labels, "label")
+
+    # --- variables --------------------------------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Name the new variables and find their types."""
+        for step in self.steps:
+            types = step.pattern.types or tuple(t.TYPES)
+            labels = t.ends(types)
+            for end in (step.left, step.right):
+                known = self._known_labels(end)
+                types = tuple(name for name in types if t.TYPES[name].label in known)
+                if not types:
+                    raise QueryError(
+                        f"no relationship {' or '.join(step.pattern.types)} leads to or from {' or '.join(known)}; "
+                        f"they join {' and '.join(labels)} nodes"
+                    )
+            name = self.raw[step.pattern.variable] = self.writer.constants.variable()
+            found = t.relationship(types)
+            bound = Bound(f"rels({name})", t.list_of(found)) if step.pattern.variable_length else Bound(name, found)
+            self.scope[step.pattern.variable] = bound
+        for path in self.paths:
+            for node in path.nodes:
+                self._bind_node(node.variable)
+            if path.variable:
+                self._bind_path(path)
+
+    def _known_labels(self, variable: str) -> tuple[str, ...]:
+        """The labels that a node can have by what is written of it."""
+        labels = tuple(t.LABELS)
+        if variable in self.bound:
+            type_ = self.scope[variable].type
+            if type_.kind != t.NODE:
+                raise QueryError(f"{variable} is not a node, so that a pattern cannot hold it")
+            labels = type_.names
+        for path in self.paths:
+            for node in path.nodes:
+                if node.variable == variable and node.labels:
+                    labels = tuple(label for label in labels if label in node.labels)
+        if not labels:
+            raise QueryError(f"{variable} has two labels; every node has one")
+        return labels
+
+    def _bind_node(self, variable: str) -> None:
+        written = self._known_labels(variable)
+        if variable in self.bound:
+            if set(written) < set(self.scope[variable].type.names):
+                raise NotAlike("a label for a node that is known already")
+            return
+        labels = written
+        for step in self.steps:
+            if variable in (step.left, step.right):
+                types = self._types(step)
+                labels = tuple(label for label in labels if label in t.ends(types))
+        name = self.raw.setdefault(variable, self.writer.constants.variable())
+        self.labels[variable] = written if len(written) < len(t.LABELS) else ()
+        self.scope[variable] = Bound(name, t.node(labels))
+
+    def _types(self, step: Step) -> tuple[str, ...]:
+        type_ = self.scope[step.pattern.variable].type
+        return type_.item.names if type_.item else type_.names
+
+    def _bind_path(self, path: s.PathPattern) -> None:
+        assert path.variable
+        types = tuple(name for step in self.steps if step.path is path for name in self._types(step))
+        name = self.raw[path.variable] = self.writer.constants.variable() if len(path.relationships) == 1 else ""
+        self.scope[path.variable] = Bound(name, Type(t.PATH, tuple(dict.fromkeys(types))))
+
+    # --- text -------------------------------------------------------------------------------------------------------
+
+    def written_out(self, condition: s.Expression | None) -> Matched:
+        """The MATCH as one or several clauses."""
+        matched = Matched()
+        wanted = [*s.conjuncts(condition), *self._property_conditions()]
+        self.pending: list[tuple[set[str], str]] = []
+        inner = replace(self.writer, scope=self.scope)
+        joins = self._joins(wanted)
+        for join, name in joins:
+            wanted.remove(join)
+            matched.texts.append(name[0])
+            self.pending.append((free(join), f"{inner.write(join.left)[0]} = {name[1]}"))
+        for path in (path for path in self.paths if path.shortest):
+            names = {path.variable, *(edge.variable for edge in path.relationships)}
+            if any(free(expression) & names for expression in wanted):
+                raise QueryRefused(
+                    "a condition on shortestPath() is looked at while it is searched for, which this engine cannot; "
+                    "put it into the pattern, [:T*..5 {rank: 0}], or into a WITH … WHERE behind it"
+                )
+        for expression in wanted:
+            try:
+                self.pending.append((free(expression) & set(self.scope), inner.condition(expression)))
+            except NotAlike:
+                if self.optional:
+                    raise
+                matched.left_over.append(expression)
+        self.pending += self._trails()
+        groups = self._groups()
+        matched.texts += self._clauses(groups)
+        if not groups and not self.optional:
+            # Nodes that are known already: they are there, unless an OPTIONAL MATCH found none.
+            known = sorted({self.scope[node.variable].text for path in self.paths for node in path.nodes})
+            wheres = [*(f"id({name}) IS NOT NULL" for name in known), *(text for _, text in self.pending)]
+            matched.texts.append(f"WITH * WHERE {' AND '.join(wheres)}")
+        for path in self.paths:
+            if path.variable and not self.raw[path.variable]:
+                elements = [element.variable for element in path.elements]
+                matched.parts[path.variable] = (path, tuple(self.raw.get(n) or self.scope[n].text for n in elements))
+        return matched
+
+    def _clauses(self, groups: list[list[Step | str]]) -> list[str]:
+        """The groups as clauses, each behind what keeps it from being planned together with those before."""
+        if self.optional and len(groups) > 1 and any(isinstance(step, str) for group in groups for step in group):
+            raise NotAlike("OPTIONAL MATCH of nodes that nothing joins")
+        written = [self._group(group) for group in groups]
+        self.within = _nested(written)
+        if self.optional:
+            # All or nothing: a step is taken where the steps behind it can be.
+            written = [_with_condition(text, _exists(written[place + 1 :])) for place, text in enumerate(written)]
+        word = "OPTIONAL MATCH" if self.optional else "MATCH"
+        return [f"{'WITH * ' if number or self.bound else ''}{word} {text}" for number, text in enumerate(written)]
+
+    def nested(self, condition: s.Expression | None) -> str:
+        """The MATCH as what stands in EXISTS or COUNT: each step within the one before, so that none are joined."""
+        self.written_out(condition)
+        return self.within
+
+    def _property_conditions(self) -> list[s.Expression]:
+        """What stands in braces in a pattern, except where it must stay there: along a path of any length."""
+        found: list[s.Expression] = []
+        elements: list[s.NodePattern | s.RelationshipPattern] = [node for path in self.paths for node in path.nodes]
+        elements += [step.pattern for step in self.steps if not step.pattern.variable_length]
+        for element in elements:
+            if isinstance(element.properties, s.MapOf):
+                for key, value in zip(element.properties.keys, element.properties.values, strict=True):
+                    found.append(s.Binary("=", s.Property(s.Variable(element.variable), key), value))
+        return found
+
+    def _joins(self, wanted: list[s.Expression]) -> list[tuple[s.Binary, tuple[str, str]]]:
+        """`x.y IN list` for a long list, which the engine would search for every row."""
+        for each in wanted:
+            if not isinstance(each, s.Binary) or each.operator != "IN" or free(each.right):
+                continue
+            if isinstance(each.left, s.Property) and (values := self.writer.constants.long_list(each.right)):
+                replace(self.writer, scope=self.scope).condition(each)  # raises where the types differ
+                if self.optional or self.bound:
+                    if len(values) > LONGEST:
+                        raise QueryRefused(
+                            f"a list of {len(values)} values is quick in the first MATCH of a statement alone; put it "
+                            "there, or begin with UNWIND $list AS value MATCH (f {id: value})"
+                        )
+                    continue
+                name = self.writer.constants.variable()
+                unique = list(dict.fromkeys(value for value in values if value is not None))
+                return [(each, (f"UNWIND ${self.writer.constants.parameter('', unique)} AS {name}", name))]
+        return []
+
+    def _trails(self) -> list[tuple[set[str], str]]:
+        """Conditions that no relationship is taken twice."""
+        found = []
+        for one, other in combinations(self.steps, 2):
+            if set(self._types(one)) & set(self._types(other)) and not _one_way(one, other, self.steps):
+                names = {one.pattern.variable, other.pattern.variable}
+                found.append((names, self._apart(one, other)))
+        return found
+
+    def _apart(self, one: Step, other: Step) -> str:
+        a, b = (self.scope[step.pattern.variable].text for step in (one, other))
+        # properties() and not list_transform(), which is wrong where other variables stand for several values at once.
+        many = [f"properties({text}, '_id')" for step, text in ((one, a), (other, b)) if step.pattern.variable_length]
+        if len(many) == 2:
+            return f"NOT list_has_any({many[0]}, {many[1]})"
+        if not many:
+            return f"id({a}) <> id({b})"
+        return f"NOT list_contains({many[0]}, id({b if one.pattern.variable_length else a}))"
+
+    def _groups(self) -> list[list[Step | str]]:
+        """The steps in the order in which they are matched; those of one group in one pattern. Text: a node alone."""
+        groups: list[list[Step | str]] = []
+        seen = set(self.bound)
+        rest = list(self.steps)
+        joining = False  # whether the last group may take one more step
+        while rest:
+            near = [step for step in rest if step.left in seen or step.right in seen]
+            if not near:
+                start = max({end: None for step in rest for end in (step.left, step.right)}, key=self._selective)
+                near = [step for step in rest if start in (step.left, step.right)]
+                seen.add(start)
+                joining = False
+            step = min(near, key=lambda each: (not each.simple, not {each.left, each.right} <= seen))
+            closing = {step.left, step.right} <= seen
+            if joining and step.simple and not closing and not self.optional:
+                groups[-1].append(step)
+            else:
+                joining = step.simple and not ({step.left, step.right} & self.bound) and not (groups and closing)
+                groups.append([step])
+                joining = joining and not self._touches_before(groups)
+            seen |= {step.left, step.right}
+            rest.remove(step)
+        alone = {node.variable for path in self.paths for node in path.nodes} - seen
+        return [*(list[Step | str]([name]) for name in sorted(alone)), *groups]
+
+    def _touches_before(self, groups: list[list[Step | str]]) -> bool:
+        """Whether the last group continues an earlier one, so that its join order cannot be given."""
+        before = {
+            end for group in groups[:-1] for step in group if isinstance(step, Step) for end in (step.left, step.right)
+        }
+        return any(isinstance(step, Step) and {step.left, step.right} & before for step in groups[-1])
+
+    def _selective(self, variable: str) -> int:
+        """How few nodes it probably stands for."""
+        conditions = [text for names, text in self.pending if names <= self.bound | {variable} and variable in names]
+        name = self.scope[variable].text
+        keyed = any(text.startswith(f"({name}.`id` = ") or text.startswith(f"{name}.`id` = ") for text in conditions)
+        return 100 * keyed + 10 * any(" = " in text for text in conditions) + len(conditions)
+
+    def _group(self, group: list[Step | str]) -> str:
+        texts, order = [], ""
+        for step in group:
+            if isinstance(step, str):
+                texts.append(self._node(step))
+                continue
+            if not order:
+                start = step.left if step.left in self.written or step.left in self.bound else step.right
+                if step.left not in self.written | self.bound and step.right not in self.written | self.bound:
+                    start = max((step.left, step.right), key=self._selective)
+                order = self.scope[start].text
+                known = {start}
+            new = step.right if step.left in known else step.left
+            known |= {new}
+            order = f"(({order} JOIN {self.raw[step.pattern.variable]}) JOIN {self.scope[new].text})"
+            texts.append(self._step(step))
+        conditions = [text for names, text in self.pending if names <= self.written | self.bound]
+        self.pending = [each for each in self.pending if not each[0] <= self.written | self.bound]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        hint = f" HINT {order[1:-1]}" if len(group) > 1 else ""
+        return ", ".join(texts) + where + hint
+
+    def _node(self, variable: str) -> str:
+        labels = "" if variable in self.written | self.bound else "|".join(self.labels[variable])
+        self.written.add(variable)
+        return f"({self.scope[variable].text}{':' + labels if labels else ''})"
+
+    def _step(self, step: Step) -> str:
+        pattern = step.pattern
+        left = self._node(step.left)
+        types = f":{'|'.join(self._types(step))}" if pattern.types else ""
+        inner = self.raw[pattern.variable] + types
+        if pattern.variable_length or step.path.shortest:
+            inner += self._length(step)
+        arrows = {">": ("-", "->"), "<": ("<-", "-"), "-": ("-", "-")}[pattern.direction]
+        right = self._node(step.right)
+        self.written.add(pattern.variable)
+        name = ""
+        if step.whole_path and step.path.variable:
+            name = f"{self.raw[step.path.variable]} = "
+            self.written.add(step.path.variable)
+        return f"{name}{left}{arrows[0]}[{inner}]{arrows[1]}{right}"
+
+    def _length(self, step: Step) -> str:
+        """Hops, the kind of path, and the properties that every relationship on it has."""
+        pattern, shortest = step.pattern, step.path.shortest
+        low = 1 if pattern.low is None else pattern.low
+        high = pattern.high if pattern.high is not None else DEEPEST if pattern.variable_length else 1
+        if shortest and low > 1:
+            raise QueryRefused("shortestPath() begins at 0 or 1 hops")
+        kinds = {"one": " SHORTEST", "all": " ALL SHORTEST", "": " TRAIL" if pattern.direction == "-" else ""}
+        inner: list[str] = []
+        if isinstance(pattern.properties, s.MapOf):
+            pairs = zip(pattern.properties.keys, pattern.properties.values, strict=True)
+            inner = [self._inline(step, key, value) for key, value in pairs]
+        return f"*{kinds[shortest]} {low}..{high}" + (f" {{{', '.join(inner)}}}" if inner else "")
+
+    def _inline(self, step: Step, key: str, value: s.Expression) -> str:
+        type_ = t.property_type(t.relationship(self._types(step)), key)
+        text, found = self.writer.write(value)
+        if found.kind == t.NULL:
+            raise QueryError(f"{{{key}: null}} matches nothing; leave it out")
+        if found != type_:
+            raise QueryError(f"{key} is {t.SHOWN[type_.kind]}; {{{key}: …}} along a path takes no other type")
+        return f"`{key}`: {text}"
+
+
+def _one_way(one: Step, other: Step, steps: list[Step]) -> bool:
+    """Whether both lie on one path that leads in one direction all the way between them."""
+    if one.path is not other.path:
+        return False
+    own = [step for step in steps if step.path is one.path]
+    between = own[own.index(one) : own.index(other) + 1]
+    return len({step.pattern.direction for step in between}) == 1 and between[0].pattern.direction != "-"
+
+
+def _nested(written: list[str]) -> str:
+    """The first of several MATCHes, with the others as its condition."""
+    return _with_condition(written[0], _exists(written[1:])) if written else ""
+
+
+def _exists(written: list[str]) -> str:
+    return f"EXISTS {{ MATCH {_nested(written)} }}" if written else ""
+
+
+def _with_condition(text: str, condition: str) -> str:
+    if not condition:
+        return text
+    return f"{text} {'AND' if ' WHERE ' in text else 'WHERE'} {condition}"
+
+
+def written_subquery(node: s.Subquery, writer: Writer) -> str:
+    """EXISTS { } or COUNT { } as text."""
+    count = sum(len(path.relationships) for path in node.paths)
+    if not count or any(path.shortest for path in node.paths) or (count > 1 and node.kind == "count"):
+        raise NotAlike(f"{node.kind.upper()} {{ }} of other than one relationship")
+    paths = tuple(replace(path, variable=None) for path in node.paths)
+    return f"({node.kind.upper()} {{ MATCH {Pattern(paths, writer, optional=True).nested(node.condition)} }})"
+
+
+__all__ = ["Matched", "Pattern", "written_subquery"]
