@@ -264,6 +264,17 @@ TAILS: list[tuple[str, list[dict[str, Any]]]] = [
         [{"x": "0-res-24"}, {"x": "5-res-24"}],
     ),
     (
+        "MATCH p = (a:Feature {id: 'planted/5-res-24/3'})-[:FROM_RES {rank: 0}]->(b)-[:FROM_RES {rank: 0}]->(c) "
+        "WITH c MATCH p = (c)-[:FROM_RES {rank: 0}]->(d)-[:FROM_RES {rank: 0}]->(e) "
+        "RETURN [n IN nodes(p) | n.layer] AS x",
+        [{"x": [3, 2, 1]}],
+    ),
+    (
+        "MATCH (f:Feature {id: 'planted/1-res-24/3'}) OPTIONAL MATCH p = (f)-[:FROM_RES]->(g)-[:FROM_RES]->(h) "
+        "RETURN g, h, p, length(p) AS n",
+        [{"g": None, "h": None, "p": None, "n": None}],
+    ),
+    (
         "MATCH (d:Dictionary) RETURN d.layer % 2 AS x UNION MATCH (d:Dictionary) RETURN toInteger(d.layer) % 2 AS x",
         [{"x": 0}, {"x": 1}],
     ),

@@ -187,6 +187,7 @@ class _Compiler:
         if clause.condition is not None:
             parts += ["WHERE", after.condition(clause.condition)]
         self.texts.append(" ".join(parts))
+        self.paths = {}  # none goes through: it would have been refused as a computed value
         ordered = bool(clause.order) or (self.writer.ordered and not clause.distinct and not aggregating)
         self.writer = replace(self.writer, scope=scope, ordered=ordered)
 
