@@ -434,6 +434,8 @@ def main(count: int = 20_000, first: int = 0, uri: str = "") -> int:
         for seed in range(first, first + count):
             kind, what = compare(store, other, seed, ids)
             counts[kind] += 1
+            if sum(counts.values()) % 500 == 0:
+                print(dict(counts), file=sys.stderr, flush=True)
             if kind in ("different", "other"):
                 print(kind.upper(), what, flush=True)
             elif kind == "refused":

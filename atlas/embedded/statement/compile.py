@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atlas.cypher import syntax as s
+from atlas.cypher.interpret.pipeline import steps
 from atlas.cypher.parser import parse
-from atlas.cypher.pipeline import steps
 from atlas.cypher.scope import free, scoped
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.constants import Constants

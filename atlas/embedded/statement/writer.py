@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atlas.cypher import syntax as s
-from atlas.cypher.regex import checked_regex
+from atlas.cypher.interpret.regex import checked_regex
 from atlas.cypher.scope import free
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.calls import written_aggregate, written_call
