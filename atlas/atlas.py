@@ -12,14 +12,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.address import ServerAddress, is_server
-from atlas.errors import AddressError, CorruptAtlas, NotAnAtlas, QueryError, UnknownFeature
+from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, QueryError, UnknownFeature
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
-from atlas.folder.manifest import Manifest
+from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
 from atlas.graph.parameters import plain_parameters
 from atlas.ids import split_feature_id
+from atlas.rows import Rows as AnswerRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,8 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
     while True:
         manifest = Manifest.load(folder)
         if manifest.state is None:
+            if begun(folder) and not manifest.dictionaries:
+                raise NotAnAtlas(unfinished(folder))
             bound = f" and is bound to {manifest.store}" if manifest.store else ""
             raise NotAnAtlas(f"{folder} holds no complete atlas yet{bound}; fill it with: feature-atlas ingest")
         store = store_of(folder, manifest)
@@ -117,15 +120,27 @@ class Atlas:
         self.store = store
         self._rows: dict[str, Rows] = {}
         self._labels: dict[str, Labels] = {}
+        self._closed = False
+
+    @property
+    def dictionaries(self) -> dict[str, Dictionary]:
+        """Records by id, in the order of their depth; raises ClosedAtlas after `close`."""
+        self._check_open()
+        return self._records
 
     @cached_property
-    def dictionaries(self) -> dict[str, Dictionary]:
-        """Records by id, in the order of their depth."""
+    def _records(self) -> dict[str, Dictionary]:
         if self.path is not None:
             return load_dictionaries(self.path, self.manifest.dictionaries)
         from atlas.graph.records import records_of
 
         return records_of(self.store)
+
+    @property
+    def only_model(self) -> str | None:
+        """The one model that it holds, by the first part of its ids; None where there are several, or none."""
+        models = {record.model for record in self.dictionaries.values()}
+        return min(models) if len(models) == 1 else None
 
     @property
     def address(self) -> str:
@@ -140,12 +155,13 @@ class Atlas:
         limit: int = 0,
         timeout: float = 30.0,
         **named: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> AnswerRows:
         """Rows of a read-only Cypher statement; its parameters as a dict, as keyword arguments, or both.
 
         Parameters are text, numbers, booleans, None, lists and dicts; NumPy's, PyTorch's and pandas' numbers, arrays
         and columns, sets and other iterables are taken too. limit: most rows (0: all). timeout: seconds. Raises
         QueryRefused, QueryTimeout, QueryTooLarge or QueryError.
+        The rows are a list of dicts; `.to_pandas()` makes a frame of them where pandas is installed.
 
         Example:
             rows = atlas.query("MATCH (f:Feature {layer: $l}) RETURN f.id AS id, f.label AS label", l=9, limit=5)
@@ -157,7 +173,8 @@ class Atlas:
         given = dict(parameters or {})
         if twice := sorted(given.keys() & named.keys()):
             raise QueryError(f"the parameter ${twice[0]} is given twice")
-        return self.answer(cypher, given | named, limit=limit, timeout=timeout).rows
+        answer = self.answer(cypher, given | named, limit=limit, timeout=timeout)
+        return AnswerRows(answer.rows, answer.columns)
 
     def answer(self, cypher: str, parameters: Mapping[str, Any], *, limit: int = 0, timeout: float = 30.0) -> Answer:
         """As `query`, with the columns and whether rows were cut off.
@@ -166,14 +183,17 @@ class Atlas:
             answer = atlas.answer("MATCH (f:Feature) RETURN f.id AS id", {}, limit=5)
             print(answer.columns, answer.more)
         """
+        self._check_open()
         return self.store.query(cypher, plain_parameters(parameters), limit=limit, timeout=timeout, max_bytes=MAX_BYTES)
 
     def read(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of one of the project's own statements, without the guard's cost."""
+        self._check_open()
         return self.store.read(cypher, parameters)
 
     def read_each(self, cypher: str, parameters: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
         """The same for each of several values of its parameters, in their order."""
+        self._check_open()
         return self.store.read_each(cypher, parameters)
 
     def full_id(self, feature: str) -> str:
@@ -183,17 +203,15 @@ class Atlas:
             print(atlas.full_id("9-res-2k/2018"))
         """
         given = _URL.sub("", feature).partition("?")[0].strip("/") if _URL.match(feature) else feature
-        models = {record.model for record in self.dictionaries.values()}
         name = given.rpartition("/")[0]
         # An id that is whole as it stands wins; a short one counts only where a single model leaves no doubt.
-        if name not in self.dictionaries and len(models) == 1 and f"{min(models)}/{name}" in self.dictionaries:
-            return f"{min(models)}/{given}"
+        if name not in self.dictionaries and f"{self.only_model}/{name}" in self.dictionaries:
+            return f"{self.only_model}/{given}"
         return given
 
     def dictionary(self, name: str) -> Dictionary:
         """The record of a dictionary, its id whole or without the one model; raises UnknownFeature with the ids."""
-        models = {record.model for record in self.dictionaries.values()}
-        for id_ in (name, *(f"{model}/{name}" for model in models if len(models) == 1)):
+        for id_ in (name, f"{self.only_model}/{name}"):
             if id_ in self.dictionaries:
                 return self.dictionaries[id_]
         raise UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(list(self.dictionaries))}")
@@ -205,11 +223,30 @@ class Atlas:
             dictionary, index = atlas.locate("smollm2-135m-instruct/9-res-2k/2018")
             print(dictionary.site, dictionary.layer, index)
         """
-        name, index = split_feature_id(self.full_id(feature))
+        try:
+            name, index = split_feature_id(self.full_id(feature))
+        except UnknownFeature:
+            raise self._no_id(feature) from None
         dictionary = self.dictionary(name)
         if index >= dictionary.d_sae:
             raise UnknownFeature(f"{name} has features 0 to {dictionary.d_sae - 1}, not {index}")
         return dictionary, index
+
+    def _no_id(self, text: str) -> UnknownFeature:
+        """What to say of a text that is no feature's id: what it may have been meant to be."""
+        name, _, index = text.rpartition("/")
+        known = [id_.removeprefix(f"{self.only_model}/") for id_ in self.dictionaries]
+        if name and index.isascii() and index.isdigit():
+            return UnknownFeature(f"no dictionary {name!r} in {self.address}; it holds {_some(known)}")
+        if text in known or text in self.dictionaries:
+            last = self.dictionary(text).d_sae - 1
+            return UnknownFeature(
+                f"{text} is a dictionary, not a feature id; its features are {text}/0 to {text}/{last}"
+            )
+        return UnknownFeature(
+            f"{text!r} is not a feature id; one looks like {(known or ['12-res-16k'])[0]}/14, and "
+            f"features are found by words with: feature-atlas search {text}"
+        )
 
     def rows(self, dictionary: str) -> Rows:
         """The memory-mapped rows of a dictionary, fetched from its source where the atlas has no folder.
@@ -220,12 +257,13 @@ class Atlas:
             rows = atlas.rows("smollm2-135m-instruct/9-res-2k")
             alive = rows.decoder[rows.alive]
         """
+        record = self.dictionaries[dictionary]
         if dictionary not in self._rows:
-            self._rows[dictionary] = open_rows(self.path, self.dictionaries[dictionary])
+            self._rows[dictionary] = open_rows(self.path, record)
         return self._rows[dictionary]
 
-    def directions(self, features: Sequence[str]) -> np.ndarray:
-        """Unit decoder rows in residual space, float32 [n, d_model], in the order given.
+    def directions(self, features: Sequence[str] | str) -> np.ndarray:
+        """Unit decoder rows in residual space, float32 [n, d_model], in the order given; of one id [1, d_model].
 
         Raises UnknownFeature; a dead feature has no direction and raises it too. All must be of one width.
 
@@ -236,6 +274,8 @@ class Atlas:
         """
         import numpy as np
 
+        # A text is a sequence of letters, none of which is meant.
+        features = [features] if isinstance(features, str) else features
         places = [self.locate(feature) for feature in features]
         widths = {dictionary.d_model for dictionary, _ in places}
         if len(widths) > 1:
@@ -257,6 +297,7 @@ class Atlas:
 
     def labels(self, dictionary: str) -> Labels:
         """The labels of a dictionary's features; empty where none were made, or the atlas has no folder."""
+        self._check_open()
         if dictionary not in self._labels:
             folder = self.path and dictionary_folder(self.path, dictionary)
             # With the state: labels that wait for it are this graph's, though nobody may have settled them yet.
@@ -274,8 +315,14 @@ class Atlas:
         return self.labels(dictionary.id).contexts(index)
 
     def close(self) -> None:
-        """Let go of the graph; idempotent."""
+        """Let go of the graph; idempotent. Every use after it raises ClosedAtlas."""
+        self._closed = True
         self.store.close()
+
+    def _check_open(self) -> None:
+        # The stores would open themselves anew, and nobody would close them again.
+        if self._closed:
+            raise ClosedAtlas(f"this atlas ({self.address}) is closed; open it again with open_atlas(…)")
 
     def __enter__(self) -> Self:
         return self

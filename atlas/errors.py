@@ -7,6 +7,7 @@ AtlasError
 │   ├── CorruptAtlas
 │   ├── NewerAtlas
 │   └── LockedAtlas
+├── ClosedAtlas             an atlas used after it was closed
 ├── StoreError              a graph's server that cannot be used: down, refusing, too old
 ├── IngestError             a source or a dictionary that cannot be taken in
 ├── QueryError              a statement that cannot be answered
@@ -14,7 +15,9 @@ AtlasError
 │   ├── QueryTimeout
 │   └── QueryTooLarge       its rows or its memory exceed a cap
 ├── UnknownFeature          an id that the atlas does not hold
+├── OutputError             a result that cannot be written where it is wanted
 ├── PlanError               a steering plan that cannot be applied
+├── JudgeError              a judge of texts that refuses, or cannot tell planted texts apart
 └── ModelError              a language model that cannot be loaded or hooked
     └── HookNotFired        a hook that never ran: nothing was steered there
 
@@ -52,6 +55,10 @@ class LockedAtlas(FolderError):
     """Another process is writing to the atlas."""
 
 
+class ClosedAtlas(AtlasError):
+    """The atlas was closed; open it again."""
+
+
 class StoreError(AtlasError):
     """The server that holds, or shall hold, the graph cannot be used."""
 
@@ -80,8 +87,16 @@ class UnknownFeature(AtlasError):
     """The atlas holds no such feature."""
 
 
+class OutputError(AtlasError):
+    """A result cannot be written where it is wanted."""
+
+
 class PlanError(AtlasError):
     """A steering plan cannot be made or applied."""
+
+
+class JudgeError(AtlasError):
+    """A judge of texts cannot be asked, or cannot be believed."""
 
 
 class ModelError(AtlasError):

@@ -19,6 +19,7 @@ _TYPES = {"str": STRING, "int": INTEGER, "float": FLOAT, "bool": BOOLEAN}
 ATLAS, MODEL, DICTIONARY, FEATURE, RUN = "Atlas", "Model", "Dictionary", "Feature", "Run"
 MATCHED = "MATCHED"
 RESEMBLES = "RESEMBLES"
+FIRES_WITH = "FIRES_WITH"  # correlates most on a text, and is no match by cosine (queries.evidence.edges)
 EDGE_OF_SITE = {RES: "FROM_RES", MLP: "FROM_MLP", ATT: "FROM_ATT"}  # by the earlier feature's site
 
 
@@ -106,6 +107,12 @@ _MATCH = {
 EDGE_FIGURES = {
     # What one unit of the earlier's activation adds to the later's pre-activation (hooked.direct_path).
     "push": FLOAT,
+    # From a text (queries.evidence); null where a feature was active at too few positions of it, `support` excepted.
+    "cofire": FLOAT,  # share of the later feature's active positions at which the earlier is active
+    "lift": FLOAT,  # that, over what it would be if the two were independent
+    "correlation": FLOAT,  # Pearson's, of the two activations over all positions
+    "support": INTEGER,  # positions at which the later feature is active
+    "effect": FLOAT,  # mean share of the later's activation that goes where the earlier's is removed at that token
 }
 _FEATURE_EDGE = _MATCH | EDGE_FIGURES
 _PAIR_EDGE = {
@@ -115,10 +122,13 @@ _PAIR_EDGE = {
     "gap": INTEGER,
     "floor": FLOAT,  # 95 % quantile of best matches against a null that keeps the spectrum: the noise floor
     "floor_median": FLOAT,
+    "fires_with": INTEGER,  # edges FIRES_WITH between the two, beside `edges`
 }
 EDGES = (
     *(EdgeTable(type_, FEATURE, _FEATURE_EDGE) for type_ in EDGE_OF_SITE.values()),
     EdgeTable(RESEMBLES, FEATURE, _FEATURE_EDGE),
+    # Its cosine may be 0 or less, and it has no ranks.
+    EdgeTable(FIRES_WITH, FEATURE, _FEATURE_EDGE),
     EdgeTable(MATCHED, DICTIONARY, _PAIR_EDGE),
 )
 

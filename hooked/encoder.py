@@ -117,6 +117,50 @@ class Encoder:
         values = self._activated(hidden)
         return Activations(values, self.norms if scale is None else self.norms * scale)
 
+    def before(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Pre-activations `[..., n]` at hidden states `[..., d_in]`, in float32, of all rows that the encoder holds.
+
+        What is activated where it is positive, above its threshold, among the k largest; gated: where the gate is open.
+        """
+        hidden, _ = self._normalised(hidden.float())
+        product = torch.nn.functional.linear(hidden, self.weight)
+        return (product if self.gate_scale is None else product * self.gate_scale) + self.bias
+
+    def affine(self, hidden: torch.Tensor, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pre-activations as an affine function of one hidden state `[d_in]`: float64 weights [n, d_in], bias [n].
+
+        `before(hidden)[rows] = weights @ hidden + bias`. Where the encoder scales what it reads by token, that scale is
+        held at what it is here; otherwise it is the same function everywhere.
+        """
+        place = torch.as_tensor(list(rows), device=self.weight.device)
+        weights, bias = self.weight[place].double(), self.bias[place].double()
+        if self.gate_scale is not None:
+            weights = weights * self.gate_scale[place].double()[:, None]
+        if self.centred or self.normalisation == "layer_norm":
+            weights = weights - weights.mean(dim=1, keepdim=True)
+        return weights / self._token_scale(hidden.double()), bias
+
+    def removed(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one hidden state `[d_in]`: the mean and the factor that are taken from it before it is encoded, float64.
+
+        What the features and b_dec amount to is in units without them: `x ≈ (Σ a·row + b_dec) · factor + mean`.
+        """
+        wide = hidden.double()
+        mean = wide.mean() if self.centred or self.normalisation == "layer_norm" else wide.new_zeros(())
+        scale = self._token_scale(wide)
+        # SAELens gives back the deviation itself, without the constant that keeps the division safe.
+        return mean, scale - 1e-5 if self.normalisation == "layer_norm" else scale
+
+    def _token_scale(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What `_normalised` divides one hidden state `[d_in]` by."""
+        if self.centred or self.normalisation == "layer_norm":
+            hidden = hidden - hidden.mean()
+        if self.normalisation == "layer_norm":
+            return hidden.std() + 1e-5
+        if self.normalisation == "constant_norm_rescale":
+            return hidden.square().mean().sqrt()
+        return hidden.new_ones(())
+
     def _normalised(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the weights see, and the token's scale `[..., 1]` that is given back to the output, if any."""
         if self.centred:

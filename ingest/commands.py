@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, format_option
+from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictionaries, format_option
 
 
 @click.command("ingest")
@@ -33,6 +33,7 @@ from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, format_option
 @click.option("--min-res", type=THRESHOLD, help="Life cycle's threshold on residual scores.  [default: 0.5]")
 @click.option("--min-module", type=THRESHOLD, help="The same on mlp and att scores.  [default: 0.25]")
 @click.option("--dry-run", is_flag=True, help="Print what it would do: pairs, bytes, estimated time.")
+@click.option("--verbose", is_flag=True, help="With --dry-run: each dictionary and pair.")
 @format_option
 def ingest_command(
     sources: tuple[str, ...],
@@ -49,6 +50,7 @@ def ingest_command(
     min_res: float | str | None,
     min_module: float | str | None,
     dry_run: bool,
+    verbose: bool,
     format_: str,
 ) -> None:
     """Take dictionaries into an atlas and match them across layers.
@@ -65,9 +67,9 @@ def ingest_command(
         gemma-scope-2b-pt-att-canonical --width 16k --dry-run
     feature-atlas ingest gemma-scope-2-1b-pt-res-all gemma-scope-2-1b-pt-att-all --width 16k --l0 small
     """
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import lines, print_rows
     from atlas.cli.progress import Progress
-    from ingest.dry_run import plan_rows
+    from ingest.dry_run import plan_rows, summary
     from ingest.job import ingest
     from ingest.sources.selection import Selection
 
@@ -75,7 +77,11 @@ def ingest_command(
     selection = Selection(layers, named, width, set_name, model, l0, checkpoint)
     if dry_run:
         columns, rows = plan_rows(list(sources), atlas, k=k, selection=selection)
-        print_rows(rows, columns, format_)
+        # For a program always: it wants numbers, and text with units is for people.
+        if verbose or format_ != "table":
+            print_rows(rows, columns, format_)
+        if format_ == "table":
+            click.echo(("\n" if verbose else "") + lines(summary(rows, atlas)))
         return
     report = ingest(
         list(sources),
@@ -169,7 +175,7 @@ def label(
 
 
 @click.command()
-@click.argument("dictionaries", nargs=-1, metavar="[DICTIONARY]...")
+@click.argument("dictionaries", nargs=-1, metavar="[DICTIONARY]...", shell_complete=complete_dictionaries)
 @atlas_option
 @click.option("--model", metavar="NAME", help="Only this model's, by the first part of their ids.")
 @click.option("--layers", type=LAYERS, help="Only these layers.")

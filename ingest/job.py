@@ -48,7 +48,7 @@ class IngestReport:
 
 
 def ingest(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     atlas: str | os.PathLike[str] | None = None,
     *,
     layers: Collection[int] | None = None,
@@ -88,9 +88,11 @@ def ingest(
     started = time.time()
     folder = atlas_path(atlas)
     progress = progress or Progress(quiet=True)
-    wanted = [os.fspath(source) for source in sources]
+    # One name is a sequence too, of letters.
+    wanted = [os.fspath(each) for each in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     selection = Selection(layers, sites, width, set_name, model, l0, checkpoint)
-    found = find_sources(wanted, selection) if wanted else []
+    with progress.waiting("reading configurations"):
+        found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)
     # Once more under the lock, where another process may have changed what is there.
     _settings(before, k, min_res, min_module)  # checked before anything is made
@@ -107,7 +109,7 @@ def ingest(
             # Read again: rows written above may have changed records, and what is published is what is on the disk.
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
-            names, matched = stage_missing(folder, records, settings.k, device, progress)
+            names, matched = stage_missing(folder, records, settings.k, device, progress, before.pairs)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             renamed = any(records[id_] != known[id_] for id_ in known)

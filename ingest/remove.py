@@ -38,7 +38,7 @@ class RemoveReport:
 
 
 def remove(
-    dictionaries: Sequence[str] = (),
+    dictionaries: Sequence[str] | str = (),
     atlas: str | os.PathLike[str] | None = None,
     *,
     model: str | None = None,
@@ -65,6 +65,7 @@ def remove(
     started = time.time()
     folder = atlas_path(atlas)
     progress = progress or Progress(quiet=True)
+    dictionaries = [dictionaries] if isinstance(dictionaries, str) else dictionaries
     if not dictionaries and model is None and layers is None and sites is None:
         raise IngestError("say what to remove: ids of dictionaries, --model, --layers or --sites")
     Manifest.load(folder)  # before the lock: a folder without an atlas gets none
@@ -85,7 +86,7 @@ def remove(
         if not kept:
             raise IngestError(f"that is all that {folder} holds; delete the folder instead")
         with store_for_writing(folder, before) as store:
-            names, matched = stage_missing(folder, kept, before.k, device, progress)
+            names, matched = stage_missing(folder, kept, before.k, device, progress, before.pairs)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             after = replace(before, dictionaries=tuple(kept), pairs=names)
             publish(folder, store, with_run(after, started, edges), progress)

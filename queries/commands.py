@@ -8,28 +8,53 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import ASSIGNMENT, THRESHOLD, atlas_option, format_option
+from atlas.cli.options import (
+    ASSIGNMENT,
+    THRESHOLD,
+    atlas_option,
+    by_option,
+    complete_dictionaries,
+    complete_features,
+    format_option,
+    output_option,
+)
+from atlas.cli.output import FORMATS, terminal_width
 from atlas.ids import SITES
+
+PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 
 
 @click.command()
-@click.argument("feature")
+@click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--back", type=click.IntRange(0), metavar="N", help="Residual steps back.  [default: all]")
 @click.option("--forward", type=click.IntRange(0), metavar="N", help="Residual steps forward.  [default: all]")
-@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where the walk along the stream ends.")
+@click.option("--min-res", type=THRESHOLD, help="Where the walk along the stream ends.  [default: the atlas' own]")
 @click.option(
-    "--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Smallest cosine of mlp and att features."
+    "--min-module", type=THRESHOLD, help="Smallest cosine of mlp and att features.  [default: the atlas' own]"
 )
 @click.option("--k", type=click.IntRange(1), default=1, show_default=True, help="Matches followed at each step.")
+@by_option
+@click.option(
+    "--min-cofire",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Only edges whose earlier feature fires at this share of the later's positions (evidence edges).",
+)
+@click.option("--on", metavar="TEXT", help="The graph of one occurrence in this text instead, from activations.")
+@click.option("--token", type=click.IntRange(0), metavar="N", help="Of the text.  [default: where it is strongest]")
+@click.option("--verify", is_flag=True, help="Take each predecessor away in a forward pass, and print what falls.")
+@click.option("--model", metavar="NAME_OR_FOLDER", help="What reads the text.  [default: the atlas' own model]")
+@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml")),
+    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml", *PICTURES)),
     default="tree",
     show_default=True,
     help="How the graph is drawn.",
 )
+@output_option
 def lineage(
     feature: str,
     atlas: str | None,
@@ -38,34 +63,113 @@ def lineage(
     min_res: Any,
     min_module: Any,
     k: int,
+    by: str,
+    min_cofire: float | None,
+    on: str | None,
+    token: int | None,
+    verify: bool,
+    model: str | None,
+    device: str,
     format_: str,
+    output: Path | None,
 ) -> None:
     """The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.
 
-    A threshold may be `floor`: the noise floor of each pair of dictionaries.
+    A threshold may be `floor`: the noise floor of each pair of dictionaries. The atlas' own are those of its ingest;
+    `info` names them. Of a feature that stands alone it says what lay just below. --by says what the best matches are
+    best by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and
+    png are pictures; html is one file with the picture and its table, which opens offline.
+
+    With --on the edges are those of one token: the --k predecessors in each dictionary whose activation × push is the
+    largest share of the later feature's pre-activation, and for each feature what no edge stands for.
 
     \b
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --min-res floor --min-module floor
     feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --k 2 --format mermaid
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --format html -o lineage.html
+    feature-atlas lineage smollm2-135m-instruct/9-res-2k/14 --on "The film was shown in every village." --verify
     """
     from atlas import open_atlas
-    from queries.draw import draw
+    from atlas.cli.output import deliver
+    from queries.below import just_below
+    from queries.draw import draw, painted
     from queries.lineage import lineage
+    from queries.tree import WIDTH
 
+    if on is None:
+        chosen: dict[str, Any] = {"forward": forward, "min_res": min_res, "min_module": min_module, "by": by}
+        chosen["min_cofire"] = min_cofire
+        _only_with("--on", token=token, verify=verify or None, model=model)
+    else:
+        _without_on()
+        chosen = {"on": on, "token": token, "verify": verify}
     with open_atlas(atlas) as opened:
-        graph = lineage(opened, feature, back=back, forward=forward, min_res=min_res, min_module=min_module, k=k)
-    click.echo(draw(graph, format_), nl=False)
+        if on is not None:
+            from queries.steer.commands import announced_model
+
+            name = model or opened.locate(feature)[0].model_name
+            chosen["model"], chosen["tokenizer"] = announced_model(name, device)
+        graph = lineage(opened, feature, back=back, k=k, **chosen)
+        below = just_below(opened, graph) if on is None else []
+    deliver(painted(graph) if format_ == "png" else draw(graph, format_, terminal_width(WIDTH)), output)
+    for line in below:
+        click.echo(line, err=True)
+
+
+def _listed(rows: list[dict[str, Any]]) -> str:
+    """The questions as help lists commands: a table would have no room for what they mean."""
+    formatter = click.HelpFormatter(width=terminal_width(100))
+    formatter.write_dl(
+        [
+            (
+                " ".join([row["question"], *["FEATURE"] * row["features"]]),
+                row["about"] + (f" (--param {row['parameters']})" if row["parameters"] else ""),
+            )
+            for row in rows
+        ],
+        col_max=32,
+    )
+    return formatter.getvalue()
+
+
+def _complete_questions(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    from queries.questions import QUESTIONS
+
+    return [name for name in QUESTIONS if name.startswith(typed)]
+
+
+def _only_with(option: str, **others: Any) -> None:
+    """Raise UsageError where options are given that have a meaning only beside another."""
+    for name, value in others.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} belongs to {option}")
+
+
+def _without_on() -> None:
+    """Raise UsageError where options are given that have no part in the graph of a text."""
+    context = click.get_current_context()
+    for name in ("forward", "min_res", "min_module", "by", "min_cofire"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no part in the graph of a text: it goes by shares")
 
 
 @click.command()
-@click.argument("question", required=False)
-@click.argument("features", nargs=-1, metavar="[FEATURE]...")
+@click.argument("question", required=False, shell_complete=_complete_questions)
+@click.argument("features", nargs=-1, metavar="[FEATURE]...", shell_complete=complete_features)
 @atlas_option
 @click.option("--param", "parameters", multiple=True, type=ASSIGNMENT, help="A parameter of the question (JSON).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most rows.")
 @click.option("--show", is_flag=True, help="Print the question's Cypher instead; needs no atlas.")
-@format_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice((*FORMATS, *PICTURES)),
+    default="table",
+    show_default=True,
+    help="How rows are printed; a picture where they are edges: path, twins, strongest.",
+)
+@output_option
 def ask(
     question: str | None,
     features: tuple[str, ...],
@@ -74,6 +178,7 @@ def ask(
     limit: int,
     show: bool,
     format_: str,
+    output: Path | None,
 ) -> None:
     """Ask a named QUESTION; without one, list them all.
 
@@ -84,7 +189,8 @@ def ask(
     feature-atlas ask hubs --show
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import deliver, print_rows, render
+    from atlas.cli.progress import Progress
     from queries.questions import QUESTIONS, find_question
     from queries.questions import ask as answer
 
@@ -94,7 +200,10 @@ def ask(
             {"question": name, "features": len(q.features), "parameters": ", ".join(q.parameters), "about": q.about}
             for name, q in QUESTIONS.items()
         ]
-        print_rows(rows, ("question", "features", "parameters", "about"), format_)
+        if format_ == "table":
+            click.echo(_listed(rows), nl=False)
+        else:
+            print_rows(rows, ("question", "features", "parameters", "about"), format_)
         return
     if "limit" in dict(parameters):
         raise click.UsageError("the number of rows is set by --limit, not by --param")
@@ -102,10 +211,25 @@ def ask(
     if show:
         click.echo(asked.cypher.strip())
         return
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting(question):
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
-    print_rows(rows, asked.columns, format_, most=limit)
+        graph, model = None, opened.only_model
+        if format_ in PICTURES:
+            from queries.answer_graph import answer_graph
+
+            graph = answer_graph(opened, asked, rows[:limit])
+    if graph is not None:
+        from queries.draw import draw, painted
+
+        deliver(painted(graph) if format_ == "png" else draw(graph, format_), output)
+    elif output is not None:
+        deliver(render(rows[:limit], asked.columns, format_), output)
+    else:
+        print_rows(rows, asked.columns, format_, most=limit, model=model)
+        return
+    if len(rows) > limit:
+        click.echo(f"cut after {limit} rows; --limit N gives more", err=True)
 
 
 @click.command()
@@ -118,7 +242,8 @@ def ask(
 def search(text: str, atlas: str | None, limit: int, site: str | None, layer: int | None, format_: str) -> None:
     """Features by label, by the tokens they fire on, by the tokens they promote.
 
-    All words of TEXT must be there; whole words come first.
+    All words of TEXT must be there. Whole words come first, then features that fire on a word more than on any other,
+    then those that fire on few others.
 
     \b
     feature-atlas search war
@@ -126,20 +251,25 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
-    from queries.search import COLUMNS, search
+    from atlas.cli.progress import Progress
+    from queries.search import COLUMNS, advice, people_columns, search
 
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting("search"):
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
-    print_rows(rows, COLUMNS, format_, most=limit)
+        advised, model = advice(opened, rows), opened.only_model
+    print_rows(rows, people_columns(rows) if format_ == "table" else COLUMNS, format_, most=limit, model=model)
+    if advised:
+        click.echo(advised, err=True)
 
 
 @click.command()
-@click.argument("feature")
+@click.argument("feature", shell_complete=complete_features)
 @atlas_option
 @click.option("--most", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Matches a dictionary.")
+@by_option
 @format_option
-def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
+def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> None:
     """Everything that the atlas knows of a FEATURE: scores, words, best matches, contexts.
 
     \b
@@ -148,12 +278,14 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     """
     from atlas import open_atlas
     from atlas.cli.output import fit, print_rows, printable
+    from queries.matches import COSINE
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows = show(opened, feature, most=most)
+        rows, model = show(opened, feature, most=most, by=by), opened.only_model
+    figure = () if by == COSINE else (by,)
     if format_ != "table":
-        print_rows(rows, COLUMNS, format_)
+        print_rows(rows, (*COLUMNS, *figure), format_)
         return
     parts: dict[str, list[dict[str, Any]]] = {"feature": [], "earlier": [], "later": [], "context": []}
     for row in rows:
@@ -164,7 +296,8 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")
-            print_rows(parts[part], MATCH_COLUMNS)
+            said = [name for name in MATCH_COLUMNS if name not in ("site", "layer")]  # by the id
+            print_rows(parts[part], (*said, *figure), model=model)
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")
@@ -173,9 +306,16 @@ def show(feature: str, atlas: str | None, most: int, format_: str) -> None:
 
 
 @click.command()
-@click.argument("feature", required=False)
+@click.argument("feature", required=False, shell_complete=complete_features)
 @atlas_option
-@click.option("--in", "dictionaries", multiple=True, metavar="DICTIONARY", help="Where to look; repeatable; all: all.")
+@click.option(
+    "--in",
+    "dictionaries",
+    multiple=True,
+    metavar="DICTIONARY",
+    shell_complete=complete_dictionaries,
+    help="Where to look; repeatable; all: all.",
+)
 @click.option(
     "--vector", type=click.Path(path_type=Path), metavar="FILE", help="A direction instead: .npy or JSON list."
 )
@@ -193,11 +333,13 @@ def neighbours(
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.neighbours import COLUMNS, neighbours, read_direction
 
     if (feature is None) == (vector is None):
         raise click.UsageError("name a FEATURE, or a direction with --vector FILE")
     with open_atlas(atlas) as opened:
         wanted = read_direction(vector) if vector is not None else str(feature)
-        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top)
-    print_rows(rows, COLUMNS, format_)
+        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
+        model = opened.only_model
+    print_rows(rows, COLUMNS, format_, model=model)

@@ -1,4 +1,4 @@
-"""Flow graphs as text: a tree for people; json, mermaid, dot and GraphML for programs.
+"""Flow graphs in every form: a tree and pictures for people; json, mermaid, dot and GraphML for programs.
 
 In every form an edge points from the later feature to the earlier one, as in the graph.
 """
@@ -13,12 +13,33 @@ from xml.etree import ElementTree
 from atlas.cli.output import fit, printable
 from atlas.ids import RES
 from queries.lineage import Lineage
-from queries.tree import short, tree, words
+from queries.tree import WIDTH, short, tree, words
 
 
-def draw(graph: Lineage, format_: str = "tree") -> str:
-    """The graph in one of FORMATS, ending with a newline."""
-    return FORMATS[format_](graph)
+def draw(graph: Lineage, format_: str = "tree", width: int = WIDTH) -> str:
+    """The graph in one of FORMATS, ending with a newline; a tree at most so many columns wide."""
+    return tree(graph, width) if format_ == "tree" else FORMATS[format_](graph)
+
+
+def painted(graph: Lineage) -> bytes:
+    """The graph as PNG; raises QueryError where the extra `png` is not installed."""
+    from queries.drawing.png import png
+
+    return png(graph.figure())
+
+
+def as_svg(graph: Lineage) -> str:
+    """A picture as a file of its own."""
+    from queries.drawing.svg import svg
+
+    return svg(graph.figure(), alone=True) + "\n"
+
+
+def as_html(graph: Lineage) -> str:
+    """The picture with its table, one file that needs nothing else."""
+    from queries.drawing.alone import html
+
+    return html(graph.figure())
 
 
 def as_json(graph: Lineage) -> str:
@@ -35,7 +56,7 @@ def mermaid(graph: Lineage) -> str:
         text = _entities(short(node.id)) + (f"<br>{_entities(fit(label, 40))}" if label else "")
         lines.append(f'  {numbers[node.id]}["{text}"]')
     for edge in graph.edges:
-        lines.append(f"  {numbers[edge.source]} -->|{edge.similarity:.2f}| {numbers[edge.target]}")
+        lines.append(f"  {numbers[edge.source]} -->|{edge.shown}| {numbers[edge.target]}")
     lines.append(f"  style {numbers[graph.seed]} stroke-width:4px")
     return "\n".join(lines) + "\n"
 
@@ -49,7 +70,7 @@ def dot(graph: Lineage) -> str:
         width = ", penwidth=3" if node.id == graph.seed else ""
         lines.append(f'  "{_escape(node.id)}" [label="{label}", shape={shape}{width}];')
     for edge in graph.edges:
-        lines.append(f'  "{_escape(edge.source)}" -> "{_escape(edge.target)}" [label="{edge.similarity:.2f}"];')
+        lines.append(f'  "{_escape(edge.source)}" -> "{_escape(edge.target)}" [label="{edge.shown}"];')
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -76,6 +97,8 @@ FORMATS: dict[str, Callable[[Lineage], str]] = {
     "mermaid": mermaid,
     "dot": dot,
     "graphml": graphml,
+    "svg": as_svg,
+    "html": as_html,
 }
 _GRAPHML = {
     "node": {
@@ -88,15 +111,30 @@ _GRAPHML = {
         "s_att": "double",
         "origin": "string",
         "lifecycle": "string",
+        "dictionary": "string",
+        "fires_on": "string",
+        "promotes": "string",
+        **dict.fromkeys(("activation", "pre_activation", "bias", "other", "error", "unread"), "double"),
         "seed": "boolean",
     },
-    "edge": {"type": "string", "similarity": "double", "rank": "int", "forward_rank": "int"},
+    "edge": {
+        "type": "string",
+        "similarity": "double",
+        "rank": "int",
+        "forward_rank": "int",
+        "push": "double",
+        "correlation": "double",
+        "share": "double",
+        "predicted": "double",
+        "measured": "double",
+        "left": "double",
+    },
 }
 
 
 def _data(element: ElementTree.Element, kind: str, values: dict[str, object]) -> None:
     for name, type_ in _GRAPHML[kind].items():
-        value = values[name]
+        value = values.get(name)
         if value is not None:
             # GraphML writes true and false in lower case.
             text = str(value).lower() if type_ == "boolean" else printable(str(value))

@@ -4,6 +4,7 @@
    as the similarity reaches `min_res`.
 2. Forward: to the residual features of the next dictionary that it matches best, seen from the earlier one
    (`forward_rank`), cut likewise.
+   Best by cosine, or by another figure of the edges (queries.matches); what is cut is cut by cosine all the same.
 3. At every residual feature on the way: its k best matches among the MLP and the attention features of its own layer,
    where they reach `min_module`.
 
@@ -14,28 +15,31 @@ the whole walk takes it 60 to 250 ms, and time exponential in k.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import QueryError
-from atlas.ids import RES
+from atlas.ids import ATT, MLP, RES
+from atlas.rows import Rows
 from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED
+from queries.matches import COSINE, Matches
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from atlas.atlas import Atlas
+    from queries.drawing.figure import Figure
 
 Threshold = float | Literal["floor"]
 Row = dict[str, Any]
 
-_RES, _ANY = EDGE_OF_SITE[RES], "|".join(EDGE_OF_SITE.values())
 _FIELDS = ("id", "layer", "site", "depth", "label", "s_res", "s_mlp", "s_att", "origin", "lifecycle")  # of the json
-_NODE = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, "dictionary"))
-_MATCH = "r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank"
+_WORDS = ("dictionary", "fires_on", "promotes")  # of the json too
+COLUMNS = ", ".join(f"g.{name} AS {name}" for name in (*_FIELDS, *_WORDS))
 
-SEED = f"MATCH (g:{FEATURE} {{id: $id}}) RETURN {_NODE}"
-EARLIER = f"MATCH (f:{FEATURE} {{id: $id}})-[r:{_ANY}]->(g:{FEATURE}) WHERE r.rank < $k RETURN {_NODE}, {_MATCH}"
-LATER = f"MATCH (f:{FEATURE} {{id: $id}})<-[r:{_ANY}]-(g:{FEATURE}) WHERE r.forward_rank < $k RETURN {_NODE}, {_MATCH}"
+SEED = f"MATCH (g:{FEATURE} {{id: $id}}) RETURN {COLUMNS}"
 FLOORS = (
     f"MATCH (b:{DICTIONARY})-[m:{MATCHED}]->(a:{DICTIONARY}) RETURN b.id AS later, a.id AS earlier, m.floor AS floor"
 )
@@ -56,6 +60,14 @@ class Node:
     origin: str | None  # res, mlp, att or none
     lifecycle: str | None  # start, persists, transforms, appears or unexplained
     dictionary: str  # its dictionary's id
+    fires_on: str | None = None  # tokens it fires on, comma separated
+    promotes: str | None = None  # tokens its direction promotes, comma separated
+
+    @property
+    def state(self) -> str:
+        """What a line about it says beside its name."""
+        # The module that wrote it is worth naming; that it came down the stream is what persisting means.
+        return (self.lifecycle or "") + (f" ({self.origin})" if self.origin in (MLP, ATT) else "")
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,18 @@ class Edge:
     similarity: float  # cosine
     rank: int | None  # 0: the later feature's best match in that dictionary; None: outside its top k
     forward_rank: int | None  # the same seen from the earlier feature
+    push: float | None = None  # where matches were ordered by it (queries.matches)
+    correlation: float | None = None  # likewise
+
+    @property
+    def weight(self) -> float:
+        """What it was chosen and is drawn by."""
+        return next(value for value in (self.push, self.correlation, self.similarity) if value is not None)
+
+    @property
+    def shown(self) -> str:
+        """The same as it is written beside it."""
+        return f"{self.weight:.2f}"
 
 
 @dataclass(frozen=True)
@@ -78,11 +102,70 @@ class Lineage:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what it was drawn with: thresholds, steps
+    # Best residual matches at which the walk ended, since they are below the cut: no part of the graph.
+    outside: tuple[tuple[Node, Edge], ...] = field(default=(), compare=False, repr=False)
+    state: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # model, atlas id, its state
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)  # what is to be said beneath it
 
     def to_dict(self) -> dict[str, Any]:
-        """`seed`, `nodes`, `edges` as plain values, for json; an edge's source is the later feature."""
-        nodes = [{name: getattr(node, name) for name in _FIELDS} for node in self.nodes]
-        return {"seed": self.seed, "nodes": nodes, "edges": [vars(edge).copy() for edge in self.edges]}
+        """The node-link form, for json: `seed`, `nodes`, `edges`; an edge's source is the later feature."""
+        nodes, edges = [_told(node) for node in self.nodes], [_told(edge) for edge in self.edges]
+        values = {"seed": self.seed, "nodes": nodes, "edges": edges, "directed": True, "multigraph": False}
+        return values | ({"on": self.options["on"]} if "on" in self.options else {})
+
+    def to_networkx(self) -> Any:
+        """A networkx.DiGraph with every field of the json form; edges lead from the later feature to the earlier.
+
+        Example:
+            digraph = graph.to_networkx()
+            print(digraph.number_of_nodes(), digraph.in_degree(graph.seed))
+        """
+        import networkx
+
+        values = self.to_dict()
+        digraph = networkx.DiGraph()
+        digraph.add_nodes_from((node.pop("id"), node) for node in values["nodes"])
+        digraph.add_edges_from((edge.pop("source"), edge.pop("target"), edge) for edge in values["edges"])
+        return digraph
+
+    def figure(self) -> Figure:
+        """The graph as it is drawn, with what lies just outside the cut (queries.drawing)."""
+        from queries.drawing.figure import Figure
+
+        nodes, edges = ([vars(pair[place]) for pair in self.outside] for place in (0, 1))
+        return Figure.of(self.to_dict(), title=self.seed, about=self._about(), outside=(nodes, edges))
+
+    def _about(self) -> list[str]:
+        """What a picture of it says beneath: thresholds, steps, the atlas's state."""
+        names = {"min_res": "min res", "min_module": "min module", "k": "k", "back": "back", "forward": "forward"}
+        names |= {"min_cofire": "min cofire"} | ({} if self.options.get("by") == COSINE else {"by": "by"})
+        said = [f"{names[key]} {value}" for key, value in self.options.items() if key in names and value is not None]
+        state = [f"{name} {value}" for name, value in self.state.items()]
+        return [*self.notes, *(", ".join(part) for part in (said, state) if part)]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The tree and the picture, for notebooks."""
+        from queries.drawing.notebook import bundle
+        from queries.drawing.svg import svg
+
+        # By name: the tree is drawn from lineages, and two files do not import each other.
+        tree: Callable[[Lineage], str] = importlib.import_module("queries.tree").tree
+        return bundle(tree(self), svg(self.figure()), include, exclude)
+
+    def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Nodes and edges as two frames with the columns of `to_dict`; raises AtlasError where pandas is missing.
+
+        Example:
+            nodes, edges = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018").to_pandas()
+            print(nodes[["id", "lifecycle"]], edges["similarity"].mean())
+        """
+        values = self.to_dict()
+        frames = []
+        for rows, kind in ((values["nodes"], Node), (values["edges"], Edge)):
+            # Known also where there are no rows; what only some graphs have stands behind.
+            known = [each.name for each in fields(kind) if each.name in _ALWAYS]
+            frames.append(Rows(rows, tuple(dict.fromkeys([*known, *(n for row in rows for n in row)]))).to_pandas())
+        return frames[0], frames[1]
 
 
 def lineage(
@@ -91,17 +174,31 @@ def lineage(
     *,
     back: int | None = None,
     forward: int | None = None,
-    min_res: Threshold = 0.5,
-    min_module: Threshold = 0.25,
+    min_res: Threshold | None = None,
+    min_module: Threshold | None = None,
     k: int = 1,
+    by: str = COSINE,
+    min_cofire: float | None = None,
+    on: str | None = None,
+    token: int | None = None,
+    verify: bool = False,
+    model: Any = None,
+    tokenizer: Any = None,
 ) -> Lineage:
-    """The flow graph of a feature.
+    """The flow graph of a feature; `on` a text that of one occurrence.
 
     back, forward: most steps from one residual dictionary to the next (None: all the way).
     min_res, min_module: smallest cosine of a residual step and of a module's match, or "floor": the noise floor of each
-    pair of dictionaries. k: matches followed in each dictionary, up to the atlas's own k.
-    Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range or a pair has no noise
-    floor.
+    pair of dictionaries; None: the thresholds that the atlas was made with.
+    k: matches followed in each dictionary, up to the atlas's own k. by: what the best matches are best by: cosine, push
+    or correlation. min_cofire: smallest share of the later feature's active positions at which the earlier fires too
+    (queries.evidence); edges whose support was too small have none and are left out with it.
+    on: a text; the graph is then that of the feature at one of its tokens, from activations (queries.occurrence.flow),
+    with k predecessors a dictionary, as far back as `back` says; thresholds, forward and by have no part in it.
+    token: position in the text (None: where the feature is strongest). verify: each predecessor is taken away in a
+    forward pass. model, tokenizer: as `activate` takes them.
+    Raises UnknownFeature; QueryError where k, a number of steps or a threshold is out of range, a pair has no noise
+    floor, or the edges have no such figure.
 
     Example:
         graph = lineage(atlas, "smollm2-135m-instruct/9-res-2k/2018", min_res="floor")
@@ -111,12 +208,23 @@ def lineage(
     feature = atlas.full_id(feature)
     # Raises what the user can act on; the graph would answer an unknown id with no rows.
     atlas.locate(feature)
+    if on is None and (token is not None or verify):
+        raise QueryError("a token, and what is verified, belong to a text: give one with on (--on)")
+    if on is not None and (forward is not None or (min_res, min_module, min_cofire, by) != (*[None] * 3, COSINE)):
+        raise QueryError("the graph of a text goes back, by shares: no forward, thresholds or by with it")
     if k < 1 or any(steps is not None and steps < 0 for steps in (back, forward)):
         raise QueryError("a lineage needs k of at least 1, and numbers of steps back and forward that are not negative")
-    for threshold in (min_res, min_module):
+    res: Any = atlas.manifest.min_res if min_res is None else min_res
+    module: Any = atlas.manifest.min_module if min_module is None else min_module
+    for threshold in (res, module):
         if threshold != "floor" and not (isinstance(threshold, int | float) and -1 <= threshold <= 1):
             raise QueryError(f"a threshold is a cosine or floor, not {threshold!r}")
-    walk = _Walk(atlas, k, _cut(atlas, min_res, min_module))
+    if on is not None:
+        # By name: it runs the model, and needs this file.
+        flow = importlib.import_module("queries.occurrence.flow").flow
+        graph: Lineage = flow(atlas, model, tokenizer, on, feature, token=token, k=k, back=back, verify=verify)
+        return graph
+    walk = _Walk(atlas, Matches(atlas, COLUMNS, k, by, min_cofire), _cut(atlas, res, module))
     seed = walk.start(feature)
     if seed.site == RES:
         _follow(walk.earlier, [seed], back)
@@ -130,18 +238,26 @@ def lineage(
     place = {node.id: i for i, node in enumerate(nodes)}
     # By the nodes' order: what a store gives first must not show.
     edges = sorted(walk.edges.values(), key=lambda edge: (place[edge.source], place[edge.target]))
-    options = {"min_res": min_res, "min_module": min_module, "back": back, "forward": forward, "k": k}
-    return Lineage(feature, tuple(nodes), tuple(edges), options)
+    options = {"min_res": res, "min_module": module, "back": back, "forward": forward, "k": k, "by": by}
+    options |= {} if min_cofire is None else {"min_cofire": min_cofire}
+    return Lineage(feature, tuple(nodes), tuple(edges), options, walk.outside(), state_of(atlas, seed))
+
+
+def state_of(atlas: Atlas, seed: Node) -> dict[str, str]:
+    """What a graph was made of."""
+    state = str(atlas.manifest.state)[:8]
+    return {"model": seed.dictionary.rpartition("/")[0], "atlas": atlas.manifest.id[:8], "state": state}
 
 
 class _Walk:
     """What has been reached so far; every feature is asked once in each direction."""
 
-    def __init__(self, atlas: Atlas, k: int, keep: Callable[[str, str, str, float], bool]) -> None:
+    def __init__(self, atlas: Atlas, matches: Matches, keep: Callable[[str, str, str, float], bool]) -> None:
         self.nodes: dict[str, Node] = {}
         self.edges: dict[tuple[str, str], Edge] = {}
-        self._atlas, self._k, self._keep = atlas, k, keep
+        self._atlas, self._matches, self._keep = atlas, matches, keep
         self._earlier: dict[str, list[Row]] = {}
+        self._ended: list[tuple[Node, Edge]] = []
 
     def start(self, feature: str) -> Node:
         """The seed's node."""
@@ -151,16 +267,23 @@ class _Walk:
 
     def earlier(self, nodes: list[Node]) -> list[Node]:
         """The residual features that the nodes' best matches lead back to."""
-        return [self._link(node, row, back=True) for node, row in self._before(nodes) if row["site"] == RES]
+        return [self._link(node, row, back=True) for node, row in self._before(nodes, ends=True) if row["site"] == RES]
 
     def later(self, nodes: list[Node]) -> list[Node]:
         """The later residual features that the nodes match best."""
-        return [
-            self._link(node, row, back=False)
-            for node, rows in zip(nodes, self._asked(LATER, nodes), strict=True)
-            for row in rows
-            if self._keep(row["dictionary"], node.dictionary, node.site, row["similarity"])
-        ]
+        reached = []
+        for node, rows in zip(nodes, self._matches.later([node.id for node in nodes]), strict=True):
+            for row in rows:
+                if self._keep(row["dictionary"], node.dictionary, node.site, row["similarity"]):
+                    reached.append(self._link(node, row, back=False))
+                elif row["first"]:
+                    self._end(node, row, back=False)
+        return reached
+
+    def outside(self) -> tuple[tuple[Node, Edge], ...]:
+        """Where the walk ended: best residual matches below the cut that it met nowhere else, by id."""
+        ended = {node.id: (node, edge) for node, edge in self._ended if node.id not in self.nodes}
+        return tuple(ended[name] for name in sorted(ended))
 
     def add_modules(self) -> None:
         """The modules' features that match the residual features reached so far."""
@@ -168,29 +291,53 @@ class _Walk:
             if row["site"] != RES:
                 self._link(node, row, back=True)
 
-    def _before(self, nodes: list[Node]) -> list[tuple[Node, Row]]:
-        """The nodes' matches that are kept, each with its node."""
+    def _before(self, nodes: list[Node], *, ends: bool = False) -> list[tuple[Node, Row]]:
+        """The nodes' matches that are kept, each with its node; `ends`: residual ones that are not end the walk."""
         new = [node for node in nodes if node.id not in self._earlier]
-        for node, rows in zip(new, self._asked(EARLIER, new), strict=True):
+        for node, rows in zip(new, self._matches.earlier([node.id for node in new]), strict=True):
             # Kept: modules are asked for later of features that the walk back has asked already.
-            self._earlier[node.id] = [
+            kept = [
                 row for row in rows if self._keep(node.dictionary, row["dictionary"], row["site"], row["similarity"])
             ]
+            self._earlier[node.id] = kept
+            for row in rows if ends else ():
+                if row["site"] == RES and row["first"] and row not in kept:
+                    self._end(node, row, back=True)
         return [(node, row) for node in nodes for row in self._earlier[node.id]]
-
-    def _asked(self, cypher: str, nodes: list[Node]) -> list[list[Row]]:
-        return self._atlas.read_each(cypher, [{"id": node.id, "k": self._k} for node in nodes]) if nodes else []
 
     def _link(self, node: Node, row: Row, *, back: bool) -> Node:
         """Add the row's feature and its edge with the node; `back`: the row is the earlier one."""
         other = self._add(row)
-        later, earlier = (node, other) if back else (other, node)
-        match = (row["similarity"], row["rank"], row["forward_rank"])
-        self.edges[later.id, earlier.id] = Edge(later.id, earlier.id, EDGE_OF_SITE[earlier.site], *match)
+        edge = _edge(node, other, row, back=back)
+        self.edges[edge.source, edge.target] = edge
         return other
 
+    def _end(self, node: Node, row: Row, *, back: bool) -> None:
+        other = node_of(row)
+        self._ended.append((other, _edge(node, other, row, back=back)))
+
     def _add(self, row: Row) -> Node:
-        return self.nodes.setdefault(row["id"], Node(**{name: row[name] for name in (*_FIELDS, "dictionary")}))
+        return self.nodes.setdefault(row["id"], node_of(row))
+
+
+def node_of(row: Row) -> Node:
+    """A row of COLUMNS as a node."""
+    return Node(**{name: row[name] for name in (*_FIELDS, *_WORDS)})
+
+
+def _edge(node: Node, other: Node, row: Row, *, back: bool) -> Edge:
+    """The match of a node with the feature of a row; `back`: that is the earlier one."""
+    later, earlier = (node, other) if back else (other, node)
+    match = (row["similarity"], row["rank"], row["forward_rank"], row.get("push"), row.get("correlation"))
+    return Edge(later.id, earlier.id, EDGE_OF_SITE[earlier.site], *match)
+
+
+def _told(each: Node | Edge) -> Row:
+    """The fields of a node or an edge; those that not every graph has, only where they have a value."""
+    return {name: value for name, value in vars(each).items() if value is not None or name in _ALWAYS}
+
+
+_ALWAYS = {each.name for each in (*fields(Node), *fields(Edge))} - {"push", "correlation"}
 
 
 def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], steps: int | None) -> None:
@@ -204,11 +351,14 @@ def _follow(step: Callable[[list[Node]], list[Node]], frontier: list[Node], step
         steps = None if steps is None else steps - 1
 
 
+def floors_of(atlas: Atlas) -> dict[tuple[str, str], float | None]:
+    """The noise floor of each pair of dictionaries, (later, earlier); None where none is stored."""
+    return {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+
+
 def _cut(atlas: Atlas, min_res: Threshold, min_module: Threshold) -> Callable[[str, str, str, float], bool]:
     """Whether a match (later dictionary, earlier dictionary, earlier site, similarity) is kept."""
-    floors: dict[tuple[str, str], float | None] = {}
-    if "floor" in (min_res, min_module):
-        floors = {(row["later"], row["earlier"]): row["floor"] for row in atlas.read(FLOORS)}
+    floors = floors_of(atlas) if "floor" in (min_res, min_module) else {}
 
     def keep(later: str, earlier: str, site: str, similarity: float) -> bool:
         # The earlier feature's site decides: it is what the match says where something comes from.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from atlas.cli.progress import Progress
 from atlas.errors import QueryError
+from atlas.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +21,13 @@ _BLOCK = 8192  # rows multiplied at once
 
 
 def neighbours(
-    atlas: Atlas, feature: str | np.ndarray, *, dictionaries: Sequence[str] | None = None, top: int = 10
-) -> list[dict[str, Any]]:
+    atlas: Atlas,
+    feature: str | np.ndarray,
+    *,
+    dictionaries: Sequence[str] | None = None,
+    top: int = 10,
+    progress: Progress | None = None,
+) -> Rows:
     """The features whose unit decoder rows have the largest cosines with a feature's, or with any direction.
 
     Cosines are computed in float64; equal ones go by dictionary and index. The feature itself is left out, and so are
@@ -30,6 +37,7 @@ def neighbours(
         feature: an id, or a direction [d_model] of any length but 0.
         dictionaries: ids of those to look in, or "all"; None: the feature's own.
         top: most rows.
+        progress: where it is shown which dictionaries were looked in; None: nowhere.
 
     Returns:
         Rows of COLUMNS, best first; rank counts from 0.
@@ -58,21 +66,29 @@ def neighbours(
             raise QueryError(f"a direction is a vector of finite numbers, not all 0; this has shape {direction.shape}")
         direction = direction / length
     found: list[tuple[float, str, int]] = []
-    for name in _wanted(atlas, dictionaries, own[0] if own else None, len(direction)):
-        atlas.rows(name).check(atlas.dictionary(name))
-        cosines = _cosines(atlas.rows(name).decoder, direction)
-        # Below any cosine; taken out by the same test as the feature itself.
-        cosines[~atlas.rows(name).alive] = -2
-        if own and own[0] == name:
-            cosines[own[1]] = -2
-        best = np.argsort(-cosines, kind="stable")[:top]  # stable: equal ones in the order of their index
-        found += [(-float(cosines[i]), name, int(i)) for i in best if cosines[i] >= -1.5]
+    names = _wanted(atlas, dictionaries, own[0] if own else None, len(direction))
+    # One is looked at in a moment.
+    progress = progress if progress and len(names) > 1 else Progress(quiet=True)
+    with progress.steps("neighbours", len(names), "dictionaries") as advance:
+        for name in names:
+            atlas.rows(name).check(atlas.dictionary(name))
+            cosines = _cosines(atlas.rows(name).decoder, direction)
+            # Below any cosine; taken out by the same test as the feature itself.
+            cosines[~atlas.rows(name).alive] = -2
+            if own and own[0] == name:
+                cosines[own[1]] = -2
+            best = np.argsort(-cosines, kind="stable")[:top]  # stable: equal ones in the order of their index
+            found += [(-float(cosines[i]), name, int(i)) for i in best if cosines[i] >= -1.5]
+            advance(1)
     # Cosines are negated, so that one ascending order puts the best first and equal ones by dictionary and index.
     ranked = sorted(found)[:top]
-    return [
-        {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
-        for rank, (negative, name, index) in enumerate(ranked)
-    ]
+    return Rows(
+        (
+            {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
+            for rank, (negative, name, index) in enumerate(ranked)
+        ),
+        COLUMNS,
+    )
 
 
 def read_direction(path: Path) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
 variable-length patterns prune by an inline property map, so that a walk along best matches stays linear in its length;
-they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. The names are those of
-`atlas.schema`: a test holds them to it.
+they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a parameter may be null. Of all edges it is
+`coalesce($layer, -2) = -2 OR …`, no layer being −2: a server then reads no property where nothing is asked for. The
+names are those of `atlas.schema`: a test holds them to it.
 """
 
 BORN_HERE = """
@@ -23,6 +24,8 @@ ORDER BY s_next, feature
 LIMIT $limit
 """
 
+# For small atlases and for reading: on a large one an engine runs out of memory, and `ask` joins the links itself
+# (queries.chains).
 LONGEST_LIVED = """
 MATCH (b:Feature {site: 'res'})
 WHERE NOT EXISTS {
@@ -133,8 +136,8 @@ LIMIT $limit
 
 HUBS = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
-WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 WITH a, count(*) AS wins, min(r.similarity) AS weakest, max(r.similarity) AS strongest
+WHERE coalesce($site, a.site) = a.site AND coalesce($layer, a.layer) = a.layer
 RETURN a.id AS feature, a.layer AS layer, a.site AS site, wins, weakest, strongest, a.frequency AS frequency,
        a.label AS label
 ORDER BY wins DESC, feature
@@ -171,9 +174,18 @@ LIMIT $limit
 
 STRONGEST = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
 ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+STRONGEST_PUSH = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+ORDER BY push DESC, later, earlier
 LIMIT $limit
 """
 
@@ -224,5 +236,34 @@ DEAD = """
 MATCH (d:Dictionary)
 RETURN d.id AS dictionary, d.d_sae AS features, d.dead_rows AS dead, 1.0 * d.dead_rows / d.d_sae AS share
 ORDER BY share DESC, dictionary
+LIMIT $limit
+"""
+
+SILENT_MATCHES = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND coalesce($site, a.site) = a.site
+  AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
+       a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+UNLIKE_TOGETHER = """
+MATCH (b:Feature)-[r:FIRES_WITH]->(a:Feature)
+WHERE r.cofire >= $min_cofire AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.correlation AS correlation, r.cofire AS cofire, r.lift AS lift,
+       r.similarity AS similarity, r.support AS support, b.label AS later_label, a.label AS earlier_label
+ORDER BY correlation DESC, later, earlier
+LIMIT $limit
+"""
+
+ALIKE_AND_TOGETHER = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.correlation > 0.0 AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
+       r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
+       b.label AS later_label, a.label AS earlier_label
+ORDER BY both DESC, later, earlier
 LIMIT $limit
 """

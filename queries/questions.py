@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.ids import ATT, MLP, SITES
+from atlas.rows import Rows
+from queries.chains import longest_lived
 from queries.question_cypher import (
     ABOVE_FLOOR,
+    ALIKE_AND_TOGETHER,
     ANCESTORS,
     BORN_HERE,
     DEAD,
@@ -24,11 +27,14 @@ from queries.question_cypher import (
     ORPHANS,
     PATH,
     SHARED_ANCESTORS,
+    SILENT_MATCHES,
     SPLITS,
     STRONGEST,
+    STRONGEST_PUSH,
     TURNOVER,
     TWINS,
     UNEXPLAINED,
+    UNLIKE_TOGETHER,
     WRITES,
     WRITTEN_BY,
 )
@@ -56,6 +62,8 @@ class Question:
     cypher: str  # one statement, the same for every store
     features: tuple[str, ...] = ()  # parameters that are features; of two, the later one first
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    # Gives the same rows as the statement where an engine has not the memory for it on a large atlas.
+    answer: Callable[..., list[dict[str, Any]]] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -98,6 +106,7 @@ _ALL = (
         LONGEST_LIVED,
         (),
         {"min_similarity": _STRONG},
+        longest_lived,
     ),
     Question(
         "most-transformed",
@@ -138,6 +147,13 @@ _ALL = (
     ),
     Question("strongest", "edges of the highest cosine", STRONGEST, (), {"site": _SITE, "layer": _LAYER}),
     Question(
+        "strongest-push",
+        "edges along which one unit of the earlier adds most to the later",
+        STRONGEST_PUSH,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
+    Question(
         "orphans",
         "MLP and attention features that are no residual feature's best match",
         ORPHANS,
@@ -147,6 +163,27 @@ _ALL = (
     Question("lifecycle", "how many features persist, transform, appear … by layer and origin", LIFECYCLE),
     Question("turnover", "shares of each layer that are kept, born, unexplained, about to vanish", TURNOVER),
     Question("above-floor", "share of best matches above the noise floor, by pair of dictionaries", ABOVE_FLOOR),
+    Question(
+        "alike-never-together",
+        "matches whose earlier feature never fires where the later does (after evidence edges)",
+        SILENT_MATCHES,
+        (),
+        {"min_similarity": _STRONG, "site": _SITE, "layer": _LAYER},
+    ),
+    Question(
+        "together-not-alike",
+        "features that fire together and are no matches by cosine (after evidence edges)",
+        UNLIKE_TOGETHER,
+        (),
+        {"min_cofire": Parameter(0.5, float, "smallest share"), "site": _SITE, "layer": _LAYER},
+    ),
+    Question(
+        "alike-and-together",
+        "matches of the highest cosine times correlation (after evidence edges)",
+        ALIKE_AND_TOGETHER,
+        (),
+        {"site": _SITE, "layer": _LAYER},
+    ),
     Question("dead", "dictionaries by their share of dead features", DEAD),
 )
 QUESTIONS: dict[str, Question] = {question.name: question for question in _ALL}
@@ -163,7 +200,7 @@ def find_question(name: str) -> Question:
     return QUESTIONS[name]
 
 
-def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> list[dict[str, Any]]:
+def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameters: Any) -> Rows:
     """The rows that answer a named question, in a fixed order.
 
     features: ids, as many as the question is about; of two, either may come first. limit: most rows.
@@ -186,7 +223,10 @@ def ask(atlas: Atlas, name: str, /, *features: str, limit: int = 20, **parameter
     ordered = sorted(features, key=lambda feature: -depths[feature])
     values = {key: parameter.default for key, parameter in question.parameters.items()}
     values |= {key: _checked(question, key, value) for key, value in parameters.items()}
-    return atlas.read(question.cypher, **dict(zip(question.features, ordered, strict=True)), **values, limit=limit)
+    about = dict(zip(question.features, ordered, strict=True))
+    if question.answer is not None:
+        return Rows(question.answer(atlas, **about, **values, limit=limit), question.columns)
+    return Rows(atlas.read(question.cypher, **about, **values, limit=limit), question.columns)
 
 
 def _checked(question: Question, key: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.ids import SITES
+from atlas.rows import Rows
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -19,28 +20,36 @@ WHERE coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
 WITH f, toLower(coalesce(f.label, '')) AS label, toLower(coalesce(f.fires_on, '')) AS fires_on,
      toLower(coalesce(f.promotes, '')) AS promotes
 WHERE label CONTAINS $longest OR fires_on CONTAINS $longest OR promotes CONTAINS $longest
-WITH f, ' ' + label + ' ' + fires_on + ' ' + promotes + ' ' AS text
+WITH f, ' ' + label + ' ' AS label, ' ' + fires_on + ' ' AS fires_on,
+     ' ' + label + ' ' + fires_on + ' ' + promotes + ' ' AS text
 WHERE all(word IN $words WHERE text CONTAINS word)
-WITH f, replace(text, ',', ' ') AS text
-WITH f, replace(text, '"', ' ') AS text
-WITH f, replace(text, '“', ' ') AS text
-WITH f, replace(text, '”', ' ') AS text
+WITH f, replace(label, ',', ' ') AS label, replace(fires_on, ',', ' ') AS fires_on, replace(text, ',', ' ') AS text
+WITH f, replace(label, '"', ' ') AS label, fires_on, replace(text, '"', ' ') AS text
+WITH f, replace(label, '“', ' ') AS label, fires_on, replace(text, '“', ' ') AS text
+WITH f, replace(label, '”', ' ') AS label, fires_on, replace(text, '”', ' ') AS text
 RETURN f.id AS feature, f.label AS label, f.fires_on AS fires_on, f.promotes AS promotes, f.frequency AS frequency,
        f.max_activation AS max_activation, f.lifecycle AS lifecycle,
-       all(word IN $words WHERE text CONTAINS (' ' + word + ' ')) AS exact
-ORDER BY exact DESC, coalesce(max_activation, 0.0) DESC, coalesce(frequency, 0.0) DESC, feature
+       all(word IN $words WHERE text CONTAINS (' ' + word + ' ')) AS exact,
+       any(word IN $words WHERE fires_on STARTS WITH (' ' + word + ' ')) AS first,
+       all(word IN $words WHERE label CONTAINS (' ' + word + ' ')) AS named,
+       all(word IN $words WHERE fires_on CONTAINS (' ' + word + ' ')) AS among,
+       size(fires_on) - size(replace(fires_on, ' ', '')) AS spaces
+ORDER BY exact DESC, first DESC, named DESC, among DESC, spaces, coalesce(frequency, 0.0) DESC, feature
 LIMIT $limit
 """
+# Whether any feature has words: one is enough to know.
+LABELLED = "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN f.id AS feature LIMIT 1"
 COLUMNS = ("feature", "label", "fires_on", "promotes", "frequency", "max_activation", "lifecycle", "exact")
 
 
-def search(
-    atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None, layer: int | None = None
-) -> list[dict[str, Any]]:
+def search(atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None, layer: int | None = None) -> Rows:
     """Features whose label and tokens, taken together, contain every word of the text; case does not matter.
 
-    Whole words and tokens come before parts of them, then the largest activation first. Rows have COLUMNS; `exact`
-    tells whether all words are whole. Raises QueryError where the text has no word or the site is unknown.
+    What counts is how much a word is for the feature, not how large the feature's activations are: whole words and
+    tokens come before parts of them; then features that fire on one of the words most (it stands first in `fires_on`,
+    which is ordered by activation); then those whose label, then those whose tokens have all of them; of these, those
+    that fire on the fewest other words, and then the more frequent ones. Rows have COLUMNS; `exact` tells whether all
+    words are whole. Raises QueryError where the text has no word or the site is unknown.
 
     Example:
         for row in search(atlas, "film", site="res", limit=5):
@@ -54,4 +63,27 @@ def search(
         raise QueryError(f"a site is one of {', '.join(SITES)}, not {site!r}")
     if limit < 1:
         raise QueryError("the limit must be at least 1")
-    return atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
+    found = atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
+    # What rows are ordered by besides is not part of them.
+    return Rows(({name: row[name] for name in COLUMNS} for row in found), COLUMNS)
+
+
+def has_labels(atlas: Atlas) -> bool:
+    """Whether any feature of the atlas has words."""
+    return bool(atlas.read(LABELLED))
+
+
+def advice(atlas: Atlas, found: list[dict[str, Any]]) -> str | None:
+    """What to do where nothing was found because nothing is labelled; None where that is not so."""
+    if found or has_labels(atlas):
+        return None
+    return "no feature has words yet; make some: feature-atlas label --text FILE, --promoted or --import SOURCE"
+
+
+def people_columns(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The columns that a table for people needs: words have room where nothing is said twice."""
+    # A label that is only made of the first tokens says nothing beside them; nor does what all rows share.
+    named = any(row["label"] and not (row["fires_on"] or "").startswith(row["label"]) for row in rows)
+    partly = any(not row["exact"] for row in rows)
+    left_out = {"max_activation", *(() if named or not rows else ("label",)), *(() if partly else ("exact",))}
+    return tuple(name for name in COLUMNS if name not in left_out)

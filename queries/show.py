@@ -5,34 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
+from atlas.rows import Rows
 from atlas.schema import EDGE_OF_SITE, FEATURE, NODES
+from queries.matches import COSINE, Matches
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
 _PROPERTIES = next(table for table in NODES if table.label == FEATURE).properties
 _ANY = "|".join(EDGE_OF_SITE.values())
-_MATCH = """RETURN g.id AS id, g.site AS site, g.layer AS layer, r.similarity AS similarity, r.rank AS rank,
-  r.forward_rank AS forward_rank, g.lifecycle AS lifecycle, g.label AS label
-"""
+_MATCH = """g.id AS id, g.site AS site, g.layer AS layer, r.similarity AS similarity, r.rank AS rank,
+  r.forward_rank AS forward_rank, g.lifecycle AS lifecycle, g.label AS label"""
 _RETURN = ", ".join(f"f.`{name}` AS `{name}`" for name in _PROPERTIES)
 RECORD = f"MATCH (f:{FEATURE} {{id: $id}}) RETURN {_RETURN}"
 EARLIER = f"""MATCH (f:{FEATURE} {{id: $id}})-[r:{_ANY}]->(g:{FEATURE}) WHERE r.rank < $most
-{_MATCH}ORDER BY g.depth DESC, rank, id"""
+RETURN {_MATCH} ORDER BY g.depth DESC, rank, id"""
 LATER = f"""MATCH (f:{FEATURE} {{id: $id}})<-[r:{_ANY}]-(g:{FEATURE}) WHERE r.forward_rank < $most
-{_MATCH}ORDER BY g.depth, forward_rank, id"""
+RETURN {_MATCH} ORDER BY g.depth, forward_rank, id"""
 
 MATCH_COLUMNS = ("id", "site", "layer", "similarity", "rank", "forward_rank", "lifecycle", "label")
+_OTHER = ("id", "site", "layer", "lifecycle", "label", "depth", "dictionary")  # of a matched feature
 COLUMNS = ("part", *_PROPERTIES, "similarity", "rank", "forward_rank", "context")
 
 
-def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
+def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows:
     """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
     - feature: one row, its properties as atlas.schema names them
-    - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS
+    - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS; best `by` cosine, push or
+      correlation, which is then a column too
     - context: the texts at which it was most active, best first, in the column `context`
-    Raises UnknownFeature; QueryError where `most` is below 1.
+    Raises UnknownFeature; QueryError where `most` is below 1 or the edges have no such figure.
 
     Example:
         feature, *rows = show(atlas, "smollm2-135m-instruct/9-res-2k/2018")
@@ -44,6 +47,20 @@ def show(atlas: Atlas, feature: str, *, most: int = 3) -> list[dict[str, Any]]:
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")
     rows = [{"part": "feature", **row} for row in atlas.read(RECORD, id=feature)]
-    rows += [{"part": "earlier", **row} for row in atlas.read(EARLIER, id=feature, most=most)]
-    rows += [{"part": "later", **row} for row in atlas.read(LATER, id=feature, most=most)]
-    return rows + [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    if by == COSINE:
+        earlier, later = (atlas.read(cypher, id=feature, most=most) for cypher in (EARLIER, LATER))
+    else:
+        earlier, later = _ordered(atlas, feature, most, by)
+    rows += [{"part": "earlier", **row} for row in earlier] + [{"part": "later", **row} for row in later]
+    rows += [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    return Rows(rows, COLUMNS if by == COSINE else (*COLUMNS, by))
+
+
+def _ordered(atlas: Atlas, feature: str, most: int, by: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Its earlier and later matches, the nearest dictionary first, in each the best by that figure first."""
+    matches = Matches(atlas, ", ".join(f"g.{name} AS {name}" for name in _OTHER), most, by)
+    found = []
+    for rows, sign in ((matches.earlier([feature])[0], -1), (matches.later([feature])[0], 1)):
+        rows.sort(key=lambda row: (sign * row["depth"], row["dictionary"], -row[by], row["id"]))
+        found.append([{name: row[name] for name in (*MATCH_COLUMNS, by)} for row in rows])
+    return found[0], found[1]

@@ -12,28 +12,29 @@ WIDTH = 100  # columns of a tree
 Link = tuple[Edge, str]  # an edge and the feature at its end that is nearer to the seed
 
 
-def tree(graph: Lineage) -> str:
-    """The graph from its earliest to its latest feature, a line each, at most WIDTH columns wide.
+def tree(graph: Lineage, width: int = WIDTH) -> str:
+    """The graph from its earliest to its latest feature, a line each, at most `width` columns wide.
 
     The line that leads through the best residual matches is drawn at the left; what is written into it or branches off
-    hangs on it. The similarity is that with the feature one step nearer to the seed, named where it is not on that
-    line.
+    hangs on it. The number (`Edge.weight`, a cosine as a rule) is that with the feature one step nearer to the seed,
+    named where it is not on that line.
     """
     links = _links(graph)
     trunk = _trunk(graph, links)
 
     def place(node: Node) -> tuple[int, bool, float, str]:
-        return node.depth, node.id in trunk, -links[node.id][0].similarity if node.id in links else 0.0, node.id
+        return node.depth, node.id in trunk, -links[node.id][0].weight if node.id in links else 0.0, node.id
 
     nodes = sorted(graph.nodes, key=place)
     cells = [_cells(node, links.get(node.id), trunk) for node in nodes]
     marks = _marks([node.id in trunk for node in nodes], [node.id == graph.seed for node in nodes])
     name = max(len(cell[0]) for cell in cells)
     state = max(len(cell[2]) for cell in cells)
+    number = max(4, *(len(cell[1]) for cell in cells))
     lines = [f"{graph.seed}: {len(nodes)} features, earliest first" if len(nodes) > 1 else f"{graph.seed}: alone"]
     for mark, (left, similarity, state_, words) in zip(marks, cells, strict=True):
-        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>4}  {state_:<{state}}  {words}", WIDTH).rstrip())
-    return "\n".join(lines) + "\n"
+        lines.append(fit(f"{mark}{left:<{name}}  {similarity:>{number}}  {state_:<{state}}  {words}", width).rstrip())
+    return "\n".join([*lines, *graph.notes]) + "\n"
 
 
 def words(node: Node) -> str:
@@ -49,11 +50,9 @@ def short(feature: str) -> str:
 def _cells(node: Node, link: Link | None, trunk: set[str]) -> tuple[str, str, str, str]:
     """Name, similarity, life cycle, words."""
     arm = " " if node.id in trunk else "─○ " if node.site == RES else "─▪ "
-    similarity = f"{link[0].similarity:.2f}" if link else ""
-    # The module that wrote a feature is worth naming; that a feature came down the stream is what persisting means.
-    state = (node.lifecycle or "") + (f" ({node.origin})" if node.origin in ("mlp", "att") else "")
+    similarity = link[0].shown if link else ""
     aside = f"↔ {short(link[1])}  " if link and link[1] not in trunk else ""
-    return arm + short(node.id), similarity, state, aside + words(node)
+    return arm + short(node.id), similarity, node.state, aside + words(node)
 
 
 def _marks(on_trunk: list[bool], is_seed: list[bool]) -> list[str]:
@@ -85,7 +84,7 @@ def _links(graph: Lineage) -> dict[str, Link]:
                         found[other].append((edge, name))
         # After the whole ring: a feature that several lead to at the same distance takes its best edge.
         for name, ways in found.items():
-            links[name] = min(ways, key=lambda way: (-way[0].similarity, way[1]))
+            links[name] = min(ways, key=lambda way: (-way[0].weight, way[1]))
         frontier = list(found)
     return links
 
@@ -96,7 +95,7 @@ def _trunk(graph: Lineage, links: dict[str, Link]) -> set[str]:
     following: dict[tuple[str, bool], list[tuple[float, str]]] = defaultdict(list)
     for name, (edge, parent) in links.items():
         if sites[name] == RES:
-            following[parent, name == edge.source].append((-edge.similarity, name))
+            following[parent, name == edge.source].append((-edge.weight, name))
     trunk = {graph.seed}
     for later in (False, True):
         ways = following[graph.seed, later]

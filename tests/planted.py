@@ -42,6 +42,7 @@ class PairArrays:
     rank: np.ndarray
     forward_rank: np.ndarray
     push: np.ndarray  # NaN stands for null
+    others: tuple[np.ndarray, np.ndarray, np.ndarray]  # rows in `later` and `earlier`, cosine: edges FIRES_WITH
 
     @property
     def key(self) -> str:
@@ -91,7 +92,10 @@ class Planted:
         # the rows stay what they were.
         push = np.random.default_rng(len(self.matched)).normal(scale=4.0, size=len(i))
         push[::5] = np.nan
-        self.matched.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j], push))
+        # No matches, some of them of a negative cosine.
+        rows, columns = np.nonzero((rank < 0) & (forward < 0) & (cosine != 0))
+        others = rows[::9], columns[::9], cosine[rows[::9], columns[::9]]
+        self.matched.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j], push, others))
         alive_b, alive_a = np.asarray(rows_b.any(1)), np.asarray(rows_a.any(1))
         self.columns[b.id][f"s_{a.site}"] = [
             float(v) if ok else None for v, ok in zip(cosine.max(1), alive_b, strict=True)
@@ -160,6 +164,7 @@ class Planted:
                 "gap": pair.gap,
                 "floor": pair.floor,
                 "floor_median": pair.floor - 0.02,
+                "fires_with": len(pair.others[0]),
             }
             for pair in self.matched
         ]
@@ -168,7 +173,15 @@ class Planted:
     def edges(self, type_: str) -> Iterator[Batch]:
         """atlas.graph.store.Graph: the edges of one type, a batch a pair."""
         for pair in self.matched:
-            if type_ == pair.type:
+            if type_ == schema.FIRES_WITH:
+                b, a, similarity = pair.others
+                columns = {"later": b, "earlier": a, "similarity": similarity, "gap": np.full(len(b), pair.gap)}
+                for name in ("rank", "forward_rank"):
+                    columns[name] = pa.nulls(len(b), pa.int64())
+                columns["push"] = pa.nulls(len(b), pa.float64())
+                table = pa.table(columns | _figures(len(b), seed=1000 + pair.gap + len(pair.b)))
+                yield Batch(type_, pair.key, pair.later.id, pair.earlier.id, table)
+            elif type_ == pair.type:
                 columns = {
                     "later": pair.b,
                     "earlier": pair.a,
@@ -178,7 +191,8 @@ class Planted:
                     "gap": np.full(len(pair.b), pair.gap),
                     "push": pa.array(pair.push, mask=np.isnan(pair.push)),
                 }
-                yield Batch(type_, pair.key, pair.later.id, pair.earlier.id, pa.table(columns))
+                table = pa.table(columns | _figures(len(pair.b), seed=len(pair.b)))
+                yield Batch(type_, pair.key, pair.later.id, pair.earlier.id, table)
 
     def at(self, folder: Path) -> Path:
         """Write the atlas folder: graph, records and manifest, without decoder rows."""
@@ -192,6 +206,20 @@ class Planted:
         keys = tuple(pair.key for pair in self.matched)
         Manifest("planted", None, names, keys, k=self.k, state=self.state, fingerprint=fingerprint).save(folder)
         return folder
+
+
+def _figures(size: int, seed: int) -> dict[str, pa.Array]:
+    """Figures of a text by name, of no text: some null, some 0."""
+    rng = np.random.default_rng(seed)
+    support = rng.integers(0, 200, size)
+    cofire = np.round(rng.random(size) * (rng.random(size) < 0.8), 3)
+    found = {
+        "cofire": cofire,
+        "lift": cofire * 7,
+        "correlation": cofire * 1.5 - 0.5,
+        "effect": 1 - 3 * rng.random(size),
+    }
+    return {name: pa.array(values, mask=support < 20) for name, values in found.items()} | {"support": support}
 
 
 def _residual(rng: np.random.Generator, before: np.ndarray | None, att: np.ndarray, mlp: np.ndarray) -> np.ndarray:

@@ -87,7 +87,10 @@ def test_what_a_limit_cuts_is_said_on_stderr(atlas: Path) -> None:
         (["query", "RETURN 1", "--limit", "-1"], 2, "--limit"),
         (["lineage", "tiny-1m/9-res-64/3"], 1, "tiny-1m/1-res-64"),
         (["lineage", "tiny-1m/1-res-64/64"], 1, "0 to 63"),
-        (["lineage", "nonsense"], 1, "not a feature id"),
+        (["lineage", "nonsense"], 1, "not a feature id; one looks like 0-att-64/14"),
+        (["show", "war and peace"], 1, "feature-atlas search war and peace"),
+        (["show", "1-res-64"], 1, "is a dictionary, not a feature id; its features are 1-res-64/0 to 1-res-64/63"),
+        (["show", "9-res-64/3"], 1, "no dictionary '9-res-64' in"),
         (["lineage", "tiny-1m/1-res-64/3", "--min-res", "high"], 2, "floor"),
         (["ask", "hub"], 1, "hubs"),
         (["ingest", "no-such-release"], 1, "no-such-release"),
@@ -149,6 +152,11 @@ def test_info(atlas: Path) -> None:
     assert "tiny-1m" in text and "embedded" in text
 
 
+def _by_depth(path: Path) -> tuple[int, int]:
+    _, layer, hook = path.parent.name.split(".")
+    return int(layer), ("hook_attn_out", "hook_mlp_out", "hook_resid_post").index(hook)
+
+
 def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Path) -> None:
     sources = planted(tmp_path / "saes", range(3))
     done = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run", "--format", "json")
@@ -157,6 +165,17 @@ def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Pat
     assert steps == [("dictionary", "add")] * 9 + [("pair", "match")] * 8 + [("total", None)]
     # Rows of 64 features and 48 numbers, decoder and encoder: 2 · 64 · 48 · 4 bytes, and a few numbers a feature.
     assert all(2 * 64 * 48 * 4 <= row["bytes"] < 2 * 64 * 48 * 4 * 1.1 for row in rows[:9])
+    assert [(row["download"], row["read"]) for row in rows[:9]] == [
+        (0, path.stat().st_size) for path in sorted(sources.rglob("*.safetensors"), key=_by_depth)
+    ]
+    for name in ("download", "read", "bytes"):
+        assert rows[-1][name] == sum(row[name] for row in rows[:-1])
+    text = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run").stdout.splitlines()
+    assert text[:2] == ["dictionaries 9 to add", "pairs        8 to match"]
+    assert text[2:4] == ["to download  nothing", f"to read      {rows[-1]['read'] / 1e6:.1f} MB"]
+    assert f"{rows[-1]['bytes'] / 1e6:.1f} MB in {tmp_path / 'new'}" in text[4] and text[5].startswith("time ")
+    verbose = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run", "--verbose").stdout.splitlines()
+    assert len(verbose) == 2 + len(rows) + 1 + len(text)
     assert not (tmp_path / "new").exists()
     rows = json.loads(run("ingest", str(sources), "-a", str(atlas), "--dry-run", "--format", "json").stdout)
     assert [row["action"] for row in rows].count("keep") == 6 + 5
@@ -188,6 +207,32 @@ def test_a_table_fits_by_its_words_and_never_by_its_ids() -> None:
         lines = render(rows, ("feature", "label", "promotes", "n"), "table", width).splitlines()
         assert all(columns_wide(line) <= width for line in lines[:2] if width == 80)
         assert id_ in lines[2] and lines[2].endswith("0.250")
+
+
+def test_a_table_that_is_too_wide_has_short_ids_where_one_model_leaves_no_doubt() -> None:
+    model = "smollm2-135m-instruct"
+    rows: list[dict[str, Any]] = [
+        {"first": f"{model}/8-res-2k/{i}", "last": f"{model}/13-res-2k/{i}", "steps": 5, "weakest_of_all": 0.5}
+        for i in (7, 1833)
+    ]
+    columns = ("first", "last", "steps", "weakest_of_all")
+    wide = render(rows, columns, "table", 120, model).splitlines()
+    assert wide[3].split() == [f"{model}/8-res-2k/1833", f"{model}/13-res-2k/1833", "5", "0.500"]
+    narrow = render(rows, columns, "table", 60, model).splitlines()
+    assert narrow[3].split() == ["8-res-2k/1833", "13-res-2k/1833", "5", "0.500"]
+    assert narrow[0].split() == list(columns)
+    # Where other models are there too, an id stays whole; names of columns give way before any id.
+    several = render(rows, columns, "table", 60).splitlines()
+    assert several[3].split() == wide[3].split()
+    tight = render(rows, columns, "table", 43, model).splitlines()
+    assert tight[3].split() == narrow[3].split() and max(map(len, tight)) == 43 and tight[0].endswith("weak…")
+    assert render(rows, columns, "csv", 60, model).count(f"{model}/") == 4
+
+
+def test_words_share_what_room_there_is() -> None:
+    rows: list[dict[str, Any]] = [{"feature": "a/1-res-2k/3", "label": "war, army " * 5, "fires_on": "war, army " * 9}]
+    line = render(rows, ("feature", "label", "fires_on"), "table", 80).splitlines()[1]
+    assert len(line) == 80 and [len(part) for part in line.split("  ")] == [12, 32, 32]
 
 
 def test_what_is_cut_is_said(atlas: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,3 +305,38 @@ def test_a_limited_address_space(tmp_path: Path, gigabytes: int) -> None:
     for words in (["ingest", str(tmp_path / "saes")], ["info"], ["query", "MATCH (f:Feature) RETURN count(*) AS n"]):
         done = limited(*words)
         assert done.returncode == 0 and done.stdout, (words, done.stderr)
+
+
+UNFINISHED = (
+    ["info"],
+    ["query", "RETURN 1"],
+    ["lineage", "tiny-1m/1-res-64/3"],
+    ["ask", "hubs"],
+    ["search", "war"],
+    ["show", "tiny-1m/1-res-64/3"],
+    ["neighbours", "tiny-1m/1-res-64/3"],
+    ["label", "--promoted"],
+    ["remove", "tiny-1m/1-res-64"],
+    ["steer", "I think", "--feature", "tiny-1m/1-res-64/3"],
+    ["copy", "--to", "elsewhere"],
+    ["export", "elsewhere"],
+)
+
+
+def test_an_unfinished_first_ingest_is_to_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = planted(tmp_path / "saes", range(2))
+    ingest([sources], tmp_path / "a")
+    # The manifest is written last: without it the folder is what a killed ingest leaves.
+    (tmp_path / "a" / "feature-atlas.json").unlink()
+    for words in UNFINISHED:
+        assert _run([*words, "-a", "a"]) == 1, words
+        said = capsys.readouterr().err
+        assert said.startswith("Error: a is unfinished") and "repeat `feature-atlas ingest …`" in said, (words, said)
+        assert len(said.splitlines()) == 1
+    assert not (tmp_path / "elsewhere").exists()
+    assert _run(["ingest", str(sources), "-a", "a"]) == 0 and _run(["info", "-a", "a"]) == 0
+    capsys.readouterr()
+    assert _run(["info", "-a", "nowhere"]) == 1 and "holds no atlas; make one" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from atlas.embedded.file import fingerprint, state_path
 from atlas.embedded.store import LadybugStore
 from atlas.errors import CorruptAtlas, FolderError, IngestError, NotAnAtlas, QueryError
 from atlas.graph.store import Batch
+from atlas.schema import EDGE_FIGURES
 
 COUNT = "MATCH ()-[r:FROM_RES]->() RETURN count(r) AS n"
 
@@ -72,7 +73,7 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
         "rank": 0,
         "forward_rank": 0,
         "gap": 1,
-        "push": None,
+        **dict.fromkeys(EDGE_FIGURES),
     }
     path = store.read("MATCH p = (:Feature {id: 'tiny/1-res-10/9'})-[:FROM_RES*1..2]->() RETURN p")[0]["p"]
     assert [node["index"] for node in path["nodes"]] == [9, 9] and path["relationships"][0]["rank"] == 0

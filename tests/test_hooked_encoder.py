@@ -85,6 +85,31 @@ def test_activations_and_what_they_write_equal_saelens(
     torch.testing.assert_close(part_reach, reach[..., some])
 
 
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("architecture", KINDS)
+def test_the_pre_activation_is_affine_at_a_token_and_what_was_removed_comes_back(
+    architecture: str, normalisation: str
+) -> None:
+    sae = saelens(architecture, normalisation, b_dec_to_input=True)
+    record, rows = taken_in(sae)
+    encoder = Encoder.of(record, rows)
+    hidden = torch.randn(4, D_IN, generator=torch.Generator().manual_seed(3)) * 2 + 0.5
+    before = encoder.before(hidden)
+    weights, bias = encoder.affine(hidden[2], [5, 1, 30])
+    torch.testing.assert_close(
+        (weights @ hidden[2].double() + bias).float(), before[2, [5, 1, 30]], atol=1e-5, rtol=1e-5
+    )
+    values = encoder(hidden).values
+    fires = values > 0
+    torch.testing.assert_close(before[fires], values[fires], atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        sae.encode(hidden[2:3])
+        nothing = sae.decode(torch.zeros(1, D_SAE))[0]
+    mean, factor = encoder.removed(hidden[2])
+    base = torch.from_numpy(rows.vectors["b_dec"]).double() * factor + mean
+    torch.testing.assert_close(base.float(), nothing, atol=1e-5, rtol=1e-5)
+
+
 def test_the_mean_is_removed_for_dictionaries_of_centred_weights() -> None:
     # The encoder sees x − mean(x): adding the same number to every component changes nothing.
     record, rows = planted.planted_dictionary("blocks.1.hook_resid_pre", centred_input=True)

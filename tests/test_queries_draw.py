@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
 from xml.etree import ElementTree
 
+import pytest
+from planted import Planted
+
+from atlas.cli.main import _run
 from queries.draw import FORMATS, draw
 from queries.lineage import Edge, Lineage, Node
 
@@ -104,6 +109,26 @@ def test_mermaid_leaves_nothing_to_interpret() -> None:
     assert not re.search(r'["<>\[\]|`&\\]', "".join(label.replace("<br>", "") for label in labels))
     assert "  n2 -->|0.70| n0" in lines
     assert lines[-1] == "  style n2 stroke-width:4px"
+
+
+def test_pictures_and_answers_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    atlas = str(Planted(range(4)).at(tmp_path / "atlas"))
+    at = ("-a", atlas, "-o", str(tmp_path / "out"))
+    seed = "planted/2-res-24/1"
+    for format_, begins in (("svg", b"<svg xmlns="), ("html", b"<!doctype html>"), ("png", b"\x89PNG")):
+        assert _run(["lineage", seed, "--min-res", "0", "--format", format_, *at]) == 0
+        assert (tmp_path / "out").read_bytes().startswith(begins)
+    assert _run(["ask", "strongest", "--limit", "3", "--format", "svg", *at]) == 0
+    text = (tmp_path / "out").read_text()
+    assert text.count('<path class="fa-edge') == 3
+    assert "cut after 3 rows" in capsys.readouterr().err
+    assert _run(["ask", "hubs", "--format", "csv", *at]) == 0
+    assert (tmp_path / "out").read_text().startswith("feature,layer,")
+    assert capsys.readouterr().out == ""
+    assert _run(["ask", "hubs", "--format", "svg", *at]) == 1
+    assert "the answer of hubs is a table" in capsys.readouterr().err
+    assert _run(["lineage", seed, "-a", atlas, "-o", str(tmp_path / "no" / "such")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_every_format_is_deterministic() -> None:

@@ -128,6 +128,8 @@ def test_longest_lived(atlas: Atlas, reference: Reference, least: float) -> None
         chains.append((-steps, -weakest, last, at))
     expected = [(first, last, -steps, -weakest) for steps, weakest, last, first in sorted(chains)]
     rows = ask(atlas, "longest-lived", min_similarity=least, limit=ALL)
+    assert rows == atlas.read(QUESTIONS["longest-lived"].cypher, min_similarity=least, limit=ALL)
+    assert ask(atlas, "longest-lived", min_similarity=least, limit=3) == rows[:3]
     assert column(rows, "first", "last", "steps", "weakest") == expected
     assert all(row["to_layer"] - row["from_layer"] == row["steps"] for row in rows)
 
@@ -219,6 +221,12 @@ def test_strongest(atlas: Atlas, reference: Reference, site: str | None) -> None
     assert len(ask(atlas, "strongest", site=site)) == 20
 
 
+def test_strongest_by_push(atlas: Atlas, reference: Reference) -> None:
+    rows = sorted((-e["push"], e["source"], e["target"]) for e in reference.edges if e["push"] is not None)
+    found = ask(atlas, "strongest-push", limit=ALL)
+    assert [(-row["push"], row["later"], row["earlier"]) for row in found] == rows and rows[-1][0] > 0
+
+
 def test_orphans(atlas: Atlas, reference: Reference) -> None:
     taken = {e["target"] for e in reference.edges if e["rank"] == 0}
     rows = reference.pick(None, lambda f: f["site"] != "res" and not f["dead"] and f["id"] not in taken)
@@ -284,7 +292,7 @@ def test_rows_have_the_columns_announced(atlas: Atlas, name: str) -> None:
 def statements() -> dict[str, str]:
     """Every Cypher constant of this side of the house."""
     found = {}
-    for module in ("lineage", "show", "question_cypher", "search"):
+    for module in ("lineage", "show", "question_cypher", "search", "chains"):
         for name, value in vars(importlib.import_module(f"queries.{module}")).items():
             if name.isupper() and isinstance(value, str) and "RETURN" in value and not name.startswith("_"):
                 found[f"{module}.{name}"] = value
@@ -296,7 +304,7 @@ def test_every_name_is_the_schemas() -> None:
     tables: tuple[schema.NodeTable | schema.EdgeTable, ...] = (*schema.NODES, *schema.EDGES)
     types = {table.type for table in schema.EDGES}
     properties = {name for table in tables for name in table.properties}
-    assert len(statements()) >= 21 + 4 + 3 + 1
+    assert len(statements()) >= 22 + 2 + 3 + 2
     for name, text in statements().items():
         assert {label for label in re.findall(r"\(\w*:(\w+)", text)} <= labels, name
         used = {part for group in re.findall(r"\[\w*:([\w|]+)", text) for part in group.split("|")}

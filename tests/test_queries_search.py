@@ -40,6 +40,10 @@ def atlas(folder: Path) -> Iterator[Atlas]:
         yield opened
 
 
+def whole(text: str) -> list[str]:
+    return [word for word in re.split(r'[\s,"“”]+', text) if word]
+
+
 @pytest.mark.parametrize("text", ["war", "WAR", "cat", "cat film", "ou", "about king", "“king”", "zebra"])
 @pytest.mark.parametrize("where", [{}, {"site": "mlp"}, {"layer": 3}, {"site": "res", "layer": 2}])
 def test_finds_what_a_scan_finds(planted: Planted, atlas: Atlas, text: str, where: dict[str, Any]) -> None:
@@ -48,9 +52,12 @@ def test_finds_what_a_scan_finds(planted: Planted, atlas: Atlas, text: str, wher
     for feature in planted.features().values():
         own = " ".join(feature[name] or "" for name in ("label", "fires_on", "promotes")).lower()
         if all(word in own for word in words) and all(feature[key] == value for key, value in where.items()):
-            exact = all(word in re.split(r'[\s,"“”]+', own) for word in words)
-            figures = [-(feature[name] or 0.0) for name in ("max_activation", "frequency")]
-            expected.append((not exact, *figures, feature["id"]))
+            exact = all(word in whole(own) for word in words)
+            label, fires_on = (whole((feature[name] or "").lower()) for name in ("label", "fires_on"))
+            first = bool(fires_on) and fires_on[0] in words
+            told = [all(word in part for word in words) for part in (label, fires_on)]
+            order = (not exact, not first, not told[0], not told[1], len(fires_on), -(feature["frequency"] or 0.0))
+            expected.append((*order, feature["id"]))
     rows = search(atlas, text, limit=10_000, **where)
     assert [(row["feature"], row["exact"]) for row in rows] == [(row[-1], not row[0]) for row in sorted(expected)]
     assert search(atlas, text, limit=3, **where) == rows[:3]
@@ -60,6 +67,41 @@ def test_whole_tokens_come_before_parts(atlas: Atlas) -> None:
     rows = search(atlas, "cat", limit=1000)
     assert {row["exact"] for row in rows} == {True, False}  # cat, and catalogue
     assert [row["exact"] for row in rows] == sorted((row["exact"] for row in rows), reverse=True)
+
+
+def test_what_is_large_for_the_feature_comes_first_not_what_is_large(tmp_path: Path) -> None:
+    planted = Planted(range(2), seed=2)
+    features: dict[str, dict[str, Any]] = {
+        # A sink's activations are a hundred times those of all others; war is the last of what it fires on.
+        "planted/1-res-24/1": {"fires_on": "the, of, a, in, to, and, is, war", "max_activation": 5000.0},
+        "planted/1-res-24/2": {"fires_on": "army, war, troops", "max_activation": 20.0},
+        "planted/1-res-24/3": {"fires_on": "war, army, troops, forces", "max_activation": 30.0},
+        "planted/1-res-24/4": {"fires_on": "war", "max_activation": 8.0},
+        "planted/1-res-24/5": {"fires_on": "war, peace", "max_activation": 60.0, "frequency": 0.01},
+        "planted/1-res-24/6": {"fires_on": "war, wars", "max_activation": 40.0, "frequency": 0.02},
+        "planted/1-res-24/7": {"fires_on": "warfare", "max_activation": 70.0},
+        "planted/1-res-24/8": {"fires_on": None, "label": "texts about war", "max_activation": None},
+    }
+    for columns in planted.columns.values():
+        for i, id_ in enumerate(columns["id"]):
+            words: dict[str, Any] = features.get(id_, {"fires_on": None})
+            label = words.get("label") or ", ".join((words["fires_on"] or "").split(", ")[:4]) or None
+            for name, value in {"label": label, "promotes": None, "frequency": 0.001, **words}.items():
+                columns[name][i] = value
+    with open_atlas(planted.at(tmp_path / "atlas")) as opened:
+        found = [int(row["feature"].rpartition("/")[2]) for row in search(opened, "war")]
+    assert found == [4, 6, 5, 3, 2, 8, 1, 7]
+
+
+def test_without_labels_it_says_how_to_make_some(folder: Path, tmp_path: Path) -> None:
+    planted = Planted(range(2), seed=2)
+    for columns in planted.columns.values():
+        for name in ("label", "fires_on", "promotes"):
+            columns[name] = [None] * len(columns["id"])
+    for place, says in ((planted.at(tmp_path / "atlas"), "feature-atlas label --text FILE"), (folder, "")):
+        result = CliRunner().invoke(root, ["search", "zebra", "-a", str(place), "--format", "json"])
+        assert (result.exit_code, result.stdout) == (0, "[]\n")
+        assert says in result.stderr and bool(says) == bool(result.stderr)
 
 
 @pytest.mark.parametrize(("text", "where"), [(" ", {}), ("war", {"site": "head"}), ("war", {"limit": 0})])

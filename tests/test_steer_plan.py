@@ -209,7 +209,15 @@ def test_a_plan_keeps_where_it_came_from(atlas: Atlas, tmp_path: Path) -> None:
         ),
         "lineage": (
             SteeringPlan.from_lineage(atlas, graph, 2),
-            {"lineage": RES3, "min_res": 0.1, "min_module": "floor", "back": 1, "forward": None, "k": 1},
+            {
+                "lineage": RES3,
+                "min_res": 0.1,
+                "min_module": "floor",
+                "back": 1,
+                "forward": None,
+                "k": 1,
+                "by": "cosine",
+            },
         ),
     }
     for name, (plan, origin) in plans.items():

@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import planted_steering as planted
 import pytest
@@ -19,13 +21,15 @@ import torch
 from click.testing import CliRunner
 
 from atlas.atlas import open_atlas
+from atlas.cli.output import render
+from atlas.cli.progress import Advance, Progress
 from atlas.errors import ModelError, PlanError
 from hooked.load import load_model
 from ingest.job import ingest
 from queries.steer.commands import announced_model, score, steer
 from queries.steer.generation import Generation, generate
 from queries.steer.plan import SteeringPlan
-from queries.steer.printed import side_by_side
+from queries.steer.printed import side_by_side, with_errors
 from queries.steer.score import ThemeScore, nats_per_token, read_words, theme_pattern, theme_score, verdict
 
 FEATURE = "tiny-1m/1-res-16/3"
@@ -70,6 +74,43 @@ def test_nats_equal_a_loop_over_tokens() -> None:
                 ids.append(token)
             expected.append(total / len(each.tokens))
     assert nats_per_token(model, tokenizer, made) == pytest.approx(expected, abs=1e-5)
+
+
+class Counted(Progress):
+    """Keeps what a bar would be told."""
+
+    told: ClassVar[list[tuple[str, int, list[int]]]] = []
+
+    @contextmanager
+    def steps(self, name: str, total: int, unit: str) -> Iterator[Advance]:
+        done: list[int] = []
+        self.told.append((f"{name}, {unit}", total, done))
+        yield done.append
+
+
+def test_a_table_of_scores_fits_a_terminal() -> None:
+    scores = [
+        ThemeScore("unsteered", 48, 0.042, 0.028, 0.042, 0.028, 1.847, 0.051),
+        ThemeScore("film", 48, 1.812, 0.19, 0.854, None, 2.35, 0.054, "unsteered", -0.667, 0.254, 0.5, 0.01),
+    ]
+    rows = [with_errors(score) for score in scores]
+    lines = render(rows, [*rows[0]], "table", 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["condition", "texts", "words", "share", "nats", "more", "nats_more"]
+    assert lines[2].split() == ["unsteered", "48", "0.04±0.03", "0.04±0.03", "1.85±0.05"]
+    assert lines[3].split() == ["film", "48", "1.81±0.19", "0.85", "2.35±0.05", "-0.67±0.25", "0.50±0.01"]
+
+
+def test_a_score_shows_its_progress_token_by_token() -> None:
+    model, tokenizer = tiny.tiny_model("llama"), tiny.tiny_tokenizer()
+    plans = {"unsteered": None, "again": None}
+    options = {"samples": 3, "max_new_tokens": 6, "temperature": 1.0}
+    shown = theme_score(model, tokenizer, ["w5 w9", "w40"], "w5", plans, progress=Counted(), **options)  # type: ignore[arg-type]
+    ((name, total, done),) = Counted.told
+    # Two conditions, two prompts three times each, six tokens: a step a token for all texts of a condition.
+    assert (name, total, sum(done)) == ("texts, tokens", 2 * 2 * 3 * 6, 2 * 2 * 3 * 6)
+    assert len(done) >= 2 * 6 and max(done) <= 6 * 6
+    assert shown == theme_score(model, tokenizer, ["w5 w9", "w40"], ["w5"], plans, **options)  # type: ignore[arg-type]
 
 
 def test_a_score_is_the_mean_over_samples_with_its_error() -> None:

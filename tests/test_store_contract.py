@@ -139,7 +139,8 @@ def test_values_of_every_kind(stores: Opened) -> None:
     for rows in (store.read(path), store.query(path, {}, limit=0, timeout=30, max_bytes=1 << 20).rows):
         (row,) = rows
         assert [node["index"] for node in row["p"]["nodes"]] == [9, 9] and row["p"]["nodes"][0]["s_res"] is None
-        edge = {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1, "push": None}
+        edge = {"type": "FROM_RES", "similarity": 0.509, "rank": 0, "forward_rank": 0, "gap": 1}
+        edge |= dict.fromkeys(schema.EDGE_FIGURES)
         assert row["p"]["relationships"] == [edge]
 
 
@@ -283,6 +284,12 @@ def test_every_question_has_the_same_rows_in_the_same_order(
 def test_lineages_are_the_same(filled: Atlas, embedded: Atlas, seed: str, least: tuple[Any, Any], k: int) -> None:
     wanted, found = (lineage(a, seed, min_res=least[0], min_module=least[1], k=k) for a in (embedded, filled))
     assert json.dumps(found.to_dict()) == json.dumps(wanted.to_dict())
+
+
+def test_lineages_by_push_are_the_same(filled: Atlas, embedded: Atlas) -> None:
+    for seed in ("planted/3-res-24/7", "planted/2-mlp-24/5"):
+        wanted, found = (lineage(a, seed, min_res=0.0, min_module=0.0, k=2, by="push") for a in (embedded, filled))
+        assert json.dumps(found.to_dict()) == json.dumps(wanted.to_dict()) and len(wanted.edges) > 3
 
 
 @pytest.mark.parametrize("text", ["war", "cat film", "ou", "about king", "“king”", "zebra"])

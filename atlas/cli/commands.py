@@ -25,14 +25,18 @@ def info(atlas: str | None, pairs: bool, runs: bool, format_: str) -> None:
     feature-atlas info --format json | jq .
     """
     from atlas import open_atlas
-    from atlas.cli.info import dictionary_rows, pair_rows, run_rows, summary
-    from atlas.cli.output import print_rows
+    from atlas.cli.info import dictionary_rows, pair_rows, people_columns, run_rows, summary
+    from atlas.cli.output import lines, print_rows
+    from atlas.cli.progress import Progress
 
-    with open_atlas(atlas) as opened:
-        if not pairs and not runs and format_ == "table":
-            click.echo("\n".join(f"{name:<12} {value}" for name, value in summary(opened).items()) + "\n")
+    with open_atlas(atlas) as opened, Progress().waiting("info"):
+        told = summary(opened) if not pairs and not runs and format_ == "table" else {}
         columns, rows = (pair_rows if pairs else run_rows if runs else dictionary_rows)(opened)
-        print_rows(rows, columns, format_)
+        model = opened.only_model
+    if told:
+        click.echo(lines(told) + "\n")
+        columns = people_columns(columns, rows)
+    print_rows(rows, columns, format_, model=model)
 
 
 @click.command()
@@ -56,13 +60,14 @@ def query(
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
 
     if limit < 0 or timeout <= 0:
         raise click.UsageError("--limit must be 0 or more, --timeout more than 0")
     text = sys.stdin.read() if cypher == "-" else cypher
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, Progress().waiting("query"):
         answer = opened.answer(text, dict(parameters), limit=limit, timeout=timeout)
-        print_rows(answer.rows, answer.columns, format_)
+    print_rows(answer.rows, answer.columns, format_)
     if answer.more:
         click.echo(f"cut after {limit} rows; --limit 0 prints all", err=True)
 
@@ -130,31 +135,43 @@ def copy(atlas: str | None, to: str, database: str | None, replace: bool) -> Non
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("neo4j-admin",)),
+    type=click.Choice(("neo4j-admin", "parquet", "graphml", "csv", "grass")),
     default="neo4j-admin",
     show_default=True,
-    help="neo4j-admin: CSV files and the command that makes a Neo4j database of them.",
+    help="For Neo4j's bulk import, for tables, for graph tools, or a style for Neo4j Browser.",
 )
-def export(folder: Path, atlas: str | None, format_: str) -> None:
+@click.option("--cypher", metavar="QUERY", help="Only the features it returns, as column feature, and their edges.")
+def export(folder: Path, atlas: str | None, format_: str, cypher: str | None) -> None:
     """Write the graph as files for other tools to DIR.
 
-    Prints the command that imports them; it is also in DIR/import.sh. It makes a whole database, several times faster
-    than `copy`, into an empty one of a server that is stopped.
+    DIR is a new folder; an export that is broken off leaves none.
+
+    parquet, csv: a table for each label and edge type. graphml: features and the edges between them, for Gephi or
+    networkx. neo4j-admin: CSV files; prints the command that makes a whole database of them, several times faster than
+    `copy`, on a server that is stopped (it is also in DIR/import.sh). grass: a style and saved queries for Neo4j
+    Browser; needs no atlas.
 
     \b
+    feature-atlas export atlas-files --format parquet
+    feature-atlas export war --format graphml --cypher 'MATCH (f:Feature) WHERE f.fires_on CONTAINS "war"
+        RETURN f.id AS feature'
     feature-atlas export atlas-files -a my-atlas
     NEO4J_HOME=/path/to/neo4j atlas-files/import.sh
     """
     from atlas import open_atlas
     from atlas.cli.progress import Progress
-    from atlas.graph.stored import StoredGraph
-    from atlas.server.export import export_neo4j_admin
+    from atlas.export.job import GRASS, export_atlas, export_grass
 
+    if format_ == GRASS:
+        if cypher is not None:
+            raise click.UsageError("--cypher selects features, and a style is the same for all")
+        for path in export_grass(folder):
+            click.echo(path)
+        return
     with open_atlas(atlas) as opened:
-        graph = StoredGraph(opened.store, opened.manifest)
-        with Progress().steps("graph", graph.size, "rows") as advance:
-            exported = export_neo4j_admin(graph, folder, advance)
-    click.echo(
-        f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}; import them there with", err=True
-    )
-    click.echo(" ".join(exported.command))
+        exported = export_atlas(opened, folder, format_, cypher=cypher, progress=Progress())
+    written = f"{exported.nodes:,} nodes, {exported.edges:,} edges written to {folder}"
+    click.echo(written + ("; import them there with" if exported.command else ""), err=True)
+    # What is printed is what comes next: the command that imports the files, or the files.
+    files = (str(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    click.echo(" ".join(exported.command) if exported.command else "\n".join(files))

@@ -32,7 +32,7 @@ _LABELLED = "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN count(*) AS n"
 _PAIRS = """
 MATCH (b:Dictionary)-[m:MATCHED]->(a:Dictionary)
 RETURN b.id AS later, a.id AS earlier, m.k AS k, m.edges AS edges, m.gap AS gap, m.floor_median AS floor_median,
-       m.floor AS floor
+       m.floor AS floor, m.fires_with AS fires_with
 ORDER BY b.model, b.depth, b.id, a.depth, a.id
 """
 _MODELS = "MATCH (m:Model) RETURN m.id AS id, m.name AS name, m.d_model AS d_model ORDER BY m.id"
@@ -50,11 +50,12 @@ def summary(atlas: Atlas) -> dict[str, str]:
         "atlas": f"{atlas.address} (format {FORMAT}{_on_disk(atlas)})",
         "store": atlas.store.about,
         "models": ", ".join(f"{m['id']} ({m['name']}, d_model {m['d_model']})" for m in models),
-        "dictionaries": str(len(records)),
+        "dictionaries": f"{len(records)} ({', '.join(sorted({d.architecture for d in records}))})",
         "features": f"{sum(d.d_sae for d in records):,}, {sum(d.dead_rows for d in records):,} dead (no direction)"
         + (f", {sum(row['n'] for row in silent):,} silent (never fired on the text)" if silent else ""),
-        "labelled": f"{atlas.read(_LABELLED)[0]['n']:,} features{_measured(atlas)}",
+        "labelled": _labelled(atlas),
         "edges": f"{sum(p['edges'] for p in pairs):,} in {len(pairs)} pairs, k {atlas.manifest.k}",
+        "evidence": _evidence(atlas, pairs),
         "thresholds": f"res {atlas.manifest.min_res}, modules {atlas.manifest.min_module} (life cycle)"
         + _raised(atlas, pairs),
         "runs": f"{len(atlas.manifest.runs)}, last finished {last.get('finished', '–')}",
@@ -74,15 +75,35 @@ def _raised(atlas: Atlas, pairs: list[dict[str, Any]]) -> str:
     return span + (f", which stand in for them in {raised} of {len(pairs)} pairs" if raised else "")
 
 
+def _labelled(atlas: Atlas) -> str:
+    count = atlas.read(_LABELLED)[0]["n"]
+    return f"{count:,} features{_measured(atlas)}" if count else "no feature; make words with feature-atlas label"
+
+
 def _measured(atlas: Atlas) -> str:
     """What the labels come from."""
     parts = []
-    for each in atlas.manifest.measured:
+    for each in (each for each in atlas.manifest.measured if each["kind"] in ("text", "import")):
         text = f"{each['name']} (sha256 {str(each['sha256'])[:8]}"
         if each["kind"] == "text":
             text += f", {each['tokens']:,} tokens, {each['sinks']:,} attention sinks left out, {each['model']}"
         parts.append(f"{each['kind']} {text})")
     return f"; from {', '.join(parts)}" if parts else ""
+
+
+def _evidence(atlas: Atlas, pairs: list[dict[str, Any]]) -> str:
+    """What figures edges have, and on which text they were measured (queries.evidence)."""
+    about = {
+        "edges": f"co-firing ({sum(p['fires_with'] or 0 for p in pairs):,} edges FIRES_WITH beside the matches)",
+        "effects": "effects of removal",
+    }
+    parts = []
+    for each in (each for each in atlas.manifest.measured if each["kind"] in about):
+        text = f"{about[each['kind']]} on {each['name']} (sha256 {each['sha256'][:8]}, {each['tokens']:,} tokens"
+        text += f", {each['sinks']:,} attention sinks left out" if "sinks" in each else ""
+        text += f", null below {each['support']} positions" if "support" in each else ""
+        parts.append(f"{text}, seed {each['seed']}, {each['model']})")
+    return "; ".join(parts) or "none; evidence edges --text FILE measures them"
 
 
 def _on_disk(atlas: Atlas) -> str:
@@ -105,6 +126,12 @@ def dictionary_rows(atlas: Atlas) -> Rows:
         row["silent"] = silent.get(row["id"])
     columns = ["id", "layer", "site", "architecture", "features", "dead", "silent", "mapped", *_CYCLE_NAMES, "vanishes"]
     return columns, rows
+
+
+def people_columns(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    """The columns that a table for people needs: without those that an id says, or that say one thing throughout."""
+    same = {name for name in ("architecture", "mapped") if len({row[name] for row in rows}) == 1}
+    return [name for name in columns if name not in {"layer", "site", *same}]
 
 
 def pair_rows(atlas: Atlas) -> Rows:

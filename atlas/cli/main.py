@@ -8,6 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from atlas.cli.streams import drop_output, prepare_streams
 from atlas.embedded.engine import without_asyncio
@@ -61,12 +62,32 @@ COMMANDS = {
     "activate": Listed(
         "queries.occurrence.commands:activate", "Which features fire at each token of TEXT, and how strongly."
     ),
+    "serve": Listed(
+        "queries.web.commands:serve",
+        "See an atlas in the browser: search, walk lineages, steer and watch the text.",
+    ),
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
     ),
     "score": Listed(
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",
+    ),
+    "evidence": Listed(
+        "queries.evidence.commands:evidence",
+        "Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.",
+    ),
+    "sweep": Listed(
+        "queries.sweep.commands:sweep",
+        "Steering measured: arms × strengths × texts, along the lineage of FEATURE and every way it is compared with.",
+    ),
+    "advise": Listed(
+        "queries.advice.commands:advise",
+        "The layers of a FEATURE's lineage, ranked by measured effect a nat of fluency: which one, and how strong.",
+    ),
+    "report": Listed(
+        "queries.report.commands:report",
+        "Write up what DIR holds: report.md, report.html that loads nothing, figures, tables, texts, plans, commands.",
     ),
     "copy": Listed(
         "atlas.cli.commands:copy", "Copy an atlas to another store: from a laptop's folder to a server, or back."
@@ -87,6 +108,13 @@ class _Lazy(click.Group):
         module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import every command to ask for its help.
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        named = [(name, listed.about) for name, listed in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=about) for name, about in named]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click's own listing would import every command to ask for its help.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,9 +70,38 @@ atlas_option = click.option(
     show_envvar=True,
     help="The atlas folder.  [default: ./feature-atlas]",
 )
+by_option = click.option(
+    "--by",
+    type=click.Choice(("cosine", "push", "correlation")),
+    default="cosine",
+    show_default=True,
+    help="What orders matches.",
+)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True, help="How rows are printed."
 )
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it there.  [default: stdout]",
+)
+
+
+def complete_features(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    """Ids of features for the shell."""
+    from atlas.cli.completion import features
+
+    return features(context.params.get("atlas"), typed)
+
+
+def complete_dictionaries(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    """Ids of dictionaries for the shell."""
+    from atlas.cli.completion import dictionaries
+
+    return dictionaries(context.params.get("atlas"), typed)
 
 
 def gathered(name: str, options: Mapping[str, Decorator]) -> Decorator:

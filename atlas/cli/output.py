@@ -13,13 +13,17 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
+
+from atlas.errors import OutputError
 
 FORMATS = ("table", "json", "jsonl", "csv")
 _WIDEST = 4096  # a table that goes into a pipe is not cut to a terminal
 _NARROWEST = 8  # columns of a terminal that a column of words keeps
+_NARROWEST_NAME = 5  # and the name of a column of numbers
 # Escape sequences as a whole; control characters, marks that turn the direction of writing, lone surrogates, and what
 # ends a line for some readers only.
 _UNPRINTABLE = re.compile(
@@ -30,18 +34,30 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def print_rows(
-    rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str = "table", *, most: int | None = None
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    format_: str = "table",
+    *,
+    most: int | None = None,
+    model: str | None = None,
 ) -> None:
     """Print rows in one of FORMATS; `columns` gives the order and stands where there are no rows.
 
-    Of more than `most` rows the rest is left out, which is said on stderr.
+    Of more than `most` rows the rest is left out, which is said on stderr. A table that is too wide for the terminal
+    has short ids where `model` says that the atlas holds no other model: every command takes them.
     """
-    sys.stdout.write(render(rows[:most], columns, format_, _width()))
+    sys.stdout.write(render(rows[:most], columns, format_, _width(), model))
     if most is not None and len(rows) > most:
         sys.stderr.write(f"cut after {most} rows; --limit N gives more\n")
 
 
-def render(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str, width: int = _WIDEST) -> str:
+def render(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    format_: str,
+    width: int = _WIDEST,
+    model: str | None = None,
+) -> str:
     """The text of `print_rows`, its table at most `width` characters wide."""
     if format_ == "json":
         return (
@@ -57,11 +73,44 @@ def render(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str,
         writer.writerow(columns)
         writer.writerows([_cell_csv(row.get(c)) for c in columns] for row in rows)
         return text.getvalue()
-    return _table(rows, columns, width)
+    whole = _table(rows, columns, _WIDEST)
+    if max(map(columns_wide, whole.splitlines())) <= width:
+        return whole
+    return _table([_shortened(row, f"{model}/") for row in rows] if model else rows, columns, width)
+
+
+def terminal_width(otherwise: int) -> int:
+    """Columns of the terminal that stdout is; `otherwise` where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else otherwise
+
+
+def deliver(content: str | bytes, path: Path | None) -> None:
+    """Write a result to a file, or to stdout where there is none; bytes never go to a terminal.
+
+    Raises OutputError where the file cannot be written.
+    """
+    if path is not None:
+        try:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror}); give -o a file in a folder") from None
+    elif isinstance(content, str):
+        sys.stdout.write(content)
+    elif sys.stdout.isatty():
+        raise OutputError("this is no text for a terminal: give it a file, -o FILE")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+
+
+def lines(named: Mapping[str, str]) -> str:
+    """Names and what belongs to each, a line each, in two columns."""
+    widest = max(map(len, named), default=0)
+    return "\n".join(f"{name:<{widest}} {text}" for name, text in named.items())
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    return terminal_width(_WIDEST)
 
 
 def printable(text: str) -> str:
@@ -114,17 +163,25 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -
     sizes = [max(columns_wide(c), *(columns_wide(line[i]) for line in cells), 0) for i, c in enumerate(columns)]
     # Words give way until the table fits, the widest first; numbers, and ids that the next command wants, never do.
     words = [i for i in range(len(columns)) if not right[i] and any(" " in line[i] for line in cells)]
-    while (excess := sum(sizes) + 2 * (len(sizes) - 1) - width) > 0:
-        widest = max(words, key=lambda i: sizes[i], default=None)
-        if widest is None or sizes[widest] <= _NARROWEST:
-            break
-        sizes[widest] = max(_NARROWEST, sizes[widest] - excess)
+    # After them the names of columns, down to what stands below them.
+    below = [max([_NARROWEST_NAME, *(columns_wide(line[i]) for line in cells)]) for i in range(len(columns))]
+    while sum(sizes) + 2 * (len(sizes) - 1) > width:
+        widest = max(words, key=lambda i: sizes[i], default=-1)
+        if widest < 0 or sizes[widest] <= _NARROWEST:
+            widest = max(set(range(len(columns))) - set(words), key=lambda i: sizes[i] - below[i], default=-1)
+            if widest < 0 or sizes[widest] <= below[widest]:
+                break
+        sizes[widest] -= 1
 
     def line(values: Sequence[str]) -> str:
         parts = [_padded(fit(v, sizes[i]), sizes[i], right[i]) for i, v in enumerate(values)]
         return "  ".join(parts).rstrip() + "\n"
 
     return line(list(columns)) + line(["─" * size for size in sizes]) + "".join(line(values) for values in cells)
+
+
+def _shortened(row: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name: value.removeprefix(prefix) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _padded(text: str, size: int, right: bool) -> str:

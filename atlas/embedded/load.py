@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Advance
-from atlas.graph.store import Batch, Graph
-from atlas.graph.tables import conform, feature_ids
+from atlas.graph.store import Graph
+from atlas.graph.tables import conform, with_ids
 from atlas.schema import EDGES, FEATURE, MATCHED, NODES
 
 if TYPE_CHECKING:
@@ -49,16 +49,8 @@ def load(connection: ladybug.Connection, graph: Graph, staging: Path, progress: 
         if edge.type == MATCHED:
             edges = iter([conform(MATCHED, graph.pairs())])
         else:
-            edges = map(_with_ids, graph.edges(edge.type))
+            edges = map(with_ids, graph.edges(edge.type))
         _copy(connection, edge.type, edges, staging, progress)
-
-
-def _with_ids(batch: Batch) -> pa.Table:
-    """The batch's table with the ids of both ends, by which the engine finds them."""
-    table = conform(batch.type, batch.table)
-    for place, (end, dictionary) in enumerate((("later", batch.later), ("earlier", batch.earlier))):
-        table = table.set_column(place, end, feature_ids(dictionary, table[end]))
-    return table
 
 
 def _columns(properties: dict[str, str]) -> str:

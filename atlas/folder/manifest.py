@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotAnAtlas
-from atlas.folder.paths import manifest_file
+from atlas.folder.paths import begun_places, manifest_file
 from atlas.ids import is_file_name, is_id
 
 FORMAT = 3
@@ -51,6 +51,8 @@ class Manifest:
         try:
             text = path.read_text()
         except (FileNotFoundError, NotADirectoryError):
+            if begun(folder):
+                raise NotAnAtlas(unfinished(folder)) from None
             raise NotAnAtlas(
                 f"{folder} holds no atlas; make one with: feature-atlas ingest SOURCE -a {folder}"
             ) from None
@@ -78,6 +80,19 @@ class Manifest:
         """Replace the folder's manifest atomically and durably."""
         with replacing(manifest_file(folder)) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def begun(folder: Path) -> bool:
+    """Whether a first ingest left something in a folder that has no manifest yet."""
+    return any(path.is_dir() for path in begun_places(folder))
+
+
+def unfinished(folder: Path) -> str:
+    """What to say of such a folder."""
+    return (
+        f"{folder} is unfinished: its first ingest was broken off, or is still running; repeat "
+        f"`feature-atlas ingest …` as it was typed, with -a {folder}: what is done is kept"
+    )
 
 
 def _frozen(value: Any) -> Any:

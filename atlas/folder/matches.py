@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of the matching's definition: raise it when the same inputs would give other edges or floors
 PUSH = 1  # of push's definition (hooked.direct_path)
+EDGE_KINDS = ("edges", "effects")  # of measurements on edges, as the manifest records them (queries.evidence)
 _KEY, _DIGEST = b"feature-atlas", b"feature-atlas-sha256"
 _COLUMNS = ("later", "earlier", "similarity", "rank", "forward_rank")
 
@@ -40,6 +41,7 @@ class Pair:
     edges: int = 0
     floor: float | None = None  # 95 % quantile of the null's best matches (noise floor)
     floor_median: float | None = None
+    fires_with: int = 0  # edges FIRES_WITH, which stand in the same file: rows without either rank
 
 
 def file_name(pair: Pair, later: Dictionary, earlier: Dictionary) -> str:
@@ -105,6 +107,31 @@ def edge_table(staged: pa.Table, gap: int) -> pa.Table:
 
     gaps = pa.repeat(pa.scalar(gap, pa.int64()), len(staged))
     return staged.select([*_COLUMNS, *_figures(staged)]).append_column("gap", gaps)
+
+
+def split(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The matches of a staged file or of its edges, and what its features fire with: the rows without either rank."""
+    import pyarrow.compute as pc
+
+    unranked = pc.and_(pc.is_null(table["rank"]), pc.is_null(table["forward_rank"]))
+    return table.filter(pc.invert(unranked)), table.filter(unranked)
+
+
+def measured_name(name: str, table: pa.Table) -> str:
+    """Name of a pair's file once figures of a text stand in it, made from its content; `name` may be such a one."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    digest = hashlib.sha256(sink.getvalue()).hexdigest()[:16]
+    return f"{unmeasured_name(name).removesuffix('.parquet')}+{digest}.parquet"
+
+
+def unmeasured_name(name: str) -> str:
+    """Name of the same pair's file as an ingest stages it."""
+    stem, plus, _ = name.rpartition("+")
+    return f"{stem}.parquet" if plus else name
 
 
 def _figures(table: pa.Table) -> list[str]:

@@ -3,6 +3,7 @@
 feature-atlas.json      the manifest; naming a state of the graph here is what makes it the current one
 dictionaries/ID/…       rows, record and labels of each dictionary (atlas.folder.dictionary, atlas.folder.labels)
 matches/*.parquet       staged matches of each pair (atlas.folder.matches)
+evidence/…              activations on a text, until figures are made of them (queries.evidence.spool)
 graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)
 lock, lock.json         the writer's lock and who holds it (atlas.folder.lock)
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _DICTIONARIES, _MATCHES, _GRAPH, _LOCK, _HOLDER = "dictionaries", "matches", "graph", "lock", "lock.json"
+_EVIDENCE = "evidence"
 RECORD, DECODER, ENCODER, VECTORS, LABELS = (  # of one dictionary; the record is written last: it says "complete"
     "dictionary.json",
     "decoder.npy",
@@ -46,6 +48,11 @@ def matches_file(folder: Path, name: str) -> Path:
     return folder / _MATCHES / name
 
 
+def evidence_folder(folder: Path) -> Path:
+    """Where activations are kept while evidence is measured."""
+    return folder / _EVIDENCE
+
+
 def graph_folder(folder: Path) -> Path:
     """Where the embedded graph is."""
     return folder / _GRAPH
@@ -59,6 +66,11 @@ def lock_file(folder: Path) -> Path:
 def holder_file(folder: Path) -> Path:
     """Who holds the lock."""
     return folder / _HOLDER
+
+
+def begun_places(folder: Path) -> tuple[Path, ...]:
+    """What an ingest makes before there is a manifest."""
+    return folder / _DICTIONARIES, folder / _MATCHES, folder / _GRAPH
 
 
 def is_own(path: Path) -> bool:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from atlas.graph.store import Row, Store
-from atlas.graph.stored import PAIRS
-from atlas.schema import EDGE_FIGURES, EDGE_OF_SITE, FEATURE, NODES
+from atlas.graph.stored import PAIRS, types_of
+from atlas.schema import EDGE_FIGURES, FEATURE, NODES
 
 ABSENT = 99_991  # stands for a null rank
 _PRIME, _NULL = 1048573.0, 777_777.0  # what figures are taken modulo, and what stands for a null one
@@ -52,9 +52,10 @@ def digest(store: Store, progress: Callable[[int], Any] | None = None) -> Digest
     lines, edges = [], 0
     for pair in store.read(PAIRS):
         ends = {"later": pair["later"], "earlier": pair["earlier"]}
-        (sums,) = store.read(_sums(EDGE_OF_SITE[pair["site"]]), ends)
-        lines.append(_line(pair, sums))
-        edges += sums["edges"]
+        for type_ in types_of(pair):
+            (sums,) = store.read(_sums(type_), ends)
+            lines.append(_line(pair, sums))
+            edges += sums["edges"]
         if progress is not None:
             progress(1)
     # Sorted here, so that nothing hangs on how a store orders text.

@@ -13,14 +13,14 @@ import numpy as np
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.labels import FIGURES, TEXTS, Labels
 from atlas.folder.manifest import FORMAT, Manifest
-from atlas.folder.matches import Pair, edge_table, read_pair, read_table
+from atlas.folder.matches import Pair, edge_table, read_pair, read_table, split
 from atlas.folder.paths import dictionary_folder, matches_file
 from atlas.folder.rows_cache import open_rows
 from atlas.graph.lifecycle import Scores, life_cycle, vanishes
 from atlas.graph.store import Batch
 from atlas.graph.tables import feature_ids, table_of
 from atlas.ids import ATT, MLP, RES, is_mid
-from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN, properties
+from atlas.schema import ATLAS, DICTIONARY, FEATURE, FIRES_WITH, MATCHED, MODEL, RUN, properties
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,8 @@ class AtlasGraph:
     def size(self) -> int:
         """Number of features and edges."""
         features = sum(d.d_sae for d in self.dictionaries.values())
-        return features + sum(pair.edges for pair in self.matched.values()) + len(self.matched)
+        edges = sum(pair.edges + pair.fires_with for pair in self.matched.values())
+        return features + edges + len(self.matched)
 
     def nodes(self, label: str) -> Iterator[pa.Table]:
         """Tables of that label, with the columns of atlas.schema in their order."""
@@ -79,9 +80,9 @@ class AtlasGraph:
     def edges(self, type_: str) -> Iterator[Batch]:
         """One batch a pair."""
         for name, pair in self.matched.items():
-            if pair.type == type_:
-                table = edge_table(read_table(matches_file(self.folder, name)), pair.gap)
-                yield Batch(type_, name, pair.later, pair.earlier, table)
+            if pair.type == type_ or (type_ == FIRES_WITH and pair.fires_with):
+                matches, fires_with = split(edge_table(read_table(matches_file(self.folder, name)), pair.gap))
+                yield Batch(type_, name, pair.later, pair.earlier, matches if pair.type == type_ else fires_with)
 
     def _features(self, d: Dictionary) -> pa.Table:
         import pyarrow as pa

@@ -11,11 +11,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from atlas.atlas import load_dictionaries, store_of
 from atlas.cli.progress import Progress
 from atlas.folder.labels import settle
 from atlas.folder.manifest import Manifest
+from atlas.folder.matches import EDGE_KINDS, unmeasured_name
 from atlas.folder.paths import dictionary_folder, matches_folder
 from atlas.graph.folder_graph import AtlasGraph, run_record
 from atlas.graph.store import Store
@@ -38,7 +40,7 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
 
     state: what to call it, where labels wait for it. Returns the manifest as saved.
     """
-    after = replace(after, id=after.id or uuid.uuid4().hex)
+    after = replace(after, id=after.id or uuid.uuid4().hex, measured=_measured(after))
     if state is None:
         state = secrets.token_hex(8)
         # What waits for the present state counts for the new one too, which would not find it under that name.
@@ -57,6 +59,12 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
     settle_labels(folder, saved)
     _tidy(folder, saved)
     return saved
+
+
+def _measured(manifest: Manifest) -> tuple[dict[str, Any], ...]:
+    """What its features and edges were measured on; of edges only while some have figures."""
+    figures = any(name != unmeasured_name(name) for name in manifest.pairs)
+    return tuple(each for each in manifest.measured if figures or each["kind"] not in EDGE_KINDS)
 
 
 def settle_labels(folder: Path, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from atlas.folder.manifest import Manifest
 from atlas.graph.store import Batch, Row, Store
 from atlas.graph.tables import arrow_schema, table_of
-from atlas.schema import DICTIONARY, EDGE_FIGURES, EDGE_OF_SITE, FEATURE, FLOAT, MATCHED, properties
+from atlas.schema import DICTIONARY, EDGE_FIGURES, EDGE_OF_SITE, FEATURE, FIRES_WITH, FLOAT, MATCHED, properties
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +50,11 @@ RETURN {lists}
 """
 
 
+def types_of(pair: Row) -> list[str]:
+    """The types of edges that there are between the features of a pair."""
+    return [EDGE_OF_SITE[pair["site"]], *([FIRES_WITH] if pair["fires_with"] else [])]
+
+
 class StoredGraph:
     """An `atlas.graph.store.Graph` over an opened store; one dictionary or pair in memory at a time."""
 
@@ -67,7 +72,7 @@ class StoredGraph:
     def size(self) -> int:
         """Number of features and edges."""
         features: int = self.store.read(f"MATCH (f:{FEATURE}) RETURN count(*) AS n")[0]["n"]
-        edges: int = sum(pair["edges"] for pair in self.matched)
+        edges: int = sum(pair["edges"] + (pair["fires_with"] or 0) for pair in self.matched)
         # The edges MATCHED too, which a store reports as progress like the others.
         return features + edges + len(self.matched)
 
@@ -87,10 +92,16 @@ class StoredGraph:
     def edges(self, type_: str, among: Iterable[Row] | None = None) -> Iterator[Batch]:
         """One batch a pair, of all pairs or of those given."""
         for pair in self.matched if among is None else among:
-            if EDGE_OF_SITE[pair["site"]] == type_:
-                yield Batch(type_, pair["key"], pair["later"], pair["earlier"], self._matches(type_, pair))
+            if type_ in types_of(pair):
+                yield Batch(type_, pair["key"], pair["later"], pair["earlier"], self._table(type_, pair))
 
-    def _matches(self, type_: str, pair: Row) -> pa.Table:
+    def whole(self, pair: Row) -> pa.Table:
+        """All edges between features of a pair."""
+        import pyarrow as pa
+
+        return pa.concat_tables([self._table(type_, pair) for type_ in types_of(pair)])
+
+    def _table(self, type_: str, pair: Row) -> pa.Table:
         import pyarrow as pa
         import pyarrow.compute as pc
 

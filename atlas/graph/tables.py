@@ -14,6 +14,8 @@ from atlas.schema import BOOLEAN, EDGE_FIGURES, EDGES, FEATURE, FLOAT, INTEGER, 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from atlas.graph.store import Batch
+
 _ENDS = {table.type: INTEGER if table.label == FEATURE else STRING for table in EDGES}
 
 
@@ -66,3 +68,21 @@ def feature_ids(dictionary: str, rows: pa.Array | pa.ChunkedArray) -> pa.Array |
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(dictionary, rows.cast(pa.string()), "/")
+
+
+def with_ids(batch: Batch) -> pa.Table:
+    """The batch's table, of its schema, with the ids of both ends in the place of their rows."""
+    table = conform(batch.type, batch.table)
+    for place, (end, dictionary) in enumerate((("later", batch.later), ("earlier", batch.earlier))):
+        table = table.set_column(place, end, feature_ids(dictionary, table[end]))
+    return table
+
+
+def written_schema(name: str) -> pa.Schema:
+    """The Arrow schema of a label's table, or of an edge type's with ids for its ends."""
+    import pyarrow as pa
+
+    schema = arrow_schema(name)
+    for place, end in enumerate(("later", "earlier") if name in _ENDS else ()):
+        schema = schema.set(place, pa.field(end, pa.string()))
+    return schema

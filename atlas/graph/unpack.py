@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from atlas.errors import CorruptAtlas
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.labels import Labels
-from atlas.folder.matches import Pair, edge_table, read_table, staged_table, write
+from atlas.folder.matches import Pair, edge_table, read_table, split, staged_table, write
 from atlas.folder.paths import RECORD, dictionary_folder, matches_file
 from atlas.graph.store import Row
 from atlas.graph.stored import StoredGraph
 from atlas.ids import is_file_name
-from atlas.schema import EDGE_OF_SITE, FEATURE
+from atlas.schema import EDGE_OF_SITE, FEATURE, FIRES_WITH
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,10 +47,10 @@ def unpack(
             record.save(place)
         advance(len(table))
     pairs = {pair["key"]: pair for pair in graph.matched if not matches_file(folder, pair["key"]).exists()}
-    for type_ in EDGE_OF_SITE.values():
-        for batch in graph.edges(type_, pairs.values()):
-            write(matches_file(folder, batch.key), _pair(pairs[batch.key], type_), staged_table(batch.table))
-            advance(len(batch.table))
+    for key, pair in pairs.items():
+        table = graph.whole(pair)
+        write(matches_file(folder, key), _pair(pair), staged_table(table))
+        advance(len(table))
     return UnpackedGraph(graph, folder)
 
 
@@ -61,8 +61,9 @@ class UnpackedGraph(StoredGraph):
         super().__init__(graph.store, graph.manifest)
         self.folder = folder
 
-    def _matches(self, type_: str, pair: Row) -> pa.Table:
-        return edge_table(read_table(matches_file(self.folder, pair["key"])), pair["gap"])
+    def _table(self, type_: str, pair: Row) -> pa.Table:
+        matches, fires_with = split(edge_table(read_table(matches_file(self.folder, pair["key"])), pair["gap"]))
+        return fires_with if type_ == FIRES_WITH else matches
 
 
 def drop_other_rows(place: Path, record: Dictionary) -> None:
@@ -87,6 +88,7 @@ def _write_labels(place: Path, table: pa.Table) -> None:
         labels.save(place)
 
 
-def _pair(row: Row, type_: str) -> Pair:
-    floors = {"floor": row["floor"], "floor_median": row["floor_median"]}
-    return Pair(row["later"], row["earlier"], type_, row["gap"], row["k"], row["edges"], **floors)
+def _pair(row: Row) -> Pair:
+    figures = {"floor": row["floor"], "floor_median": row["floor_median"], "fires_with": row["fires_with"] or 0}
+    type_ = EDGE_OF_SITE[row["site"]]
+    return Pair(row["later"], row["earlier"], type_, row["gap"], row["k"], row["edges"], **figures)

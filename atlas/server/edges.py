@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import StoreError
 from atlas.graph.store import Batch
 from atlas.graph.tables import conform
-from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, MATCHED, RESEMBLES, properties
+from atlas.schema import DICTIONARY, EDGE_OF_SITE, FEATURE, FIRES_WITH, MATCHED, RESEMBLES, properties
 from atlas.server.lock import Claim
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WORKERS = 2
 CHUNK = 20_000  # edges of one transaction
 AHEAD = 6  # pairs that are held in memory, to find two that share no dictionary
 
-EDGE_TYPES = (*EDGE_OF_SITE.values(), RESEMBLES)
+EDGE_TYPES = (*EDGE_OF_SITE.values(), RESEMBLES, FIRES_WITH)
 Pairs = dict[tuple[str, str], dict[str, Any]]  # rows of MATCHED by (later, earlier)
 
 STORED_PAIRS = f"""
@@ -96,19 +96,27 @@ def write_edges(claim: Claim, pairs: Pairs, batches: Iterator[Batch], advance: C
     claim.run(MERGE_PAIRS, rows=rows)
     written = {row["key"]: row["written"] for row in claim.run(STORED_PAIRS)}
 
+    def first(batch: Batch) -> int:
+        """What the pair's count is when this batch's edges begin: those that it fires with come after its matches."""
+        return int(pairs[batch.later, batch.earlier]["edges"]) if batch.type == FIRES_WITH else 0
+
     def unwritten() -> Iterator[Batch]:
         for batch in batches:
-            if written[batch.key] < len(batch.table):
+            if written[batch.key] < first(batch) + len(batch.table):
                 yield batch
             else:
                 advance(len(batch.table))
 
-    _write_disjoint(unwritten(), lambda batch: _write_pair(claim, batch, written[batch.key], advance))
+    _write_disjoint(unwritten(), lambda batch: _write_batch(claim, batch, written[batch.key], first(batch), advance))
     advance(len(pairs))
 
 
-def _write_pair(claim: Claim, batch: Batch, written: int, advance: Callable[[int], None]) -> None:
-    """Create a pair's edges, chunk by chunk, beyond those that are written already."""
+def _write_batch(claim: Claim, batch: Batch, count: int, first: int, advance: Callable[[int], None]) -> None:
+    """Create a batch's edges, chunk by chunk, beyond those that the pair's count says are there already.
+
+    first: what the pair's count is when none of the batch is there.
+    """
+    written = max(0, count - first)
     # In one order whoever made the table, so that a pair that was broken off goes on at its count.
     table = conform(batch.type, batch.table).sort_by([("later", "ascending"), ("earlier", "ascending")])
     ends = {"later": batch.later, "earlier": batch.earlier, "key": batch.key}
@@ -118,7 +126,7 @@ def _write_pair(claim: Claim, batch: Batch, written: int, advance: Callable[[int
         chunk = table.slice(start, CHUNK)
         values = {name: chunk[name].to_pylist() for name in properties(batch.type)}
         values |= {"b": chunk["later"].to_pylist(), "a": chunk["earlier"].to_pylist()}
-        claim.write(partial(_write_chunk, cypher, ends, values, start, len(chunk)))
+        claim.write(partial(_write_chunk, cypher, ends, values, first + start, len(chunk)))
         advance(len(chunk))
 
 

@@ -141,7 +141,8 @@ class _Files:
             for place, end in enumerate(("later", "earlier")):
                 numbers = pa.array([self._dictionaries[id_] for id_ in table[end].to_pylist()], pa.int64())
                 table = table.set_column(place, end, numbers)
-            yield table.append_column("written", table["edges"])
+            # Both kinds count (atlas.server.edges); a graph may not know of the second.
+            yield table.append_column("written", pc.add(table["edges"], pc.coalesce(table["fires_with"], 0)))
             return
         for batch in graph.edges(of.type):
             table = conform(of.type, batch.table)

@@ -87,7 +87,8 @@ def columns_from_text(
     if reasons and len(reasons) == len(records):
         raise IngestError(f"no dictionary can be labelled from a text: {next(iter(reasons.values()))}")
     records = {id_: d for id_, d in records.items() if id_ not in reasons}
-    model, tokenizer = load_model(model_name, device=device)
+    with progress.waiting(f"loading {model_name}"):
+        model, tokenizer = load_model(model_name, device=device)
     text = read_text(texts, tokenizer, tokens)
     found: dict[str, Figures] = {}
     # A pass for each kind: a start token changes what every later position holds.

@@ -85,7 +85,8 @@ def label_atlas(
                     measured += [_source("text", path) | {"model": name} | positions for path in texts]
             # Last, so that they win over what is measured in the same run.
             if imports:
-                counts["imported"] = _save(folder, columns_from_files(imports, records), state)
+                with progress.waiting("reading labels"):
+                    counts["imported"] = _save(folder, columns_from_files(imports, records), state)
                 # The same file again is the same source: it is recorded once.
                 taken = [_source("import", file) | {"model": None} for name in imports for file in label_files(name)]
                 measured = [each for each in measured if each not in taken] + taken

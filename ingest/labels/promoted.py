@@ -48,7 +48,8 @@ def columns_promoted(
 
     from hooked.load import load_model
 
-    model, tokenizer = load_model(model_name, device=device)
+    with progress.waiting(f"loading {model_name}"):
+        model, tokenizer = load_model(model_name, device=device)
     unembedding = model.get_output_embeddings().weight.detach().float()
     scale, centre = _final_norm(model)
     columns = {}

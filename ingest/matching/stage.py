@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Advance, Progress
 from atlas.folder.dictionary import Dictionary
-from atlas.folder.matches import Pair, file_name, name_without_push, write
+from atlas.folder.matches import Pair, file_name, name_without_push, unmeasured_name, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
 from ingest.matching.pairs import plan_pairs
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from ingest.matching.blocks import UnitRows
     from ingest.matching.gpu import Device
 
-UNDER_WAY = 4  # pairs at once for each GPU: what the CPU does for a pair takes about as long as three on an H100
-_OPEN = 8  # dictionaries that stay open for each pair under way
+UNDER_WAY = 8  # pairs at once for each GPU: what a core does for a pair takes as long as an H100 takes for several
+_OPEN = 32  # dictionaries that stay open
 
 
 def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
@@ -31,16 +32,26 @@ def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
 
 
 def stage_missing(
-    folder: Path, records: dict[str, Dictionary], k: int, device: str, progress: Progress
+    folder: Path,
+    records: dict[str, Dictionary],
+    k: int,
+    device: str,
+    progress: Progress,
+    known: Collection[str] = (),
 ) -> tuple[tuple[str, ...], int]:
-    """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now."""
+    """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now.
+
+    known: names that the manifest has; those of them with figures of a text stand for the plain ones.
+    """
     from ingest.matching.matching import open_gpus
 
     names: list[str] = []
     missing: dict[str, Pair] = {}
     older: dict[str, tuple[str, Pair]] = {}
+    measured = {unmeasured_name(name): name for name in known if matches_file(folder, name).exists()}
     for pair in plan_pairs(records.values(), k):
         name, without = staged_name(pair, records), name_without_push(pair, records[pair.later], records[pair.earlier])
+        name = measured.get(name, name)
         # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.
         if not matches_file(folder, name).exists():
             if not matches_file(folder, without).exists():
@@ -70,7 +81,7 @@ class Stage:
         self._folder, self._records, self._advance = folder, records, advance
         self._telling, self._opening = threading.Lock(), threading.Lock()
         # Kept open, since neighbouring pairs share them, and a GPU knows by identity what lies on it.
-        self._checked = lru_cache(maxsize=_OPEN * UNDER_WAY)(self._open)
+        self._checked = lru_cache(maxsize=_OPEN)(self._open)
 
     def on_cpu(self, pairs: dict[str, Pair]) -> None:
         """Stage these, by the names of their files: one after the other, since a product takes every core."""

@@ -64,6 +64,10 @@ class Origin(Protocol):
         """The files that hold its weights, fetched where they are not here yet."""
         ...
 
+    def size(self) -> tuple[int | None, bool]:
+        """Bytes of its weights, None where they are not known, and whether they are here; nothing is fetched."""
+        ...
+
     def tensors(self) -> AbstractContextManager[Tensors]:
         """Its tensors."""
         ...

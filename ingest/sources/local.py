@@ -41,6 +41,10 @@ class Folder:
         """The files that hold its weights."""
         return [self.path / WEIGHTS]
 
+    def size(self) -> tuple[int | None, bool]:
+        """Bytes of its weights, and that they are here."""
+        return (self.path / WEIGHTS).stat().st_size, True
+
     def tensors(self) -> AbstractContextManager[Tensors]:
         """Its tensors, mapped."""
         return open_safetensors(self.path / WEIGHTS)

@@ -74,6 +74,13 @@ class Entry:
         with _translated(self.address):
             return [fetch(self.repository, _FILES[self.loader].format(self.path))]
 
+    def size(self) -> tuple[int | None, bool]:
+        """Bytes of its weights where the hub's cache has them, and whether it has."""
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.repository, _FILES[self.loader].format(self.path))
+        return (Path(cached).stat().st_size, True) if isinstance(cached, str) else (None, False)
+
     @contextmanager
     def tensors(self) -> Iterator[Tensors]:
         """Its tensors: mapped from SAELens's own format or a converted pickle, else as SAELens's loader gives them."""

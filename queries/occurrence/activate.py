@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.ids import feature_id
+from atlas.rows import Rows
 from atlas.schema import FEATURE
 from hooked.encoder import Encoder, not_run
 from queries.occurrence.reading import Reading, model_of
@@ -32,7 +33,7 @@ def activate(
     *,
     features: str | Sequence[str] | None = None,
     top: int = TOP,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """The features that fire at each token of a text, the strongest of each dictionary first.
 
     Attention sinks are left out as they are for labels, and said in the log; so are dictionaries whose activations
@@ -72,7 +73,7 @@ def activate(
             rows.append(row)
     # Dictionaries are in the order of their depth, and stay so within a token.
     rows.sort(key=lambda row: row["position"])
-    return _relative(atlas, rows)
+    return Rows(_relative(atlas, rows), COLUMNS)
 
 
 def dictionaries_of(atlas: Atlas, features: str | Sequence[str] | None = None) -> dict[str, Dictionary]:

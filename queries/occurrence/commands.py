@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import click
 
-from atlas.cli.options import atlas_option, format_option
+from atlas.cli.options import atlas_option, complete_features, format_option
 
 
 @click.command()
 @click.argument("text")
 @atlas_option
-@click.option("--feature", "features", multiple=True, metavar="ID", help="Only this feature; repeatable.")
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_features,
+    help="Only this feature; repeatable.",
+)
 @click.option("--top", type=click.IntRange(1), metavar="N", help="The N strongest a dictionary.  [default: 3]")
 @click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the atlas' own]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
@@ -45,4 +52,5 @@ def activate(
         # Before the model is loaded, which takes seconds.
         name = name_of(opened, dictionaries_of(opened, features or None), model)
         rows = activate(opened, *announced_model(name, device), text, features=features or None, top=top or TOP)
-    print_rows(rows, COLUMNS, format_)
+        only = opened.only_model
+    print_rows(rows, COLUMNS, format_, model=only)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, Decorator, atlas_option, format_option, gathered
+from atlas.cli.options import THRESHOLD, Decorator, atlas_option, by_option, complete_features, format_option, gathered
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.intervention import ADD, MODES, POSITIONS
@@ -93,19 +93,31 @@ def generation_options(tokens: int, temperature: float | None, top_p: float | No
 @cache
 def announced_model(name: str, device: str) -> tuple[Any, Any]:
     """Load a model, said on stderr since it takes seconds; once for all commands of a process. Raises ModelError."""
+    from atlas.cli.progress import Progress
     from hooked.load import load_model
 
     click.echo(f"loading {name} …", err=True)
-    return load_model(name, device=device)
+    with Progress().waiting(f"loading {name}"):
+        return load_model(name, device=device)
 
 
 @click.command()
 @click.argument("prompt")
 @atlas_option
-@click.option("--feature", "features", multiple=True, metavar="ID[=STRENGTH]", help="A feature to turn; repeatable.")
-@click.option("--lineage", metavar="ID", help="Turn the features of this feature's flow graph.")
-@click.option("--min-res", type=THRESHOLD, default=0.5, show_default=True, help="Where a --lineage ends.")
-@click.option("--min-module", type=THRESHOLD, default=0.25, show_default=True, help="Its smallest mlp and att cosine.")
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="ID[=STRENGTH]",
+    shell_complete=complete_features,
+    help="A feature to turn; repeatable.",
+)
+@click.option(
+    "--lineage", metavar="ID", shell_complete=complete_features, help="Turn the features of this feature's flow graph."
+)
+@click.option("--min-res", type=THRESHOLD, help="Where a --lineage ends.  [default: the atlas' own]")
+@click.option("--min-module", type=THRESHOLD, help="Its smallest mlp and att cosine.  [default: the atlas' own]")
+@by_option
 @click.option("--cypher", metavar="QUERY", help="Turn the features it returns: column feature, perhaps strength.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A saved plan.")
 @steering_options
@@ -124,8 +136,9 @@ def steer(
     atlas: str | None,
     features: tuple[str, ...],
     lineage: str | None,
-    min_res: Threshold,
-    min_module: Threshold,
+    min_res: Threshold | None,
+    min_module: Threshold | None,
+    by: str,
     cypher: str | None,
     plan_file: Path | None,
     steering: dict[str, Any],
@@ -146,6 +159,7 @@ def steer(
     feature-atlas steer "I think " --plan w.json --seed 1 --temperature 1.27 --top-p 0.7
     """
     from atlas.atlas import open_atlas
+    from queries.below import just_below
     from queries.lineage import lineage as flow_graph
     from queries.steer.plan import SteeringPlan
 
@@ -159,7 +173,9 @@ def steer(
         if plan_file:
             plan = SteeringPlan.load(plan_file, opened)
         elif lineage:
-            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module)
+            graph = flow_graph(opened, lineage, min_res=min_res, min_module=min_module, by=by)
+            for line in just_below(opened, graph):
+                click.echo(line, err=True)
             plan = SteeringPlan.from_lineage(opened, graph, **steering)
         elif cypher:
             plan = SteeringPlan.from_query(opened, cypher, **steering)
@@ -249,8 +265,9 @@ def score(
 ) -> None:
     """Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.
 
-    Figures are means over samples of each prompt, each with its standard error (_se). Unsteered text is the first
-    condition; the last lines say whether each plan really has more theme words than it, or than the plan that
+    Figures are means over samples of each prompt, each with its standard error (± in the table, _se elsewhere): words
+    and the share of texts with one, nats a token, and what is more of both than in the control. Unsteered text is the
+    first condition; the last lines say whether each plan really has more theme words than it, or than the plan that
     --control names, texts of one seed and prompt being compared with each other.
 
     \b
@@ -258,7 +275,9 @@ def score(
     """
     from atlas.atlas import open_atlas
     from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
     from queries.steer.plan import SteeringPlan
+    from queries.steer.printed import with_errors
     from queries.steer.score import ThemeScore, read_words, theme_score, verdict
 
     if not plan_files:
@@ -271,11 +290,22 @@ def score(
     if not generation["temperature"]:  # without sampling all samples are one
         samples, generation["top_p"] = 1, None
     scores = theme_score(
-        loaded, tokenizer, prompts, read_words(words), plans, control=control, samples=samples, **generation
+        loaded,
+        tokenizer,
+        prompts,
+        read_words(words),
+        plans,
+        control=control,
+        samples=samples,
+        progress=Progress(),
+        **generation,
     )
-    print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
-    if format_ == "table":
-        click.echo(f"\n{verdict(scores)}")
+    if format_ != "table":
+        print_rows([asdict(each) for each in scores], [field.name for field in fields(ThemeScore)], format_)
+        return
+    rows = [with_errors(each) for each in scores]
+    print_rows(rows, [*rows[0]])
+    click.echo(f"\n{verdict(scores)}")
 
 
 def _name(path: Path, all_: tuple[Path, ...]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from queries.steer.plan import SteeringPlan
+    from queries.steer.running.draws import Draws
 
 _SEEDS = range(-(2**63), 2**64)  # what torch takes
 _ONE_AT_A_TIME = threading.RLock()
@@ -38,6 +39,17 @@ class Generation:
     hooks: list[dict[str, Any]]  # Record.detailed: of every hook, for the whole batch; [] unsteered
     seed: int
     prompt_tokens: list[int] = field(default_factory=list)  # ids of the prompt
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The text and the hooks that fired, for notebooks: plain, and as HTML without styles."""
+        from queries.drawing.notebook import bundle, table
+        from queries.drawing.words import escaped
+
+        hooks = [{name: hook[name] for name in ("module", "calls", "positions")} for hook in self.hooks]
+        what = f"{len(self.tokens)} tokens, seed {self.seed}, {'steered' if hooks else 'unsteered'}"
+        text = f"{self.prompt}{self.text}\n[{what}]"
+        html = f"<p>{escaped(self.prompt)}<b>{escaped(self.text)}</b></p><p>{what}</p>"
+        return bundle(text, html + (table(hooks, "Hooks") if hooks else ""), include, exclude)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +152,12 @@ def continued(
     plan: SteeringPlan | None,
     options: GenerationOptions,
     streamer: Any = None,
+    draws: Draws | None = None,
 ) -> list[Generation]:
-    """As `generate`, with a loaded model and the options as one value."""
+    """As `generate`, with a loaded model and the options as one value.
+
+    draws: draws each text's tokens by a seed of its own; the options then choose none, and are greedy.
+    """
     if not prompts:
         return []
     import torch
@@ -173,7 +189,8 @@ def continued(
                 thread=threading.get_ident(),
             )
         )
-        extra = {} if streamer is None else {"streamer": streamer}
+        extra: dict[str, Any] = {} if streamer is None else {"streamer": streamer}
+        extra |= {} if draws is None else {"logits_processor": [draws]}
         output = neutral.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
     hooks = record.detailed if record else []
     rows = zip(read, output[:, ids.shape[1] :].tolist(), strict=True)

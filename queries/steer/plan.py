@@ -76,7 +76,8 @@ class SteeringPlan:
         options = SteeringOptions(
             mode=mode, strength=strength, positions=positions, schedule=schedule, layers=layers, sites=sites
         )
-        return cls.of(atlas, given_by_id(features), options, {"features": list(features)})
+        given = given_by_id(features)
+        return cls.of(atlas, given, options, {"features": list(given)})
 
     @classmethod
     def from_lineage(
@@ -168,6 +169,16 @@ class SteeringPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values; see `save`."""
         return plan_values(self.model_name, [each.to_dict() for each in self.interventions], self.origin)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What is turned and how, for notebooks: lines of text and a table without styles."""
+        from queries.drawing.notebook import bundle, table
+
+        rows = [{**each.to_dict(), "strength": str(each.strength or "")} for each in self.interventions]
+        shown = [{name: row[name] for name in ("feature", "label", "mode", "strength", "positions")} for row in rows]
+        lines = [" ".join(str(value) for value in row.values() if value not in (None, "")) for row in shown]
+        title = f"Steering plan for {self.model_name}"
+        return bundle("\n".join([title, *lines]), table(shown, title), include, exclude)
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON that a person can read: features, strengths and where they come from, no vectors.

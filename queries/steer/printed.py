@@ -7,10 +7,13 @@ import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from queries.steer.generation import Generation
 from queries.steer.plan import SteeringPlan
+
+if TYPE_CHECKING:
+    from queries.steer.score import ThemeScore
 
 
 def side_by_side(prompt: str, plan: SteeringPlan, made: Mapping[str, Generation], *, width: int) -> str:
@@ -97,3 +100,22 @@ def stderr_streamer(tokenizer: Any) -> Any:
             sys.stderr.flush()
 
     return _Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+
+def with_errors(score: ThemeScore) -> dict[str, Any]:
+    """A score's figures as a table for people has them: each with its standard error, in one cell."""
+    return {
+        "condition": score.condition,
+        "texts": score.texts,
+        "words": _figure(score.words, score.words_se),
+        "share": _figure(score.share, score.share_se),
+        "nats": _figure(score.nats, score.nats_se),
+        "more": _figure(score.more, score.more_se),
+        "nats_more": _figure(score.nats_more, score.nats_more_se),
+    }
+
+
+def _figure(value: float | None, error: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.2f}" + ("" if error is None else f"±{error:.2f}")

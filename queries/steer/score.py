@@ -12,6 +12,7 @@ from math import hypot
 from statistics import fmean, stdev
 from typing import Any
 
+from atlas.cli.progress import Advance, Progress
 from atlas.errors import PlanError
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.plan import SteeringPlan
@@ -20,7 +21,7 @@ from queries.steer.theme import read_words, theme_pattern
 __all__ = ["ThemeScore", "nats_per_token", "read_words", "theme_pattern", "theme_score", "verdict"]
 
 TEMPERATURE, TOP_P = 1.27, 0.7  # of the paper's steering (App. B)
-_BATCH = 48  # texts at once: their logits over the whole vocabulary are in memory when they are scored
+BATCH = 48  # texts at once: their logits over the whole vocabulary are in memory when they are scored
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class ThemeScore:
 def theme_score(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
-    words: Iterable[str],
+    prompts: Sequence[str] | str,
+    words: Iterable[str] | str,
     plans: Mapping[str, SteeringPlan | None],
     *,
     control: str | None = None,
@@ -55,6 +56,7 @@ def theme_score(
     max_new_tokens: int = 30,
     temperature: float | None = TEMPERATURE,
     top_p: float | None = TOP_P,
+    progress: Progress | None = None,
 ) -> list[ThemeScore]:
     """Score conditions, in the order given; all of them draw from the same seed.
 
@@ -63,6 +65,7 @@ def theme_score(
         plans: condition's name -> plan; None: unsteered.
         control: the condition that the others are compared with; None: the unsteered one, else the first.
         samples: continuations of each prompt.
+        progress: where it is shown how many tokens are made; None: nowhere.
     Raises PlanError where there are no words, prompts or samples, or the control is none of the plans.
 
     Example:
@@ -70,7 +73,9 @@ def theme_score(
         scores = theme_score(model, tokenizer, ["I think "], ["film*"], plans, samples=2, max_new_tokens=8)
         print([(score.condition, score.words, score.nats) for score in scores])
     """
-    pattern = theme_pattern(words)
+    # A text is a sequence too, of letters.
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    pattern = theme_pattern([words] if isinstance(words, str) else words)
     if not prompts or samples < 1:
         raise PlanError("a score needs at least one prompt and one sample")
     if control is None:
@@ -79,13 +84,15 @@ def theme_score(
         raise PlanError(f"the control {control!r} is none of the conditions: {', '.join(plans)}")
     options = GenerationOptions(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature, top_p=top_p)
     figures: dict[str, list[list[float]]] = {}  # words, share and nats of each sample, a mean over prompts
-    for condition, plan in plans.items():
-        made = _in_batches(model, tokenizer, [*prompts] * samples, plan, options)
-        found = [len(pattern.findall(each.text)) for each in made]
-        figures[condition] = [
-            [fmean(values[i : i + len(prompts)]) for i in range(0, len(made), len(prompts))]
-            for values in (found, [float(count > 0) for count in found], nats_per_token(model, tokenizer, made))
-        ]
+    progress = progress or Progress(quiet=True)
+    with progress.steps("texts", len(plans) * len(prompts) * samples * max_new_tokens, "tokens") as advance:
+        for condition, plan in plans.items():
+            made = _in_batches(model, tokenizer, [*prompts] * samples, plan, options, advance)
+            found = [len(pattern.findall(each.text)) for each in made]
+            figures[condition] = [
+                [fmean(values[i : i + len(prompts)]) for i in range(0, len(made), len(prompts))]
+                for values in (found, [float(count > 0) for count in found], nats_per_token(model, tokenizer, made))
+            ]
     return [_score(condition, control, figures, len(prompts) * samples) for condition in plans]
 
 
@@ -105,14 +112,40 @@ def _score(condition: str, control: str | None, figures: Mapping[str, list[list[
     )
 
 
+class _Counting:
+    """A transformers streamer that counts a batch's tokens instead of showing them."""
+
+    def __init__(self, texts: int, most: int, advance: Advance) -> None:
+        self._texts, self._left, self._advance = texts, most, advance
+        self._prompt = True
+
+    def put(self, _tokens: Any) -> None:
+        """A token of each text; the prompts come first."""
+        if not self._prompt:
+            self._advance(self._texts)
+            self._left -= 1
+        self._prompt = False
+
+    def end(self) -> None:
+        """Texts may end before their time."""
+        self._advance(self._texts * self._left)
+
+
 def _in_batches(
-    model: Any, tokenizer: Any, prompts: list[str], plan: SteeringPlan | None, options: GenerationOptions
+    model: Any,
+    tokenizer: Any,
+    prompts: list[str],
+    plan: SteeringPlan | None,
+    options: GenerationOptions,
+    advance: Advance,
 ) -> list[Generation]:
     """One continuation of each prompt, in batches that fit a small machine."""
     made: list[Generation] = []
-    for start in range(0, len(prompts), _BATCH):
+    for start in range(0, len(prompts), BATCH):
         part = replace(options, seed=options.seed + start)
-        made += continued(model, tokenizer, prompts[start : start + _BATCH], plan, part)
+        batch = prompts[start : start + BATCH]
+        counting = _Counting(len(batch), options.max_new_tokens, advance)
+        made += continued(model, tokenizer, batch, plan, part, counting)
     return made
 
 
@@ -148,8 +181,8 @@ def nats_per_token(model: Any, tokenizer: Any, generations: Sequence[Generation]
     """Mean nats of each generation's tokens under the model as it is, given its prompt."""
     return [
         nats
-        for start in range(0, len(generations), _BATCH)
-        for nats in _nats(model, tokenizer, generations[start : start + _BATCH])
+        for start in range(0, len(generations), BATCH)
+        for nats in _nats(model, tokenizer, generations[start : start + BATCH])
     ]
 
 

@@ -1,0 +1,1 @@
+"""Which feature, which layer, how strong: measured on a small budget."""

@@ -1,0 +1,1 @@
+"""A flow graph as a picture: figure → layout → SVG, which every place shows: files, notebooks, papers, the page."""

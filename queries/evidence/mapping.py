@@ -1,0 +1,197 @@
+"""Is the map right? Matches as a transition from one residual dictionary to the next (paper App. F).
+
+    z        activations of the earlier dictionary at a token, as lengths of what its features write
+    ẑ        Tz: what the matches say of the later dictionary's features
+    x̂        Σ ẑ_j · unit row_j + b_dec of the later dictionary
+    EV       1 − Σ‖x − x̂‖² / Σ‖x − μ‖², μ the mean of x over all tokens, x the stream after the later block
+
+Lengths, and not activations as they are: a dictionary's decoder norms say nothing of the other's.
+
+T by target: every later feature takes what its best match has. By source: every earlier feature gives what it has to
+the later feature that it matches best, which sums what several give.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from atlas.atlas import Atlas
+from atlas.cli.progress import Progress
+from atlas.errors import QueryError
+from atlas.folder.dictionary import Dictionary
+from atlas.ids import RES
+from queries.evidence.readers import Reader, readers_of
+from queries.evidence.sampling import draw, runnable, starts
+from queries.evidence.sources import Source, sources
+
+if TYPE_CHECKING:
+    from hooked.reading import Batch
+
+METHODS = (
+    "top1",  # the best match's activation
+    "weighted",  # the same times their cosine
+    "mean",  # x̂ = μ: 0
+    "skip",  # x̂ = the stream before the later block: as if it wrote nothing
+    "ceiling",  # the later dictionary's own reconstruction
+    "shuffled",  # top1 with the matches dealt out anew among living features
+)
+DIRECTIONS = ("target", "source")
+COLUMNS = ("source", "target", "method", "explained_variance")
+TOKENS = 10_000  # read, unless said otherwise
+BATCH = 8  # contexts
+_log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+class Variance:
+    """Explained variance of predictions about the mean, in a stream of batches."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._sum: np.ndarray | float = 0.0
+        self._squares = 0.0
+        self._shift: np.ndarray | None = None
+        self._errors: dict[str, float] = {}
+
+    def add(self, x: torch.Tensor, predicted: Mapping[str, torch.Tensor]) -> None:
+        """Take in true vectors `[n, d]` and predictions of them by name."""
+        true = x.double()
+        if self._shift is None:
+            # Near the mean, so that no digits are lost where the mean is long.
+            self._shift = true.mean(dim=0).cpu().numpy()
+        moved = true.cpu().numpy() - self._shift
+        self._n += len(moved)
+        self._sum = self._sum + moved.sum(axis=0)
+        self._squares += float((moved**2).sum())
+        for name, each in predicted.items():
+            self._errors[name] = self._errors.get(name, 0.0) + float((true - each.double()).pow(2).sum())
+
+    def explained(self, name: str) -> float:
+        """1 − Σ‖x − x̂‖² / Σ‖x − μ‖²; raises QueryError where x does not vary."""
+        total = self._squares - float((np.asarray(self._sum) ** 2).sum()) / self._n
+        if total <= 0:
+            raise QueryError("the stream is the same at every token read: no variance to explain")
+        return 1 - self._errors[name] / total
+
+
+@dataclass(frozen=True)
+class Transition:
+    """T of one pair of residual dictionaries."""
+
+    pair: Source
+    source: Reader
+    target: Reader
+    chosen: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # by method: later, earlier feature, weight
+
+    @classmethod
+    def of(cls, pair: Source, readers: Mapping[str, Reader], direction: str, seed: int) -> Transition:
+        """By the best match of each target, or of each source."""
+        b, a, similarity = pair.firsts(direction)
+        alive = np.flatnonzero(readers[pair.later.id].rows.alive)
+        dealt = np.random.default_rng([seed, pair.later.depth]).permutation(alive)
+        names = np.full(pair.later.d_sae, -1)
+        names[alive] = dealt
+        ones = np.ones(len(b))
+        chosen = {"top1": (b, a, ones), "weighted": (b, a, similarity), "shuffled": (names[b], a, ones)}
+        return cls(pair, readers[pair.earlier.id], readers[pair.later.id], chosen)
+
+    def predictions(self, before: torch.Tensor, after: torch.Tensor) -> dict[str, torch.Tensor]:
+        """x̂ `[n, d_model]` by method, from the stream where either dictionary reads it."""
+        values, reach = self.source.encoder(before)
+        z = values * reach
+        own, reach = self.target.encoder(after)
+        predicted = {"skip": before, "ceiling": self._decoded(own * reach)}
+        for method, (b, a, weight) in self.chosen.items():
+            later, earlier = (torch.from_numpy(each).to(z.device) for each in (b, a))
+            given = z[:, earlier] * torch.from_numpy(weight).to(z)
+            predicted[method] = self._decoded(torch.zeros_like(own).index_add(1, later, given))
+        return predicted
+
+    def _decoded(self, lengths: torch.Tensor) -> torch.Tensor:
+        rows = self.target.rows
+        unit = torch.from_numpy(np.array(rows.decoder)).to(lengths)
+        return lengths @ unit + torch.from_numpy(np.array(rows.vectors["b_dec"])).to(lengths)
+
+
+def map_rows(
+    atlas: Atlas,
+    texts: Sequence[Path],
+    *,
+    tokens: int = TOKENS,
+    seed: int = 0,
+    direction: str = "target",
+    model: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Row]:
+    """A row for each neighbouring pair of residual dictionaries and each of METHODS.
+
+    Args:
+        texts: files; contexts of them are drawn by `seed`, `tokens` tokens in all (0: all).
+        direction: target or source, see above.
+        model: name or folder; None: the one that the dictionaries name.
+        device: auto, cpu or cuda:N.
+
+    Raises QueryError where the atlas has no such pair, IngestError for a text, ModelError for the model.
+
+    Example:
+        rows = map_rows(atlas, [Path("wiki.txt")], tokens=2_000)
+        best = max(rows, key=lambda row: row["explained_variance"])
+    """
+    from hooked.load import load_model
+    from hooked.reading import read
+
+    progress = progress or Progress(quiet=True)
+    records = {id_: d for id_, d in runnable(atlas.dictionaries).items() if d.site == RES and _plain(d)}
+    pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
+    pairs = [pair for pair in pairs if pair.later.prepend_bos == pair.earlier.prepend_bos]
+    if not pairs:
+        raise QueryError(
+            "the atlas has no two neighbouring residual dictionaries whose reconstructions can be compared"
+        )
+    loaded, tokenizer = load_model(model or next(iter(records.values())).model_name, device=device)
+    sample = draw(texts, tokenizer, tokens, seed)
+    readers = readers_of(atlas, records, loaded)
+    found = {pair.key: (Transition.of(pair, readers, direction, seed), Variance()) for pair in pairs}
+    with torch.inference_mode():
+        for start, group in starts(tokenizer, records).items():
+            own = [each for each in found.values() if each[0].pair.later.id in group]
+            if own:
+                with progress.steps("activations", len(sample.tokens), "tokens") as advance:
+                    for part in read(loaded, start, group, sample.tokens, BATCH):
+                        for transition, variance in own:
+                            _add(part, transition, variance)
+                        advance(int((part.numbers >= 0).sum()))
+    return [
+        dict(zip(COLUMNS, (t.pair.earlier.id, t.pair.later.id, method, value), strict=True))
+        for t, variance in found.values()
+        for method in METHODS
+        for value in [0.0 if method == "mean" else variance.explained(method)]
+    ]
+
+
+def _add(part: Batch, transition: Transition, variance: Variance) -> None:
+    counted = part.counted()
+    before, after = (part.hidden[d.id][counted].float() for d in (transition.pair.earlier, transition.pair.later))
+    if transition.pair.later.centred_input:
+        before, after = (each - each.mean(dim=-1, keepdim=True) for each in (before, after))
+    variance.add(after, transition.predictions(before, after))
+
+
+def _plain(record: Dictionary) -> bool:
+    """Whether a dictionary rebuilds what it reads as Σ rows + b_dec; those that do not are said."""
+    reason = None
+    if record.hook_name_in != record.hook_name:
+        reason = "it reads another place than it writes to"
+    elif record.normalize_activations != "none":
+        reason = f"it scales what it reads by token ({record.normalize_activations})"
+    if reason:
+        _log.warning("%s is left out of the map: %s", record.id, reason)
+    return reason is None

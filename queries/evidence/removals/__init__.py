@@ -1,0 +1,1 @@
+"""Predecessors removed at one token: many in one pass, what becomes of the targets, tables."""

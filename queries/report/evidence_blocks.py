@@ -1,0 +1,60 @@
+"""The evidence's part of a report: every table that is there, and figures of those whose columns are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from queries.report.contents import Rows
+from queries.report.figures import figure, lines
+from queries.report.page import Block, Heading, Table, Text
+
+_MOST = 200  # rows of a table in the document; all are in its file
+_ABOUT = {
+    "deactivation": "Does the target stop when a predecessor is removed? The paper (§5.2) has 65 % for the best match, "
+    "where its random baseline is one of the target's own five best. Margin: activation by threshold.",
+    "cosine": "Success of removing the best match, by its cosine.",
+    "recall": "Of the strong effects that an exhaustive search finds, which a ranking names; and its precision.",
+    "map": "Explained variance of the next layer's activations by the map (paper, App. F), about the mean.",
+    "groups": "Predecessor groups by layer (paper §5.1).",
+    "golden": "The graph that the paper prints (Table 5).",
+}
+
+
+def evidence_blocks(evidence: Mapping[str, Rows], folder: Path) -> Iterator[Block]:
+    """A heading, a sentence, figures and the table of each."""
+    for name, rows in evidence.items():
+        yield Heading(f"Evidence: {name}")
+        if name in _ABOUT:
+            yield Text(_ABOUT[name])
+        for part, caption, chosen, draw in _pictures(rows):
+            made = figure(folder, f"evidence-{name}{part}", f"{name}: {caption}.", chosen, draw)
+            if made is not None:
+                yield made
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        yield Table(columns, rows[:_MOST])
+        if len(rows) > _MOST:
+            yield Text(f"{len(rows) - _MOST} further rows are in evidence/{name}.")
+
+
+def _pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None]]]:
+    columns = set(rows[0]) if rows else set()
+    # x, y, a line for each, a figure for each, and what is kept of the rest
+    for x, y, by, each, only in (
+        ("cosine", "success", "layer", "site", {}),
+        ("layer", "success", "method", "site", {"margin": "all"}),
+        ("layer", "success", "method", "site", {"margin": "above 1.5"}),
+        ("layer", "recall", "by", "site", {"margin": "above 1.5", "top": 5}),
+        ("target", "explained_variance", "method", None, {}),
+        ("layer", "share", "group", "site", {}),
+    ):
+        if not {x, y, by, *only} <= columns:
+            continue
+        kept = [row for row in rows if all(row[name] == value for name, value in only.items()) and row[y] is not None]
+        told = ", ".join(f"{name} {value}" for name, value in only.items())
+        for value in dict.fromkeys(row.get(each) if each else None for row in kept):
+            chosen = [row for row in kept if each is None or row.get(each) == value]
+            part = "".join(f"-{word}".replace(" ", "_") for word in (value, *only.values()) if word is not None)
+            caption = f"{y} by {x}" + (f", {each} {value}" if value is not None else "") + (f", {told}" if told else "")
+            yield part, caption, chosen, lines(chosen, x, y, by, (x, y))

@@ -1,0 +1,1 @@
+"""Steering measured: arms × strengths × texts, scored without a judge or with one."""

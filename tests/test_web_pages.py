@@ -1,0 +1,352 @@
+"""What the page's addresses show, asked over a real socket as a browser without scripts asks; and its streams."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from served import PROMPT, SEED, Served, events, served, tiny_atlas, tiny_folder
+
+from atlas.atlas import open_atlas
+from queries import SteeringPlan, generate
+from queries.lineage import lineage
+from queries.web.engine import MAX_TOKENS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    tiny_atlas(folder)
+    tiny_folder(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Iterator[Served]:
+    with served(folder / "atlas <b>", folder / "model") as page:
+        yield page
+
+
+@pytest.fixture
+def client(page: Served) -> Iterator[httpx.Client]:
+    with closing(page.client()) as client:
+        yield client
+
+
+class Markup(HTMLParser):
+    """Links, forms and elements of a page, and everything in it that could act."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.active: list[str] = []
+        self.names: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.names.append(tag)
+        self.active += [f"{tag} {name}" for name in values if name.startswith("on") or name in ("style", "srcdoc")]
+        if tag in ("iframe", "object", "embed", "img", "base", "style"):
+            self.active.append(tag)
+        if tag == "script" and not re.fullmatch(r"/static/\w+\.js", values.get("src", "")):
+            self.active.append("script")
+        if tag == "a":
+            self.links.append(values["href"])
+
+
+PAGES = [
+    "/",
+    "/search?q=film",
+    "/search?q=alert&site=res&layer=1&lifecycle=persists",
+    f"/{SEED}",
+    f"/{SEED}?near=1",
+    f"/lineage?feature={SEED}",
+    f"/lineage?feature={SEED}&floor=1&k=2&back=1",
+    f"/path?feature={SEED}&feature=tiny-1m/0-res-64/3",
+    f"/compare?feature={SEED}&feature=tiny-1m/1-res-64/3&floor=1",
+    "/compare",
+    "/cypher",
+    "/cypher?question=born-here",
+    "/steer",
+    f"/steer?feature={SEED}&feature=tiny-1m/1-res-64/4&strength=5&prompt=w9",
+    f"/steer?lineage={SEED}&min_res=0.3",
+]
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_pages_hold_nothing_that_acts_and_link_only_to_what_is_there(client: httpx.Client, address: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 200, answer.text
+    markup = Markup(answer.text)
+    assert not markup.active
+    assert markup.names.count("h1") == 1 and markup.names.count("main") == 1
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", answer.text)
+    for link in {link for link in markup.links if link.startswith("/")}:
+        assert client.get(link).status_code == 200, (address, link)
+    assert all(link.startswith(("/", "#", "https://www.neuronpedia.org/")) for link in markup.links)
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "words"),
+    [
+        ("/no/such", 404, "there is no such page"),
+        ("/tiny-1m/2-res-64/9999", 404, "has features 0 to 63"),
+        ("/tiny-1m/9-res-64/1", 404, "no dictionary"),
+        ("/lineage?feature=nonsense", 404, "nonsense"),
+        ("/lineage", 400, "name a feature"),
+        (f"/lineage?feature={SEED}&min_res=5", 400, "min_res is a number from -1 to 1"),
+        (f"/lineage?feature={SEED}&k=99", 400, "k is a number from 1 to 5"),
+        (f"/lineage.exe?feature={SEED}", 400, "is downloaded as one of"),
+        ("/search?q=film&layer=x", 400, "layer is a number"),
+        ("/search?q=film&site=nowhere", 400, "a site is one of"),
+        ("/cypher?question=<b>", 400, "no question is called"),
+        ("/path?feature=a", 400, "name both"),
+    ],
+)
+def test_errors_are_a_page_and_one_line(client: httpx.Client, address: str, status: int, words: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == status and words in answer.text
+    assert not Markup(answer.text).active
+    assert words in client.get(address, headers={"accept": "application/json"}).json()["error"]
+
+
+def test_one_theme_through_the_layers_is_one_result(client: httpx.Client) -> None:
+    # Row i of layer L's stream is a noisy copy of row i of layer L−1's, for i < 32: one theme has one feature a layer.
+    text = client.get("/search?q=film").text
+    themes = [part for part in text.split('<article class="theme">')[1:] if "On their own" not in part]
+    found = [set(re.findall(r'href="/(tiny-1m/\d-res-64/\d+)"', theme)) for theme in themes]
+    # Labels go by row, every tenth of them about film.
+    for row in (0, 10, 20, 30):
+        (group,) = [group for group in found if f"tiny-1m/2-res-64/{row}" in group]
+        assert group == {f"tiny-1m/{layer}-res-64/{row}" for layer in range(4)}
+
+
+def test_the_lineage_page_shows_what_the_command_draws(client: httpx.Client, folder: Path) -> None:
+    with open_atlas(folder / "atlas <b>") as atlas:
+        graph = lineage(atlas, SEED, min_res=0.4, min_module=0.2, k=2)
+    text = client.get(f"/lineage?feature={SEED}&min_res=0.4&min_module=0.2&k=2").text
+    assert text.count('data-n="') == len(graph.nodes) + len(graph.outside)
+    assert text.count("<tr data-e=") == len(graph.edges) + len(graph.outside)
+    values = client.get(f"/lineage.json?feature={SEED}&min_res=0.4&min_module=0.2&k=2").json()
+    assert values == json.loads(json.dumps(graph.to_dict()))
+    # A click walks on with the same thresholds.
+    (link, *_) = [link for link in Markup(text).links if link.startswith("/lineage?")]
+    assert {"min_res": ["0.4"], "min_module": ["0.2"], "k": ["2"]}.items() <= parse_qs(urlsplit(link).query).items()
+
+
+def test_cypher_answers_in_a_table_and_a_picture(client: httpx.Client) -> None:
+    statement = "MATCH (b:Feature)-[:FROM_RES {rank: 0}]->(a:Feature) RETURN b.id AS later, a.id AS earlier "
+    statement += "ORDER BY later LIMIT 3"
+    text = client.post("/cypher", data={"statement": statement, "limit": "2"}).text
+    assert "2 rows; there are more" in text and text.count("<tr>") == 3 and "fa-figure" in text
+    text = client.post("/cypher", data={"statement": "RETURN [1, 2] AS l, {a: 1} AS m, null AS n, 0.5 AS f"}).text
+    assert "<td>[1, 2]</td>" in text and "<td>0.5</td>" in text
+    for parameters in ("[1]", "{", "7"):
+        answer = client.post("/cypher", data={"statement": "RETURN 1 AS x", "parameters": parameters})
+        assert answer.status_code == 400 and "parameters are a JSON object" in answer.text
+    named = client.post("/cypher", data={"statement": "RETURN $x AS x", "parameters": '{"x": "<i>"}'}).text
+    assert "<td>&lt;i&gt;</td>" in named
+
+
+FORM = {"prompt": PROMPT, "feature": SEED, "strength": "4", "tokens": "8", "seed": "0"}
+
+
+def expected(folder: Path, **options: Any) -> tuple[str, str]:
+    """Unsteered and steered text, made by the library."""
+    with open_atlas(folder / "atlas <b>") as atlas:
+        plan = SteeringPlan.from_features(atlas, {SEED: 4})
+    made = [
+        generate(folder / "model", None, [PROMPT], each, max_new_tokens=8, **options)[0].text for each in (None, plan)
+    ]
+    assert made[0] != made[1]
+    return made[0], made[1]
+
+
+def test_a_stream_says_what_the_library_says(client: httpx.Client, folder: Path) -> None:
+    plain, turned = expected(folder)
+    with client.stream("POST", "/steer/stream", data=FORM | {"control": "1"}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        got = list(events(response))
+    done = {event["side"]: event for event in got if event["event"] == "done"}
+    assert [*done] == ["unsteered", "steered", "control"]
+    assert (done["unsteered"]["text"], done["steered"]["text"]) == (plain, turned)
+    assert done["steered"]["hooks"] == [{"module": "model.layers.2", "calls": 8, "positions": 10}]  # 3 + 8 − 1
+    assert done["unsteered"]["hooks"] == []
+    pieces = "".join(str(e["text"]) for e in got if e["event"] == "text" and e["side"] == "steered")
+    assert pieces.split() == turned.split()
+    assert {event["side"] for event in got if event["event"] == "nats"} == {"unsteered", "steered", "control"}
+    assert got[-1]["event"] == "end"
+    # The address that it ends with gives the same form.
+    text = client.get(str(got[-1]["address"])).text
+    assert SEED in text and 'value="8"' in text and PROMPT in text
+
+
+def test_without_scripts_the_same_texts_come_as_a_page(client: httpx.Client, folder: Path) -> None:
+    plain, turned = expected(folder, seed=3, temperature=0.9)
+    text = client.post("/steer", data=FORM | {"seed": "3", "temperature": "0.9"}).text
+    for side, words in (("unsteered", plain), ("steered", turned)):
+        assert f'<section data-side="{side}">' in text and words.strip() in text
+    assert "model.layers.2" in text and "nats a token" in text and "This session" in text
+
+
+def test_the_plan_is_the_file_that_the_command_reads(client: httpx.Client, folder: Path, tmp_path: Path) -> None:
+    answer = client.post("/steer/plan", data=FORM)
+    path = tmp_path / "plan.json"
+    path.write_bytes(answer.content)
+    with open_atlas(folder / "atlas <b>") as atlas:
+        plan = SteeringPlan.load(path, atlas)
+        assert plan == SteeringPlan.from_features(atlas, {SEED: 4})
+        whole = lineage(atlas, SEED, min_res=0.3)
+        of_lineage = SteeringPlan.from_lineage(atlas, whole, "6%")
+    again = client.post("/steer/plan", data={"plan": answer.text})
+    assert again.json() == answer.json()
+    assert client.post("/steer/plan", data={"lineage": SEED, "min_res": "0.3"}).json()["interventions"] == json.loads(
+        json.dumps(of_lineage.to_dict()["interventions"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"feature": ""}, "the basket is empty"),
+        ({"feature": "tiny-1m/2-res-64/99"}, "has features 0 to 63"),
+        ({"strength": "strong"}, "neither a number like 8"),
+        ({"mode": "explode"}, "mode is one of"),
+        ({"tokens": str(MAX_TOKENS + 1)}, f"tokens is a number from 1 to {MAX_TOKENS}"),
+        ({"seed": "-1"}, "seed is a number from 0"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": "w5 " * 4000}, "a prompt has at most 8,000 characters"),
+        ({"layers": "x"}, "are not of the form"),
+        ({"plan": "{}"}, "the plan has plan format None"),
+        ({"plan": "[1"}, "the plan is not JSON"),
+    ],
+)
+def test_a_run_that_cannot_be_says_why(client: httpx.Client, changes: dict[str, str], words: str) -> None:
+    answer = client.post("/steer/stream", data=FORM | changes)
+    assert answer.status_code == 400 and words in answer.json()["error"] and "/tmp" not in answer.json()["error"]
+    answer = client.post("/steer", data=FORM | changes)
+    assert answer.status_code == 400 and 'role="alert"' in answer.text
+
+
+def test_a_sentence_fires_where_the_encoder_says(client: httpx.Client, folder: Path) -> None:
+    text = client.post("/activations", data={"feature": SEED, "text": PROMPT}).text
+    values = [float(value) for value in re.findall(r'<span class="tint-\d+" title="([-\d.]+)">', text)]
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    weights = load_file(folder / "saes" / "blocks.2.hook_resid_post" / "sae_weights.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    with torch.no_grad():
+        # Behind the start token, as its dictionary was trained; the third block's output is the fourth hidden state.
+        hidden = model(torch.tensor([[1, 5, 9, 13]]), output_hidden_states=True).hidden_states[3][0]
+    hidden = hidden[1:]
+    before = hidden @ weights["W_enc"][:, 3]
+    by_hand = torch.where(before > 0.01, before, torch.zeros(()))
+    assert values == pytest.approx(by_hand.tolist(), abs=0.006)
+    # Without a feature: the strongest of each dictionary, hers among all of them where she is the strongest.
+    text = client.post("/activations", data={"text": PROMPT}).text
+    every = torch.where(hidden @ weights["W_enc"] > 0.01, hidden @ weights["W_enc"], torch.zeros(()))
+    for row in every.topk(2).indices.tolist():
+        assert all(f'href="/tiny-1m/2-res-64/{index}"' in text for index in row)
+
+
+def test_a_stream_broken_off_frees_the_model_at_once(client: httpx.Client, page: Served) -> None:
+    with client.stream("POST", "/steer/stream", data=FORM | {"tokens": "256"}) as response:
+        got = []
+        for event in events(response):
+            got.append(event)
+            if len([e for e in got if e["event"] == "text"]) == 2:
+                break
+    start = time.monotonic()
+    with (
+        closing(page.client()) as other,
+        other.stream("POST", "/steer/stream", data=FORM | {"tokens": "1"}) as response,
+    ):
+        after = list(events(response))
+    assert [event["event"] for event in after].count("done") == 2
+    # 256 tokens of two sides would take many times as long.
+    assert time.monotonic() - start < 20
+
+
+def test_one_runs_one_waits_the_rest_are_told_when_to_come_again(page: Served) -> None:
+    long = FORM | {"tokens": "256"}
+    opened, release = threading.Barrier(3, timeout=60), threading.Event()
+    seen: list[str] = []
+
+    def hold(number: int) -> None:
+        with closing(page.client()) as client, client.stream("POST", "/steer/stream", data=long) as response:
+            stream = events(response)
+            if number == 0:
+                seen.append(str(next(stream)["event"]))
+            else:
+                seen.append(str(next(stream)["text"]))
+            opened.wait()
+            release.wait(60)
+
+    first = threading.Thread(target=hold, args=(0,))
+    first.start()
+    while not seen:
+        assert first.is_alive()
+        time.sleep(0.01)
+    second = threading.Thread(target=hold, args=(1,))
+    second.start()
+    opened.wait()
+    try:
+        with closing(page.client()) as client:
+            for address in ("/steer/stream", "/steer"):
+                answer = client.post(address, data=FORM)
+                assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+            answer = client.post("/activations", data={"feature": SEED, "text": "w5"})
+            assert answer.status_code == 429
+            # Everything else goes on meanwhile.
+            assert client.get(f"/lineage?feature={SEED}").status_code == 200
+    finally:
+        release.set()
+        first.join(60)
+        second.join(60)
+    assert seen[1].startswith("waiting")
+
+
+CODE = """
+import asyncio, sys
+sys.modules["torch"] = sys.modules["transformers"] = None  # as if they were not installed
+import httpx
+from atlas.atlas import open_atlas
+from queries.web.app import application
+from queries.web.engine import Engine
+from queries.web.site import Site
+
+async def main(atlas, *addresses):
+    app = application(Site(atlas, Engine("none")), "t", "127.0.0.1", 80)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        assert (await client.get("/?token=t")).status_code == 303
+        for address in addresses:
+            print((await client.get(address)).status_code, address)
+        for form in ({"statement": "MATCH (f:Feature) RETURN f.id AS id LIMIT 3"},):
+            print((await client.post("/cypher", data=form)).status_code, "/cypher")
+
+with open_atlas(sys.argv[1]) as atlas:
+    asyncio.run(main(atlas, *sys.argv[2:]))
+"""
+
+
+def test_all_but_steering_works_without_torch(folder: Path) -> None:
+    atlas = str(folder / "atlas <b>")
+    done = subprocess.run([sys.executable, "-c", CODE, atlas, *PAGES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["200"] * (len(PAGES) + 1)
