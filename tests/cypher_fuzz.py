@@ -200,7 +200,7 @@ class Maker:
             return f"{self.text()} {sign} {self.either(self.rng.choice(words))}"
         if kind == 6:
             behind = ["-->()", "<-[:FROM_RES {rank: 0}]-({site: 'res'})", "-[:FROM_MLP]-()"]
-            behind += ["-->()-[:FROM_RES {rank: 0}]->()", "<--(x)-[y]->({site: 'res'})"]
+            behind += ["-->()-[:FROM_RES {rank: 0}]->()", "<--()-[]->({site: 'res'})"]
             inner = f"({node}){self.rng.choice(behind)}"
             return f"{self.rng.choice(['', 'NOT '])}EXISTS {{ {inner} }}" if self.chance(0.6) or depth else inner
         if kind == 7:

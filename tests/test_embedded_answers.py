@@ -107,6 +107,8 @@ WRONG = [
     ("MATCH (f:Dictionary)-[e:FROM_RES]->() RETURN f", "join Feature"),
     ("MATCH (f:Feature) WHERE f.label =~ '*war*' RETURN f", "regular expression"),
     ("MATCH (f:Feature)-[:FROM_RES* {rank: '0'}]->() RETURN f", "rank is an INTEGER"),
+    ("MATCH (f:Feature) WHERE (f)-->(x) RETURN f", "x is not defined"),
+    ("MATCH (n)-[:FROM_RES*0..1]->(m) RETURN n", "0 hops"),
     ("MATCH (f:Feature)-[:FROM_RES* SHORTEST 1..3]->() RETURN f", "shortestPath"),
 ]
 
@@ -273,6 +275,17 @@ TAILS: list[tuple[str, list[dict[str, Any]]]] = [
         "MATCH (f:Feature {id: 'planted/1-res-24/3'}) OPTIONAL MATCH p = (f)-[:FROM_RES]->(g)-[:FROM_RES]->(h) "
         "RETURN g, h, p, length(p) AS n",
         [{"g": None, "h": None, "p": None, "n": None}],
+    ),
+    (
+        # NaN is smaller than nothing.
+        "MATCH (f:Feature {layer: 0}) WHERE f.norm % f.layer < 0 OR f.norm / f.layer < 0 RETURN count(*) AS n",
+        [{"n": 0}],
+    ),
+    ("MATCH (f:Feature {layer: 0}) WHERE f.site CONTAINS '' RETURN count(*) AS n", [{"n": 72}]),
+    (
+        "MATCH (f:Feature {layer: 1, site: 'res', index: 3})-[e:FROM_RES*0..1]->(g)-[h:FROM_RES]-(x) "
+        "WHERE any(r IN e WHERE r.rank = 0) RETURN count(*) > 0 AS some",
+        [{"some": True}],
     ),
     (
         "MATCH (d:Dictionary) RETURN d.layer % 2 AS x UNION MATCH (d:Dictionary) RETURN toInteger(d.layer) % 2 AS x",

@@ -54,7 +54,7 @@ class Patterns(Expressions):
             # An expression in brackets, after all.
             self.place, self._made = start, made
             return None
-        return s.Subquery("exists", (path,), s.conjunction(inner))
+        return s.Subquery("exists", (path,), s.conjunction(inner), frozenset(self.made))
 
     def _path(self) -> s.PathPattern:
         variable = None

@@ -77,6 +77,11 @@ class Bindings:
                         f"no relationship {' or '.join(step.pattern.types)} leads to or from {' or '.join(known)}; "
                         f"they join {' and '.join(labels)} nodes"
                     )
+            ends = (self._known_labels(end) for end in (step.left, step.right))
+            if step.pattern.low == 0 and not any(set(known) <= set(t.ends(types)) for known in ends):
+                raise QueryRefused(
+                    "a path of 0 hops begins and ends at any node; give one of its ends a label, e.g. (n:Feature)"
+                )
             name = self.raw[step.pattern.variable] = self.writer.constants.variable()
             found = t.relationship(types)
             bound = Bound(f"rels({name})", t.list_of(found)) if step.pattern.variable_length else Bound(name, found)
