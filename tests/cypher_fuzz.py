@@ -23,12 +23,13 @@ from planted import Planted
 
 from atlas.embedded.store import LadybugStore
 from atlas.errors import QueryError, QueryTimeout
-from atlas.schema import EDGE_OF_SITE
+from atlas.ids import feature_id
+from atlas.schema import EDGES, FEATURE
 
 Rows = list[dict[str, Any]]
 Ask = Callable[[str, dict[str, Any]], Rows]
 LAYERS, SIZE = 13, 4
-TYPES = tuple(EDGE_OF_SITE.values())
+TYPES = tuple(edge.type for edge in EDGES if edge.label == FEATURE)
 
 
 def graph() -> Planted:
@@ -362,9 +363,11 @@ def arcade(planted: Planted, folder: Path) -> Ask:
             join("Dictionary", "MATCHED", pair["later"], pair["earlier"], {"gap": pair["gap"]})
         for row in planted.features().values():
             create("Feature", row)
-        for edge in planted.edge_rows():
-            own = {name: edge[name] for name in ("similarity", "rank", "forward_rank", "gap")}
-            join("Feature", edge["type"], edge["source"], edge["target"], own)
+        for type_ in TYPES:
+            for batch in planted.edges(type_):
+                for edge in batch.table.to_pylist():
+                    ends = feature_id(batch.later, edge.pop("later")), feature_id(batch.earlier, edge.pop("earlier"))
+                    join("Feature", type_, *ends, edge)
 
     def ask(cypher: str, parameters: dict[str, Any]) -> Rows:
         return [dict(row.to_dict()) for row in database.query("opencypher", cypher, parameters)]
