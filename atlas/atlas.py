@@ -120,6 +120,7 @@ class Atlas:
         self.store = store
         self._rows: dict[str, Rows] = {}
         self._labels: dict[str, Labels] = {}
+        self._contexts: dict[str, Labels] = {}
         self._closed = False
 
     @property
@@ -312,7 +313,13 @@ class Atlas:
                 print(text)
         """
         dictionary, index = self.locate(feature)
-        return self.labels(dictionary.id).contexts(index)
+        if dictionary.id not in self._contexts:
+            # This column alone: the rest of the table is in the graph, and takes longer to read than the page has.
+            folder = self.path and dictionary_folder(self.path, dictionary.id)
+            self._contexts[dictionary.id] = (
+                Labels.load(folder, self.manifest.state, only="contexts") if folder else Labels(None)
+            )
+        return self._contexts[dictionary.id].contexts(index)
 
     def close(self) -> None:
         """Let go of the graph; idempotent. Every use after it raises ClosedAtlas."""

@@ -11,10 +11,12 @@ from atlas.rows import Rows
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
+ROW = """f.id AS feature, f.label AS label, f.fires_on AS fires_on, f.promotes AS promotes, f.frequency AS frequency,
+       f.max_activation AS max_activation, f.lifecycle AS lifecycle"""
 # The longest word alone is looked for first, which is several times faster than all words in every feature; one step a
 # WITH is what the embedded engine's parser is quick at. Commas and quotes become spaces, so that a whole token or word
 # is what stands between two spaces.
-SEARCH = """
+SEARCH = f"""
 MATCH (f:Feature)
 WHERE coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
 WITH f, toLower(coalesce(f.label, '')) AS label, toLower(coalesce(f.fires_on, '')) AS fires_on,
@@ -27,8 +29,7 @@ WITH f, replace(label, ',', ' ') AS label, replace(fires_on, ',', ' ') AS fires_
 WITH f, replace(label, '"', ' ') AS label, fires_on, replace(text, '"', ' ') AS text
 WITH f, replace(label, '“', ' ') AS label, fires_on, replace(text, '“', ' ') AS text
 WITH f, replace(label, '”', ' ') AS label, fires_on, replace(text, '”', ' ') AS text
-RETURN f.id AS feature, f.label AS label, f.fires_on AS fires_on, f.promotes AS promotes, f.frequency AS frequency,
-       f.max_activation AS max_activation, f.lifecycle AS lifecycle,
+RETURN {ROW},
        all(word IN $words WHERE text CONTAINS (' ' + word + ' ')) AS exact,
        any(word IN $words WHERE fires_on STARTS WITH (' ' + word + ' ')) AS first,
        all(word IN $words WHERE label CONTAINS (' ' + word + ' ')) AS named,
@@ -55,6 +56,14 @@ def search(atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None,
         for row in search(atlas, "film", site="res", limit=5):
             print(row["feature"], row["label"])
     """
+    words = checked(text, limit, site)
+    found = atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
+    # What rows are ordered by besides is not part of them.
+    return Rows(({name: row[name] for name in COLUMNS} for row in found), COLUMNS)
+
+
+def checked(text: str, limit: int, site: str | None) -> list[str]:
+    """The words of a text, each once, in lower case; raises QueryError where there is none or an option is wrong."""
     # Sorted: a set's order changes from one process to the next, and of equally long words one is looked for first.
     words = sorted(set(text.lower().split()))
     if not words:
@@ -63,9 +72,7 @@ def search(atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None,
         raise QueryError(f"a site is one of {', '.join(SITES)}, not {site!r}")
     if limit < 1:
         raise QueryError("the limit must be at least 1")
-    found = atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
-    # What rows are ordered by besides is not part of them.
-    return Rows(({name: row[name] for name in COLUMNS} for row in found), COLUMNS)
+    return words
 
 
 def has_labels(atlas: Atlas) -> bool:

@@ -329,9 +329,10 @@ from atlas.atlas import open_atlas
 from queries.web.app import application
 from queries.web.engine import Engine
 from queries.web.site import Site
+from queries.web.word_index import Searcher
 
 async def main(atlas, *addresses):
-    app = application(Site(atlas, Engine("none")), "t", "127.0.0.1", 80)
+    app = application(Site(atlas, Engine("none"), Searcher(atlas)), "t", "127.0.0.1", 80)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         assert (await client.get("/?token=t")).status_code == 303

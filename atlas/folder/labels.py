@@ -31,8 +31,8 @@ class Labels:
     table: pa.Table | None
 
     @classmethod
-    def load(cls, folder: Path, state: str | None = None) -> Labels:
-        """Read a dictionary folder's labels, those that wait for `state` before all others.
+    def load(cls, folder: Path, state: str | None = None, *, only: str | None = None) -> Labels:
+        """Read a dictionary folder's labels, those that wait for `state` before all others; `only`: this column.
 
         Raises CorruptAtlas where the file is damaged.
         """
@@ -44,7 +44,9 @@ class Labels:
         import pyarrow.parquet as pq
 
         try:
-            return cls(pq.read_table(path))
+            if only is not None and only not in pq.read_schema(path).names:
+                return cls(None)
+            return cls(pq.read_table(path, columns=None if only is None else [only]))
         except (OSError, pa.ArrowException) as error:
             raise CorruptAtlas(f"{path} is damaged ({error}); delete it and run feature-atlas label again") from None
 

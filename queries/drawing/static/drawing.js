@@ -27,6 +27,13 @@ class Drawing {
       row.addEventListener("mouseleave", () => this.clear());
     }
     this.slider();
+    this.centre();
+  }
+
+  // In a window that is narrower than the picture, what it is about is in sight first.
+  centre() {
+    const box = this.svg.parentElement;
+    if (this.places[this.seed]) box.scrollLeft = this.places[this.seed].x - box.clientWidth / 3;
   }
 
   prepare(dot, n) {

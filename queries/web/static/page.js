@@ -36,6 +36,11 @@ function live(form) {
   });
 }
 
+// A box whose tick stands in for other fields: without scripts the server does the same.
+for (const box of document.querySelectorAll("[data-instead]")) {
+  const others = box.dataset.instead.split(" ").map((name) => box.form.elements[name]);
+  box.addEventListener("input", () => others.forEach((field) => (field.disabled = box.checked)));
+}
 for (const range of document.querySelectorAll('input[type="range"]:not([data-threshold])')) beside(range);
 for (const form of document.querySelectorAll("form[data-live]")) live(form);
 for (const field of document.querySelectorAll('input[type="file"][data-into]')) {

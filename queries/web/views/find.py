@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from atlas.ids import SITES
 from queries.lineage import FLOORS
-from queries.search import search
 from queries.web.overview import CYCLES
 from queries.web.site import numbered, site_of
 
@@ -35,7 +34,7 @@ def find(request: Request) -> Response:
     cycle = asked.get("lifecycle") or None
     rows: list[dict[str, Any]] = []
     if text:
-        rows = search(site.atlas, text, limit=LIMIT + 1, site=where, layer=layer)
+        rows = site.searcher.search(text, limit=LIMIT + 1, site=where, layer=layer)
     more = len(rows) > LIMIT
     rows = [row for row in rows[:LIMIT] if cycle is None or row["lifecycle"] == cycle]
     layers = sorted({record.layer for record in site.atlas.dictionaries.values()})
