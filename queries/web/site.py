@@ -47,7 +47,13 @@ class Site:
         templates = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        templates.filters |= {"plain": _plain, "figure": _figure, "count": _count, "href": feature_href}
+        templates.filters |= {
+            "plain": _plain,
+            "figure": _figure,
+            "count": _count,
+            "place": _place,
+            "href": feature_href,
+        }
         templates.globals |= {"query": query, "atlas_name": self.name, "steers": self.engine.name}
         return templates
 
@@ -121,6 +127,12 @@ def _plain(value: Any) -> str:
 def _figure(value: Any, digits: int = 2) -> str:
     """A number for people; nothing where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _place(value: str) -> str:
+    """Where something comes from: of a folder of this machine its last two parts, which tell it apart."""
+    parts = printable(value).split("/")
+    return f"…/{'/'.join(parts[-2:])}" if value.startswith("/") and len(parts) > 3 else printable(value)
 
 
 def _count(value: Any) -> str:

@@ -33,7 +33,8 @@ class Drawing {
   // In a window that is narrower than the picture, what it is about is in sight first.
   centre() {
     const box = this.svg.parentElement;
-    if (this.places[this.seed]) box.scrollLeft = this.places[this.seed].x - box.clientWidth / 3;
+    const seed = this.places[this.seed];
+    if (seed && seed.x > 0.8 * box.clientWidth) box.scrollLeft = seed.x - box.clientWidth / 3;
   }
 
   prepare(dot, n) {

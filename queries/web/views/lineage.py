@@ -49,7 +49,12 @@ def walked(request: Request) -> tuple[Lineage, dict[str, Any]]:
     if not feature.strip():
         raise QueryError("name a feature: search for one first")
     graph = lineage(site.atlas, feature.strip(), **options(asked, site.atlas))
-    shown = {name: asked.get(name, "") for name in ("floor", "min_res", "min_module", "k", "back", "forward")}
+    shown = {name: asked.get(name, "") for name in ("k", "back", "forward")}
+    # What the graph was really cut with: without a word from the address, the atlas's own thresholds.
+    for name, otherwise in (("min_res", 0.5), ("min_module", 0.25)):
+        cut = graph.options.get(name)
+        shown[name] = str(otherwise if cut is None or cut == "floor" else cut)
+    shown["floor"] = "1" if graph.options.get("min_res") == "floor" else ""
     return graph, shown
 
 
