@@ -281,6 +281,11 @@ TAILS: list[tuple[str, list[dict[str, Any]]]] = [
         "MATCH (f:Feature {layer: 0}) WHERE f.norm % f.layer < 0 OR f.norm / f.layer < 0 RETURN count(*) AS n",
         [{"n": 0}],
     ),
+    (
+        # An edge that is met from both its ends is one.
+        "MATCH (a:Feature)-[e:FROM_RES]-(b:Feature) WITH DISTINCT e RETURN count(*) - count(DISTINCT e) AS n",
+        [{"n": 0}],
+    ),
     ("MATCH (f:Feature {layer: 0}) WHERE f.site CONTAINS '' RETURN count(*) AS n", [{"n": 72}]),
     (
         "MATCH (f:Feature {layer: 1, site: 'res', index: 3})-[e:FROM_RES*0..1]->(g)-[h:FROM_RES]-(x) "

@@ -199,9 +199,10 @@ class _Compiler:
         if (
             (clause.distinct or any(s.aggregates(each.expression) for each in clause.items))
             and not s.aggregates(item.expression)
-            and type_.kind not in (*t.PLAIN, t.NODE, t.RELATIONSHIP)
+            and type_.kind not in (*t.PLAIN, t.NODE)
         ):
-            raise NotAlike("DISTINCT or grouping by a list, map or path")
+            # A relationship that was met from both its ends is two for the engine.
+            raise NotAlike("DISTINCT or grouping by a relationship, list, map or path")
         return text, type_
 
     def _key(self, writer: Writer, key: s.Order) -> str:

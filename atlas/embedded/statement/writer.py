@@ -149,7 +149,7 @@ class Writer:
         if sign in ("STARTS WITH", "ENDS WITH", "CONTAINS"):
             if not a.kind == b.kind == STRING:
                 raise NotAlike(f"{sign} of something else than text")
-            if sign == "CONTAINS" and not self.trusted:
+            if sign == "CONTAINS" and not self.trusted and not (isinstance(node.right, s.Literal) and node.right.value):
                 # Nothing contains an empty text in the engine, though everything starts with it.
                 return f"({left} STARTS WITH {right} OR {left} CONTAINS {right})", Type(BOOLEAN)
             return f"({left} {sign} {right})", Type(BOOLEAN)
