@@ -23,12 +23,13 @@ from planted import Planted
 
 from atlas.embedded.store import LadybugStore
 from atlas.errors import QueryError, QueryTimeout
-from atlas.schema import EDGE_OF_SITE
+from atlas.ids import feature_id
+from atlas.schema import EDGES, FEATURE
 
 Rows = list[dict[str, Any]]
 Ask = Callable[[str, dict[str, Any]], Rows]
 LAYERS, SIZE = 13, 4
-TYPES = tuple(EDGE_OF_SITE.values())
+TYPES = tuple(edge.type for edge in EDGES if edge.label == FEATURE)
 
 
 def graph() -> Planted:
@@ -200,7 +201,7 @@ class Maker:
             return f"{self.text()} {sign} {self.either(self.rng.choice(words))}"
         if kind == 6:
             behind = ["-->()", "<-[:FROM_RES {rank: 0}]-({site: 'res'})", "-[:FROM_MLP]-()"]
-            behind += ["-->()-[:FROM_RES {rank: 0}]->()", "<--(x)-[y]->({site: 'res'})"]
+            behind += ["-->()-[:FROM_RES {rank: 0}]->()", "<--()-[]->({site: 'res'})"]
             inner = f"({node}){self.rng.choice(behind)}"
             return f"{self.rng.choice(['', 'NOT '])}EXISTS {{ {inner} }}" if self.chance(0.6) or depth else inner
         if kind == 7:
@@ -362,9 +363,11 @@ def arcade(planted: Planted, folder: Path) -> Ask:
             join("Dictionary", "MATCHED", pair["later"], pair["earlier"], {"gap": pair["gap"]})
         for row in planted.features().values():
             create("Feature", row)
-        for edge in planted.edge_rows():
-            own = {name: edge[name] for name in ("similarity", "rank", "forward_rank", "gap")}
-            join("Feature", edge["type"], edge["source"], edge["target"], own)
+        for type_ in TYPES:
+            for batch in planted.edges(type_):
+                for edge in batch.table.to_pylist():
+                    ends = feature_id(batch.later, edge.pop("later")), feature_id(batch.earlier, edge.pop("earlier"))
+                    join("Feature", type_, *ends, edge)
 
     def ask(cypher: str, parameters: dict[str, Any]) -> Rows:
         return [dict(row.to_dict()) for row in database.query("opencypher", cypher, parameters)]
@@ -434,6 +437,8 @@ def main(count: int = 20_000, first: int = 0, uri: str = "") -> int:
         for seed in range(first, first + count):
             kind, what = compare(store, other, seed, ids)
             counts[kind] += 1
+            if sum(counts.values()) % 500 == 0:
+                print(dict(counts), file=sys.stderr, flush=True)
             if kind in ("different", "other"):
                 print(kind.upper(), what, flush=True)
             elif kind == "refused":

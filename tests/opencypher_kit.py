@@ -20,10 +20,10 @@ from typing import Any
 
 from planted_graph import PlantedGraph
 
-from atlas.cypher.evaluate import computing
+from atlas.cypher.interpret.evaluate import computing
+from atlas.cypher.interpret.values import key
 from atlas.cypher.parser import parse
 from atlas.cypher.syntax import Projection
-from atlas.cypher.values import key
 from atlas.embedded.store import LadybugStore
 from atlas.errors import AtlasError, QueryRefused
 

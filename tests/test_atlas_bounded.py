@@ -126,6 +126,7 @@ ROWS = [
                     "key": "3",
                     "k": None,
                     "edges": 19,
+                    "fires_with": None,
                     "gap": None,
                     "floor": 0.1,
                     "floor_median": None,

@@ -107,6 +107,8 @@ WRONG = [
     ("MATCH (f:Dictionary)-[e:FROM_RES]->() RETURN f", "join Feature"),
     ("MATCH (f:Feature) WHERE f.label =~ '*war*' RETURN f", "regular expression"),
     ("MATCH (f:Feature)-[:FROM_RES* {rank: '0'}]->() RETURN f", "rank is an INTEGER"),
+    ("MATCH (f:Feature) WHERE (f)-->(x) RETURN f", "x is not defined"),
+    ("MATCH (n)-[:FROM_RES*0..1]->(m) RETURN n", "0 hops"),
     ("MATCH (f:Feature)-[:FROM_RES* SHORTEST 1..3]->() RETURN f", "shortestPath"),
 ]
 
@@ -262,6 +264,33 @@ TAILS: list[tuple[str, list[dict[str, Any]]]] = [
     (
         "UNWIND [5, 0] AS l MATCH (d:Dictionary {layer: l, site: 'res'}) RETURN split(d.id, '/')[1] AS x",
         [{"x": "0-res-24"}, {"x": "5-res-24"}],
+    ),
+    (
+        "MATCH p = (a:Feature {id: 'planted/5-res-24/3'})-[:FROM_RES {rank: 0}]->(b)-[:FROM_RES {rank: 0}]->(c) "
+        "WITH c MATCH p = (c)-[:FROM_RES {rank: 0}]->(d)-[:FROM_RES {rank: 0}]->(e) "
+        "RETURN [n IN nodes(p) | n.layer] AS x",
+        [{"x": [3, 2, 1]}],
+    ),
+    (
+        "MATCH (f:Feature {id: 'planted/1-res-24/3'}) OPTIONAL MATCH p = (f)-[:FROM_RES]->(g)-[:FROM_RES]->(h) "
+        "RETURN g, h, p, length(p) AS n",
+        [{"g": None, "h": None, "p": None, "n": None}],
+    ),
+    (
+        # NaN is smaller than nothing.
+        "MATCH (f:Feature {layer: 0}) WHERE f.norm % f.layer < 0 OR f.norm / f.layer < 0 RETURN count(*) AS n",
+        [{"n": 0}],
+    ),
+    (
+        # An edge that is met from both its ends is one.
+        "MATCH (a:Feature)-[e:FROM_RES]-(b:Feature) WITH DISTINCT e RETURN count(*) - count(DISTINCT e) AS n",
+        [{"n": 0}],
+    ),
+    ("MATCH (f:Feature {layer: 0}) WHERE f.site CONTAINS '' RETURN count(*) AS n", [{"n": 72}]),
+    (
+        "MATCH (f:Feature {layer: 1, site: 'res', index: 3})-[e:FROM_RES*0..1]->(g)-[h:FROM_RES]-(x) "
+        "WHERE any(r IN e WHERE r.rank = 0) RETURN count(*) > 0 AS some",
+        [{"some": True}],
     ),
     (
         "MATCH (d:Dictionary) RETURN d.layer % 2 AS x UNION MATCH (d:Dictionary) RETURN toInteger(d.layer) % 2 AS x",

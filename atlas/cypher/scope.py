@@ -135,7 +135,8 @@ def _check(node: s.Expression | None, known: set[str], *, aggregating: bool = Fa
     if node is None:
         return
     for subquery in (each for each in s.within(node) if isinstance(each, s.Subquery)):
-        known = known | pattern_variables(subquery.paths)
+        names = pattern_variables(subquery.paths)
+        known = known | (names if subquery.own is None else names & subquery.own)
     if unknown := sorted(free(node) - known):
         raise QueryError(f"the variable {unknown[0]} is not defined here{_defined(known)}")
     if not aggregating and s.aggregates(node):

@@ -217,6 +217,7 @@ class Subquery(Expression):
     kind: str  # exists or count
     paths: tuple[PathPattern, ...]
     condition: Expression | None
+    own: frozenset[str] | None = None  # of a bare pattern: variables that it may bind, which are those without a name
 
 
 @dataclass(frozen=True)

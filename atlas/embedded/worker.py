@@ -67,6 +67,7 @@ def _warm(database: ladybug.Database) -> None:
     """Let the engine import what its values need while files can still be opened."""
     import datetime  # noqa: F401
     import decimal  # noqa: F401
+    import random  # noqa: F401
     import uuid  # noqa: F401
 
     import ladybug

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from atlas.cypher.values import finite
+from atlas.cypher.interpret.values import finite
 from atlas.schema import properties
 
 if TYPE_CHECKING:

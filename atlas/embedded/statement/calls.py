@@ -74,7 +74,7 @@ def written_aggregate(node: s.Call, arguments: list[Written], ordered: bool) -> 
             raise NotAlike("count() of lists and maps")
         return f"count({distinct}{f'id({text})' if type_.kind in elements else text})", Type(INTEGER)
     if node.name == "collect":
-        if ordered or (type_.kind == t.MAP and node.distinct) or type_.kind == t.LIST:
+        if ordered or (node.distinct and type_.kind not in (*t.PLAIN, t.NODE)) or type_.kind == t.LIST:
             raise NotAlike("collect() in an order")
         return f"collect({distinct}{text})", t.list_of(type_)
     if node.name in ("sum", "avg") and type_.kind not in t.NUMBERS:

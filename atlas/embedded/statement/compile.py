@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atlas.cypher import syntax as s
+from atlas.cypher.interpret.pipeline import steps
 from atlas.cypher.parser import parse
-from atlas.cypher.pipeline import steps
 from atlas.cypher.scope import free, scoped
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.constants import Constants
@@ -187,6 +187,7 @@ class _Compiler:
         if clause.condition is not None:
             parts += ["WHERE", after.condition(clause.condition)]
         self.texts.append(" ".join(parts))
+        self.paths = {}  # none goes through: it would have been refused as a computed value
         ordered = bool(clause.order) or (self.writer.ordered and not clause.distinct and not aggregating)
         self.writer = replace(self.writer, scope=scope, ordered=ordered)
 
@@ -198,9 +199,10 @@ class _Compiler:
         if (
             (clause.distinct or any(s.aggregates(each.expression) for each in clause.items))
             and not s.aggregates(item.expression)
-            and type_.kind not in (*t.PLAIN, t.NODE, t.RELATIONSHIP)
+            and type_.kind not in (*t.PLAIN, t.NODE)
         ):
-            raise NotAlike("DISTINCT or grouping by a list, map or path")
+            # A relationship that was met from both its ends is two for the engine.
+            raise NotAlike("DISTINCT or grouping by a relationship, list, map or path")
         return text, type_
 
     def _key(self, writer: Writer, key: s.Order) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas.cypher import syntax as s
-from atlas.cypher.evaluate import computing
+from atlas.cypher.interpret.evaluate import computing
 from atlas.cypher.words import words
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.forms import NotAlike

@@ -21,33 +21,14 @@ from itertools import combinations
 from atlas.cypher import syntax as s
 from atlas.cypher.scope import free
 from atlas.embedded.statement import types as t
-from atlas.embedded.statement.forms import Bound, NotAlike, Scope
-from atlas.embedded.statement.types import Type
+from atlas.embedded.statement.bindings import Bindings, Step
+from atlas.embedded.statement.forms import NotAlike
+from atlas.embedded.statement.order import Group, grouped, one_way
 from atlas.embedded.statement.writer import Writer
 from atlas.errors import QueryError, QueryRefused
 
 LONGEST = 10_000  # values behind IN that the engine searches for every row
 DEEPEST = 1000  # hops of a pattern without an upper bound; every hop leads to a smaller depth
-
-
-@dataclass(frozen=True)
-class Step:
-    """A relationship of a pattern between two of its nodes."""
-
-    pattern: s.RelationshipPattern
-    left: str
-    right: str
-    path: s.PathPattern
-
-    @property
-    def whole_path(self) -> bool:
-        """Whether it is all of a path that has a name, so that it is written with it."""
-        return len(self.path.relationships) == 1 and bool(self.path.variable or self.path.shortest)
-
-    @property
-    def simple(self) -> bool:
-        """Whether it may stand beside others in one pattern."""
-        return not self.pattern.variable_length and not self.whole_path and self.left != self.right
 
 
 @dataclass
@@ -59,106 +40,13 @@ class Matched:
     parts: dict[str, tuple[s.PathPattern, tuple[str, ...]]] = field(default_factory=dict)  # paths of several steps
 
 
-class Pattern:
+class Pattern(Bindings):
     """Writes one MATCH, or what stands in EXISTS and COUNT."""
 
     def __init__(self, paths: tuple[s.PathPattern, ...], writer: Writer, *, optional: bool = False) -> None:
-        self.paths, self.writer, self.optional = paths, writer, optional
-        self.steps = [
-            Step(pattern, path.nodes[place].variable, path.nodes[place + 1].variable, path)
-            for path in paths
-            for place, pattern in enumerate(path.relationships)
-        ]
-        self.bound = set(writer.scope)
-        self._check()
-        self.scope: Scope = dict(writer.scope)
-        self.raw: dict[str, str] = {}  # the engine's names of new variables
-        self.labels: dict[str, tuple[str, ...]] = {}  # labels that are written
-        self._bind()
+        super().__init__(paths, writer)
+        self.optional = optional
         self.written: set[str] = set()
-
-    def _check(self) -> None:
-        names = [step.pattern.variable for step in self.steps]
-        if twice := next((name for name in names if names.count(name) > 1 or name in self.bound), None):
-            raise QueryRefused(
-                f"the relationship {twice} stands in two patterns; give each its own name and compare ids"
-            )
-        for step in self.steps:
-            t.check_names(step.pattern.types, "type")
-            low, high = step.pattern.low or 0, step.pattern.high
-            if high is not None and low > high:
-                raise QueryError(f"a pattern of {low} to {high} hops matches nothing")
-        for path in self.paths:
-            for node in path.nodes:
-                t.check_names(node.labels, "label")
-
-    # --- variables --------------------------------------------------------------------------------------------------
-
-    def _bind(self) -> None:
-        """Name the new variables and find their types."""
-        for step in self.steps:
-            types = step.pattern.types or tuple(t.TYPES)
-            labels = t.ends(types)
-            for end in (step.left, step.right):
-                known = self._known_labels(end)
-                types = tuple(name for name in types if t.TYPES[name].label in known)
-                if not types:
-                    raise QueryError(
-                        f"no relationship {' or '.join(step.pattern.types)} leads to or from {' or '.join(known)}; "
-                        f"they join {' and '.join(labels)} nodes"
-                    )
-            name = self.raw[step.pattern.variable] = self.writer.constants.variable()
-            found = t.relationship(types)
-            bound = Bound(f"rels({name})", t.list_of(found)) if step.pattern.variable_length else Bound(name, found)
-            self.scope[step.pattern.variable] = bound
-        for path in self.paths:
-            for node in path.nodes:
-                self._bind_node(node.variable)
-            if path.variable:
-                self._bind_path(path)
-
-    def _known_labels(self, variable: str) -> tuple[str, ...]:
-        """The labels that a node can have by what is written of it."""
-        labels = tuple(t.LABELS)
-        if variable in self.bound:
-            type_ = self.scope[variable].type
-            if type_.kind != t.NODE:
-                raise QueryError(f"{variable} is not a node, so that a pattern cannot hold it")
-            labels = type_.names
-        for path in self.paths:
-            for node in path.nodes:
-                if node.variable == variable and node.labels:
-                    labels = tuple(label for label in labels if label in node.labels)
-        if not labels:
-            raise QueryError(f"{variable} has two labels; every node has one")
-        return labels
-
-    def _bind_node(self, variable: str) -> None:
-        written = self._known_labels(variable)
-        if variable in self.bound:
-            if set(written) < set(self.scope[variable].type.names):
-                raise NotAlike("a label for a node that is known already")
-            return
-        labels = written
-        for step in self.steps:
-            if variable in (step.left, step.right):
-                types = self._types(step)
-                labels = tuple(label for label in labels if label in t.ends(types))
-        name = self.raw.setdefault(variable, self.writer.constants.variable())
-        self.labels[variable] = written if len(written) < len(t.LABELS) else ()
-        self.scope[variable] = Bound(name, t.node(labels))
-
-    def _types(self, step: Step) -> tuple[str, ...]:
-        type_ = self.scope[step.pattern.variable].type
-        return type_.item.names if type_.item else type_.names
-
-    def _bind_path(self, path: s.PathPattern) -> None:
-        assert path.variable
-        types = tuple(name for step in self.steps if step.path is path for name in self._types(step))
-        name = self.raw[path.variable] = self.writer.constants.variable() if len(path.relationships) == 1 else ""
-        self.scope[path.variable] = Bound(name, Type(t.PATH, tuple(dict.fromkeys(types))))
-
-    # --- text -------------------------------------------------------------------------------------------------------
 
     def written_out(self, condition: s.Expression | None) -> Matched:
         """The MATCH as one or several clauses."""
@@ -186,7 +74,7 @@ class Pattern:
                     raise
                 matched.left_over.append(expression)
         self.pending += self._trails()
-        groups = self._groups()
+        groups = grouped(self, self._selective, not self.optional)
         matched.texts += self._clauses(groups)
         if not groups and not self.optional:
             # Nodes that are known already: they are there, unless an OPTIONAL MATCH found none.
@@ -199,7 +87,7 @@ class Pattern:
                 matched.parts[path.variable] = (path, tuple(self.raw.get(n) or self.scope[n].text for n in elements))
         return matched
 
-    def _clauses(self, groups: list[list[Step | str]]) -> list[str]:
+    def _clauses(self, groups: list[Group]) -> list[str]:
         """The groups as clauses, each behind what keeps it from being planned together with those before."""
         if self.optional and len(groups) > 1 and any(isinstance(step, str) for group in groups for step in group):
             raise NotAlike("OPTIONAL MATCH of nodes that nothing joins")
@@ -250,7 +138,7 @@ class Pattern:
         """Conditions that no relationship is taken twice."""
         found = []
         for one, other in combinations(self.steps, 2):
-            if set(self._types(one)) & set(self._types(other)) and not _one_way(one, other, self.steps):
+            if set(self.types(one)) & set(self.types(other)) and not one_way(one, other, self.steps):
                 names = {one.pattern.variable, other.pattern.variable}
                 found.append((names, self._apart(one, other)))
         return found
@@ -265,39 +153,6 @@ class Pattern:
             return f"id({a}) <> id({b})"
         return f"NOT list_contains({many[0]}, id({b if one.pattern.variable_length else a}))"
 
-    def _groups(self) -> list[list[Step | str]]:
-        """The steps in the order in which they are matched; those of one group in one pattern. Text: a node alone."""
-        groups: list[list[Step | str]] = []
-        seen = set(self.bound)
-        rest = list(self.steps)
-        joining = False  # whether the last group may take one more step
-        while rest:
-            near = [step for step in rest if step.left in seen or step.right in seen]
-            if not near:
-                start = max({end: None for step in rest for end in (step.left, step.right)}, key=self._selective)
-                near = [step for step in rest if start in (step.left, step.right)]
-                seen.add(start)
-                joining = False
-            step = min(near, key=lambda each: (not each.simple, not {each.left, each.right} <= seen))
-            closing = {step.left, step.right} <= seen
-            if joining and step.simple and not closing and not self.optional:
-                groups[-1].append(step)
-            else:
-                joining = step.simple and not ({step.left, step.right} & self.bound) and not (groups and closing)
-                groups.append([step])
-                joining = joining and not self._touches_before(groups)
-            seen |= {step.left, step.right}
-            rest.remove(step)
-        alone = {node.variable for path in self.paths for node in path.nodes} - seen
-        return [*(list[Step | str]([name]) for name in sorted(alone)), *groups]
-
-    def _touches_before(self, groups: list[list[Step | str]]) -> bool:
-        """Whether the last group continues an earlier one, so that its join order cannot be given."""
-        before = {
-            end for group in groups[:-1] for step in group if isinstance(step, Step) for end in (step.left, step.right)
-        }
-        return any(isinstance(step, Step) and {step.left, step.right} & before for step in groups[-1])
-
     def _selective(self, variable: str) -> int:
         """How few nodes it probably stands for."""
         conditions = [text for names, text in self.pending if names <= self.bound | {variable} and variable in names]
@@ -305,7 +160,7 @@ class Pattern:
         keyed = any(text.startswith(f"({name}.`id` = ") or text.startswith(f"{name}.`id` = ") for text in conditions)
         return 100 * keyed + 10 * any(" = " in text for text in conditions) + len(conditions)
 
-    def _group(self, group: list[Step | str]) -> str:
+    def _group(self, group: Group) -> str:
         texts, order = [], ""
         for step in group:
             if isinstance(step, str):
@@ -335,7 +190,7 @@ class Pattern:
     def _step(self, step: Step) -> str:
         pattern = step.pattern
         left = self._node(step.left)
-        types = f":{'|'.join(self._types(step))}" if pattern.types else ""
+        types = f":{'|'.join(self.types(step))}" if pattern.types else ""
         inner = self.raw[pattern.variable] + types
         if pattern.variable_length or step.path.shortest:
             inner += self._length(step)
@@ -363,22 +218,13 @@ class Pattern:
         return f"*{kinds[shortest]} {low}..{high}" + (f" {{{', '.join(inner)}}}" if inner else "")
 
     def _inline(self, step: Step, key: str, value: s.Expression) -> str:
-        type_ = t.property_type(t.relationship(self._types(step)), key)
+        type_ = t.property_type(t.relationship(self.types(step)), key)
         text, found = self.writer.write(value)
         if found.kind == t.NULL:
             raise QueryError(f"{{{key}: null}} matches nothing; leave it out")
         if found != type_:
             raise QueryError(f"{key} is {t.SHOWN[type_.kind]}; {{{key}: …}} along a path takes no other type")
         return f"`{key}`: {text}"
-
-
-def _one_way(one: Step, other: Step, steps: list[Step]) -> bool:
-    """Whether both lie on one path that leads in one direction all the way between them."""
-    if one.path is not other.path:
-        return False
-    own = [step for step in steps if step.path is one.path]
-    between = own[own.index(one) : own.index(other) + 1]
-    return len({step.pattern.direction for step in between}) == 1 and between[0].pattern.direction != "-"
 
 
 def _nested(written: list[str]) -> str:

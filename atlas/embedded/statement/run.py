@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from atlas.cypher import syntax as s
-from atlas.cypher.pipeline import run, steps
-from atlas.cypher.values import Node, Path, Relationship, finite, key
+from atlas.cypher.interpret.pipeline import run, steps
+from atlas.cypher.interpret.values import Node, Path, Relationship, finite, key
 from atlas.embedded.statement.compile import Branch, Plan
 from atlas.embedded.statement.constants import engine_value
 from atlas.embedded.statement.patterns import DEEPEST

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from atlas.errors import QueryError
@@ -111,6 +110,8 @@ def check_names(names: tuple[str, ...], what: str) -> None:
 
 
 def _near(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
     lower = {each.lower(): each for each in known}
     near = get_close_matches(name.lower(), lower, 1, 0.6)
     shown = ", ".join(known) if len(known) < 30 else ", ".join(known[:30]) + " …"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atlas.cypher import syntax as s
-from atlas.cypher.regex import checked_regex
+from atlas.cypher.interpret.regex import checked_regex
 from atlas.cypher.scope import free
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.calls import written_aggregate, written_call
@@ -149,15 +149,19 @@ class Writer:
         if sign in ("STARTS WITH", "ENDS WITH", "CONTAINS"):
             if not a.kind == b.kind == STRING:
                 raise NotAlike(f"{sign} of something else than text")
-            if sign == "CONTAINS" and not self.trusted:
+            if sign == "CONTAINS" and not self.trusted and not (isinstance(node.right, s.Literal) and node.right.value):
                 # Nothing contains an empty text in the engine, though everything starts with it.
                 return f"({left} STARTS WITH {right} OR {left} CONTAINS {right})", Type(BOOLEAN)
             return f"({left} {sign} {right})", Type(BOOLEAN)
         # Of the project's own texts, none of which is null: the engine takes null for an empty text at times.
         if sign == "+" and a.kind == b.kind == STRING and self.trusted:
             return f"({left} + {right})", Type(STRING)
+        whole = a.kind == b.kind == INTEGER
+        if sign in "/%" and not (whole or self.trusted or _not_zero(node.right)):
+            # Of 0.0 / 0.0 comes NaN, which the engine takes for smaller than any number.
+            raise NotAlike(f"{sign} by a FLOAT that may be 0")
         if a.kind in t.NUMBERS and b.kind in t.NUMBERS and sign != "^":
-            return f"({left} {sign} {right})", Type(INTEGER if a.kind == b.kind == INTEGER else FLOAT)
+            return f"({left} {sign} {right})", Type(INTEGER if whole else FLOAT)
         raise NotAlike(f"{a.kind} {sign} {b.kind}")
 
     def _compared(self, node: s.Binary, left: str, a: Type, right: str, b: Type) -> Written:
@@ -281,6 +285,10 @@ class Writer:
         if self.in_list:
             raise QueryError(f"{node.name}() stands in WITH and RETURN only")
         return written_aggregate(node, arguments, self.ordered)
+
+
+def _not_zero(node: s.Expression) -> bool:
+    return isinstance(node, s.Literal) and node.value not in (0, None)
 
 
 def _listing(type_: Type) -> str:

@@ -7,10 +7,11 @@ from itertools import islice
 from typing import Any
 
 from atlas.cypher import syntax as s
-from atlas.cypher.aggregate import Aggregate
-from atlas.cypher.evaluate import Compute, Row, computing, truth
+from atlas.cypher.interpret.aggregate import Aggregate
+from atlas.cypher.interpret.evaluate import Compute, Row, computing
+from atlas.cypher.interpret.operators import truth
+from atlas.cypher.interpret.values import key, rank, type_of
 from atlas.cypher.scope import free, rebuilt
-from atlas.cypher.values import key, rank, type_of
 from atlas.errors import QueryError
 
 Rows = Iterable[Row]

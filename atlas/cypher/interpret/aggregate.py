@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from atlas.cypher.interpret.values import integer, is_number, key, rank, type_of
 from atlas.cypher.syntax import Call
-from atlas.cypher.values import integer, is_number, key, rank, type_of
 from atlas.errors import QueryError
 
 _KEPT = frozenset(("collect", "stdev", "stdevp", "percentilecont", "percentiledisc"))  # these need every value

@@ -1,0 +1,1 @@
+"""Cypher computed in Python, with the answers that Neo4j gives."""
