@@ -67,7 +67,7 @@ def chain(layer: int, site: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scope")
-    ingest([scope(folder / "saes", range(6, 8))], folder / "a", k=1)
+    ingest([scope(folder / "saes", range(6, 9))], folder / "a", k=1)
     return folder / "a"
 
 
@@ -85,7 +85,7 @@ def test_an_atlas_that_holds_it_finds_every_feature_and_score(atlas: Path) -> No
 
 
 def test_an_atlas_that_does_not_is_told(tmp_path: Path) -> None:
-    ingest([scope(tmp_path / "saes", range(6, 8), wrong=6)], tmp_path / "a", k=1)
+    ingest([scope(tmp_path / "saes", range(6, 9), wrong=6)], tmp_path / "a", k=1)
     with open_atlas(tmp_path / "a") as opened:
         rows = {(row["layer"], row["site"]): row for row in golden(opened)}
     assert (rows[6, "res"]["found"], rows[6, "res"]["same"]) == (2453, False)
