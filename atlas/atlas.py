@@ -66,6 +66,11 @@ def open_atlas(path: str | os.PathLike[str] | None = None) -> Atlas:
         if manifest.state is None:
             if begun(folder) and not manifest.dictionaries:
                 raise NotAnAtlas(unfinished(folder))
+            if manifest.dictionaries and manifest.store is None:
+                raise NotAnAtlas(
+                    f"{folder} was made by an earlier version, or lost its graph, which is built anew, in seconds to "
+                    f"minutes, by: feature-atlas ingest -a {folder}"
+                )
             bound = f" and is bound to {manifest.store}" if manifest.store else ""
             raise NotAnAtlas(f"{folder} holds no complete atlas yet{bound}; fill it with: feature-atlas ingest")
         store = store_of(folder, manifest)

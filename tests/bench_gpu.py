@@ -71,7 +71,7 @@ def main() -> None:
     staged = time.perf_counter() - start
 
     pair = next(iter(pairs.values()))
-    rows = stage.rows(pair.later), stage.rows(pair.earlier)
+    rows = stage.opened(pair.later)[1], stage.opened(pair.earlier)[1]
     device = open_gpus("cuda:0")[0]
     with torch.inference_mode():
         x, y = (device.block(one, 0, len(one)) for one in rows)

@@ -13,10 +13,12 @@ from evidence_atlas import SIZE, tiny_atlas, write_text
 from neo4j_for_tests import Server, emptied
 
 from atlas import open_atlas
+from atlas.address import ServerAddress
 from atlas.atlas import Atlas
 from atlas.cli.info import summary
 from atlas.embedded.store import LadybugStore
 from atlas.errors import IngestError, QueryError
+from atlas.graph.binding import bind
 from atlas.graph.copying import copy_atlas
 from hooked.encoder import Encoder
 from hooked.load import load_model
@@ -25,6 +27,8 @@ from queries import lineage
 from queries.evidence import spool as spooling
 from queries.evidence.cofiring import SUPPORT, alone, together
 from queries.evidence.edges import measure_edges
+from queries.evidence.removals.deactivation import deactivation
+from queries.evidence.removals.effects import write_effects
 
 TOKENS = 1200
 FIGURES = "r.cofire AS cofire, r.lift AS lift, r.correlation AS correlation, r.support AS support"
@@ -171,7 +175,7 @@ def test_broken_off_in_the_pass_it_goes_on_with_the_same_numbers(
     measure_edges(atlas, [atlas.parent / "t.txt"])
     with open_atlas(atlas) as opened:
         assert opened.read(EDGES) == expected
-    assert not list((atlas / "evidence").iterdir())
+    assert not (atlas / "evidence").exists()
 
 
 def test_broken_off_in_the_graph_it_is_the_one_state_or_the_other(atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,3 +291,15 @@ def test_a_server_holds_the_same(atlas: Path, tmp_path: Path, store: str, reques
         copy_atlas(opened, str(tmp_path / "back"))
     with open_atlas(tmp_path / "back") as opened:
         assert opened.read(EDGES) == expected
+    # A folder whose graph lives on the server; measured twice, since the second time edges are there to be replaced.
+    address = emptied(server)
+    bind(tmp_path / "bound" / "atlas", ServerAddress.parse(address))
+    bound = tiny_atlas(tmp_path / "bound", layers=(0, 1))
+    measure_edges(bound, [atlas.parent / "t.txt"], tokens=300)
+    measure_edges(bound, [atlas.parent / "t.txt"])
+    with open_atlas(address) as opened:
+        assert opened.read(EDGES) == expected
+        outcome = deactivation(opened, [atlas.parent / "t.txt"], positions=5)
+    with open_atlas(bound) as opened:
+        assert deactivation(opened, [atlas.parent / "t.txt"], positions=5).rows() == outcome.rows()
+    assert write_effects(bound, outcome) > 0

@@ -116,6 +116,7 @@ def loaded(*arguments: str) -> set[str]:
         ["ingest", "--help"],
         ["lineage", "--help"],
         ["steer", "--help"],
+        ["evidence", "edges", "--help"],
         ["ask", "--show", "hubs"],
     ],
 )

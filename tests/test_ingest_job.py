@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +23,9 @@ from atlas.cli.info import summary
 from atlas.errors import CorruptAtlas, IngestError, LockedAtlas, NewerAtlas, NotAnAtlas
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
-from atlas.folder.manifest import Manifest
+from atlas.folder.manifest import FORMAT, Manifest
+from atlas.schema import EDGES as EDGE_TABLES
+from atlas.schema import NODES
 from hooked.encoder import Encoder
 from ingest import ingest
 from queries import neighbours
@@ -256,6 +259,22 @@ def test_a_manifest_of_before_is_read(sources: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"previous": ["state"], "pending": None}))
     assert Manifest.load(tmp_path / "a") == manifest
     assert not ingest([sources], tmp_path / "a", layers=[0]).published
+
+
+def test_the_format_follows_the_schema() -> None:
+    """An embedded graph knows only the columns it was made with: with other columns the format is another."""
+    digest = hashlib.sha256(repr((NODES, EDGE_TABLES)).encode()).hexdigest()[:16]
+    assert (FORMAT, digest) == (4, "a03a2f157fce1db0"), "raise FORMAT of atlas.folder.manifest, then put both here"
+
+
+def test_an_atlas_of_an_earlier_version_is_brought_up_without_its_sources(sources: Path, tmp_path: Path) -> None:
+    ingest([sources], tmp_path / "a", layers=[0, 1])
+    before, path = edges(tmp_path / "a"), tmp_path / "a" / "feature-atlas.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT - 1}))
+    with pytest.raises(NotAnAtlas, match=f"earlier version.*feature-atlas ingest -a {tmp_path / 'a'}"):
+        open_atlas(tmp_path / "a")
+    report = ingest([], tmp_path / "a")
+    assert report.published and report.pairs_matched == 0 and edges(tmp_path / "a") == before
 
 
 def test_damaged_atlases_are_named_and_never_overwritten(sources: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from saes import planted
 from atlas import open_atlas
 from atlas.errors import QueryError
 from atlas.folder.matches import name_without_push
-from atlas.graph.tables import conform
-from atlas.schema import EDGE_OF_SITE, EDGES, EdgeTable, properties
+from atlas.graph.tables import with_ids
+from atlas.schema import EDGES, EdgeTable, properties
 from ingest import ingest
 
 PUSHES = (
@@ -79,10 +79,7 @@ def test_a_graph_without_the_column_says_how_to_get_it(
             EdgeTable(each.type, each.label, without if each.label == "Feature" else each.properties) for each in EDGES
         ]
         before.setattr("atlas.embedded.load.EDGES", edges)
-        before.setattr(
-            "atlas.embedded.load.conform",
-            lambda name, table: conform(name, table).drop_columns(["push"] if name in EDGE_OF_SITE.values() else []),
-        )
+        before.setattr("atlas.embedded.load.with_ids", lambda batch: with_ids(batch).drop_columns(["push"]))
         ingest([sources], tmp_path / "a")
     with open_atlas(tmp_path / "a") as opened:
         assert len(opened.read(PUSHES.replace("r.push", "r.rank"))) > 1000

@@ -47,7 +47,8 @@ def test_every_command_of_the_readme_runs(
             code = _run(words[1:])
             captured = capsys.readouterr()
             assert code == 0, (words, captured.err)
-            assert captured.out.strip(), words
+            written = words[words.index("-o") + 1] if "-o" in words else None
+            assert Path(written).stat().st_size if written else captured.out.strip(), words
             ran += 1
     assert ran > 25
     for block in blocks("python"):

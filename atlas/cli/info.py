@@ -136,7 +136,8 @@ def people_columns(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
 
 def pair_rows(atlas: Atlas) -> Rows:
     """A row for each matched pair, with its noise floor."""
-    return ["later", "earlier", "gap", "k", "edges", "floor_median", "floor"], atlas.read(_PAIRS)
+    columns = ["later", "earlier", "gap", "k", "edges", "fires_with", "floor_median", "floor"]
+    return columns, atlas.read(_PAIRS)
 
 
 def run_rows(atlas: Atlas) -> Rows:

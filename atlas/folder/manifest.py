@@ -14,7 +14,7 @@ from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotA
 from atlas.folder.paths import begun_places, manifest_file
 from atlas.ids import is_file_name, is_id
 
-FORMAT = 3
+FORMAT = 4  # raised whenever the graph has other columns: an embedded one knows only those it was made with
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Advance, Progress
-from atlas.folder.dictionary import Dictionary
+from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.matches import Pair, file_name, name_without_push, unmeasured_name, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
@@ -117,7 +117,8 @@ class Stage:
         from ingest.matching.floor import noise_floor
         from ingest.matching.matching import match_rows
 
-        rows = self.rows(pair.later), self.rows(pair.earlier)
+        (later, later_rows), (earlier, earlier_rows) = self.opened(pair.later), self.opened(pair.earlier)
+        rows = later_rows, earlier_rows
         matches = match_rows(*rows, pair.k, gpu, self._tell)
         floor = noise_floor(*rows)
         table = pa.table(
@@ -130,21 +131,24 @@ class Stage:
             }
         )
         staged = replace(pair, edges=len(table), floor=floor.q95, floor_median=floor.median)
-        write(matches_file(self._folder, name), staged, with_push(table, self._folder, pair, self._records))
+        table = with_push(table, (self._records[pair.later], later), (self._records[pair.earlier], earlier))
+        write(matches_file(self._folder, name), staged, table)
         self._tell(0)
 
-    def rows(self, id_: str) -> UnitRows:
-        """A dictionary's rows, checked."""
+    def opened(self, id_: str) -> tuple[Rows, UnitRows]:
+        """A dictionary's rows, checked; the same ones to all pairs under way: a file mapped anew is read anew."""
         with self._opening:
             return self._checked(id_)
 
-    def _open(self, id_: str) -> UnitRows:
+    def _open(self, id_: str) -> tuple[Rows, UnitRows]:
         from ingest.matching.blocks import UnitRows
 
-        opened = open_rows(self._folder, self._records[id_])
+        record = self._records[id_]
+        opened = open_rows(self._folder, record)
         # A flipped bit would become matches whose name says that they are those of the right rows.
-        opened.check(self._records[id_])
-        return UnitRows.of(opened.decoder, opened.alive)
+        opened.check(record)
+        opened.check(record, encoder=True)
+        return opened, UnitRows.of(opened.decoder, opened.alive)
 
     def _tell(self, products: int) -> None:
         with self._telling:

@@ -10,8 +10,8 @@ import click
 from atlas.cli.options import Decorator, atlas_option, format_option
 
 
-def _text_options(tokens: int, about: str) -> Decorator:
-    """The options of a measurement on a text."""
+def _text_options(tokens: int, about: str, least: int = 0) -> Decorator:
+    """The options of a measurement on a text; `least`: of --tokens, where 0 does not mean all."""
 
     def decorate(command: Any) -> Any:
         options = (
@@ -25,7 +25,7 @@ def _text_options(tokens: int, about: str) -> Decorator:
                 help="The text; repeatable.",
             ),
             click.option(
-                "--tokens", type=click.IntRange(min=0), default=tokens, show_default=True, metavar="N", help=about
+                "--tokens", type=click.IntRange(min=least), default=tokens, show_default=True, metavar="N", help=about
             ),
             click.option("--seed", type=int, default=0, show_default=True, help="Draws contexts of the text."),
             click.option("--model", metavar="NAME_OR_FOLDER", help="The model.  [default: the dictionaries' own]"),
@@ -68,7 +68,7 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
 
 @evidence.command()
 @atlas_option
-@_text_options(500, "Tokens at which active features are looked at, five of a context.")
+@_text_options(500, "Tokens at which active features are looked at, five of a context.", least=1)
 @click.option(
     "--table",
     type=click.Choice(("shares", "tests", "rates")),
@@ -99,7 +99,7 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
 
 @evidence.command()
 @atlas_option
-@_text_options(100, "Tokens at which features are removed, five of a context.")
+@_text_options(100, "Tokens at which features are removed, five of a context.", least=1)
 @click.option(
     "--table",
     type=click.Choice(("success", "recall", "cosine", "loss")),

@@ -15,6 +15,7 @@ from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary
 
 PER_TEXT = 5  # tokens of a context at which features are looked at (paper §5.1, §5.2)
+MOST = 20_000_000  # tokens of a text among which contexts are drawn
 WIDTH = 255  # tokens of a context, without the start token (hooked.reading)
 _log = logging.getLogger(__name__)
 
@@ -42,13 +43,16 @@ class Sample:
 def draw(texts: Sequence[Path], tokenizer: Any, tokens: int, seed: int) -> Sample:
     """The contexts that make up at least `tokens` tokens of the files (0: all), drawn by `seed`, in the text's order.
 
+    Where `tokens` bounds them they are drawn among the first MOST tokens.
+
     Raises IngestError where a file cannot be read or holds no text, QueryError where none is named.
     """
     from hooked.text import read_text
 
     if not texts:
         raise QueryError("say on which text to measure, with --text FILE")
-    ids = read_text(texts, tokenizer).ids
+    # Bounded where the sample is: a file of many gigabytes need not be read to its end.
+    ids = read_text(texts, tokenizer, max(MOST, tokens) if tokens else 0).ids
     whole = len(ids) // WIDTH
     wanted = -(-tokens // WIDTH) if tokens else whole
     if wanted < whole:

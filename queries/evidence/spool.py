@@ -116,8 +116,8 @@ class Spool:
         return sum(part.shape[0] for (part, *_) in self.parts(*self.records))
 
     def drop(self) -> None:
-        """Remove the files."""
-        shutil.rmtree(self.place, ignore_errors=True)
+        """Remove the files, and what measurements that were broken off and never repeated have left beside them."""
+        shutil.rmtree(self.place.parent, ignore_errors=True)
 
     def _matrix(self, arrays: Any, id_: str) -> sp.csr_array:
         starts = np.concatenate([[0], np.cumsum(arrays[f"{id_} counts"])])

@@ -64,6 +64,7 @@ def lines(rows: Rows, x: str, y: str, by: str, labels: tuple[str, str]) -> Calla
         names = list(dict.fromkeys(row[by] for row in rows))
         for number, name in enumerate(names):
             points = [row for row in rows if row[by] == name and row[y] is not None]
+            points.sort(key=lambda row: places.index(row[x]))
             at = [places.index(row[x]) + 0.06 * (number - (len(names) - 1) / 2) for row in points]
             axes.errorbar(
                 at,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from queries.steer.intervention import ADD
-from queries.sweep.design import CHOOSE, PROMPTED, REPORT, UNSTEERED, Design
+from queries.sweep.design import CHOOSE, KINDS, PROMPTED, REPORT, UNSTEERED, Design
 from queries.sweep.trials import Trial
 
 MARKS = ("words", "activation", "nats", "rep3", "zlib")
@@ -64,11 +64,22 @@ def scores_of(design: Design, trials: Sequence[Trial], judged: Judged | None = N
         prompts = [prompt for prompt in range(shape[0]) if design.half(prompt) == half]
         places[half] = np.ix_(prompts, range(samples))
     limit = _limit(cells, places[CHOOSE])
+    # In the design's order, whatever order the trials came in: of equal strengths the first is chosen.
+    keys = sorted(cells, key=lambda key: _order(design, key))
     for values in cells.values():
         with np.errstate(invalid="ignore"):
             values["share"] = np.where(np.isnan(values["words"]), np.nan, values["words"] > 0)
             values["success"] = _success(values, limit, design.mode == ADD)
-    return Scores(cells, made, failed, limit, "total" if judged else "success", places)
+    made, failed = ({key: part[key] for key in keys} for part in (made, failed))
+    return Scores({key: cells[key] for key in keys}, made, failed, limit, "total" if judged else "success", places)
+
+
+def _order(design: Design, key: Key) -> tuple[int, int, int]:
+    """Kind, layer and strength as the design lists them."""
+    kind, _, layer = key[0].partition(":")
+    tried = design.tried(kind)
+    strength = tried.index(key[1]) if key[1] in tried else 0
+    return KINDS[design.mode].index(kind), int(layer or -1), strength
 
 
 def _limit(cells: Mapping[Key, Mapping[str, np.ndarray]], place: tuple[np.ndarray, ...]) -> float | None:
