@@ -121,6 +121,8 @@ class WordIndex:
             most = int(np.flatnonzero((keys[:, order] == last[:, None]).all(0))[-1]) + 1
             best += [(keys[:, place].tolist(), f"{part.record.id}/{features[place]}") for place in order[:most]]
         chosen = sorted(best)[:limit]
+        if not chosen:
+            return []
         rows = {row["feature"]: row for row in self.atlas.read(ROWS, ids=[id_ for _, id_ in chosen])}
         return [rows[id_] | {"exact": not keys[0]} for keys, id_ in chosen if id_ in rows]
 
