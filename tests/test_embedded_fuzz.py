@@ -12,7 +12,7 @@ from planted import Planted
 
 from atlas.embedded.store import LadybugStore
 
-SEEDS = range(150)
+SEEDS = range(60)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def check(store: LadybugStore, other: Ask, planted: Planted) -> None:
     kinds = [kind for kind, _ in found]
     assert not [what for kind, what in found if kind == "different"]
     # Few are refused, and the other engine answers nearly all that this one does (some take Neo4j too long).
-    assert kinds.count("same") > 0.75 * len(SEEDS) and kinds.count("other") <= 15, [w for k, w in found if k == "other"]
+    assert kinds.count("same") > 0.75 * len(SEEDS) and kinds.count("other") <= len(SEEDS) // 10, [w for k, w in found if k == "other"]
 
 
 def test_the_same_rows_as_arcadedb(store: LadybugStore, planted: Planted, tmp_path: Path) -> None:
