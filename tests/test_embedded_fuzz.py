@@ -35,7 +35,7 @@ def check(store: LadybugStore, other: Ask, planted: Planted) -> None:
     assert not [what for kind, what in found if kind == "different"]
     # Few are refused, and the other engine answers nearly all that this one does (some take Neo4j too long).
     slow = [what for kind, what in found if kind == "other"]
-    assert kinds.count("same") > 0.75 * len(SEEDS) and len(slow) <= len(SEEDS) // 10, slow
+    assert kinds.count("same") > 0.65 * len(SEEDS) and len(slow) <= len(SEEDS) // 5, slow
 
 
 def test_the_same_rows_as_arcadedb(store: LadybugStore, planted: Planted, tmp_path: Path) -> None:
