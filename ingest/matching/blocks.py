@@ -15,6 +15,7 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 CPU_BLOCK = 2048  # rows; two blocks give 16 MB of products: a GEMM near its full speed, a tile near the cache
+GROUP = 16  # products of a tile that are judged by their largest; looking into a group costs as many scattered reads
 _UNIT = 1e-3  # how far a row's squared length may be from 1
 
 

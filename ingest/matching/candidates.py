@@ -3,7 +3,7 @@
 1. The two dictionaries are cut into blocks of rows; each pair of blocks gives one tile of inner products. Only one tile
    exists at a time, and rows are read where they lie (memory-mapped or not).
 2. A tile serves its rows and, transposed, its columns. Along a line of a tile the products are cut into groups of
-   `_GROUP`; of a line with a maximum above the worst match kept so far, the few groups with the largest maxima are
+   `GROUP`; of a line with a maximum above the worst match kept so far, the few groups with the largest maxima are
    looked into, which is where its largest products must be.
 3. What is found goes into FAISS's heaps, one a row, which keep the best few.
 """
@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.matching.blocks import CPU_BLOCK, Floats, Ids, Nearest, UnitRows, spans
-
-_GROUP = 16  # products a group; looking into one costs as many scattered reads
+from ingest.matching.blocks import CPU_BLOCK, GROUP, Floats, Ids, Nearest, UnitRows, spans
 
 
 class Best:
@@ -73,7 +71,7 @@ class Best:
 def _peaks(products: Floats) -> Floats:
     """The maximum of each group of columns, [rows, groups]; group g is the columns g, g + groups, g + 2 groups, …"""
     rows, width = products.shape
-    groups = -(-width // _GROUP)
+    groups = -(-width // GROUP)
     full = width // groups
     # Strided groups make this a maximum of whole vectors, along rows as along columns.
     peaks: Floats = products[:, : full * groups].reshape(rows, full, groups).max(axis=1)

@@ -2,7 +2,7 @@
 
 1. Rows go to the device in blocks and stay there while pairs share them, as far as its memory goes (`Device`).
 2. Two blocks give a tile of fp32 products. Along its rows, and along its columns, the products are cut into groups of
-   `_GROUP`; the groups with the largest maxima hold the largest products, and only they are looked into.
+   `GROUP`; the groups with the largest maxima hold the largest products, and only they are looked into.
 3. The best of all tiles stay on the device until the pair is done.
 
 Where the device's memory runs out, blocks are halved and the pair begins again.
@@ -18,14 +18,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from atlas.errors import IngestError
-from ingest.matching.blocks import Floats, Nearest, UnitRows, spans
+from ingest.matching.blocks import GROUP, Floats, Nearest, UnitRows, spans
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 16384  # rows a tile's side: 1 GB of products
 _SMALLEST = 256  # of blocks; a device that cannot hold two of them is full of other work
-_GROUP = 16  # products a group, as on a CPU
 _SHARE = 0.5  # of the memory that is free at the start, for rows that stay
 
 
@@ -173,7 +172,7 @@ def _peaks(tile: Tensor, dim: int) -> Tensor:
     import torch
 
     width = tile.shape[dim]
-    groups = -(-width // _GROUP)
+    groups = -(-width // GROUP)
     full = width // groups
     peaks: Tensor = torch.unflatten(tile.narrow(dim, 0, full * groups), dim, (full, groups)).amax(dim)
     if rest := width - full * groups:

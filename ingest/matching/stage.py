@@ -15,6 +15,7 @@ from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.matches import Pair, file_name, name_without_push, unmeasured_name, write
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
+from atlas.ids import RES
 from ingest.matching.pairs import plan_pairs
 from ingest.matching.pushed import add_push, has_rows, with_push
 
@@ -147,7 +148,8 @@ class Stage:
         opened = open_rows(self._folder, record)
         # A flipped bit would become matches whose name says that they are those of the right rows.
         opened.check(record)
-        opened.check(record, encoder=True)
+        if record.site == RES:  # only these are the later ones of a pair, whose encoders a push is made of
+            opened.check(record, encoder=True)
         return opened, UnitRows.of(opened.decoder, opened.alive)
 
     def _tell(self, products: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from queries.evidence.readers import Reader
 from queries.evidence.removals.copies import Context, run_changed
 from queries.evidence.removals.layout import Change
 from queries.evidence.sources import Source
-
-if TYPE_CHECKING:
-    pass
 
 METHODS = (
     "top1",  # the best match by cosine
