@@ -124,7 +124,6 @@ class Atlas:
         self.manifest = manifest
         self.store = store
         self._rows: dict[str, Rows] = {}
-        self._labels: dict[str, Labels] = {}
         self._contexts: dict[str, Labels] = {}
         self._closed = False
 
@@ -300,15 +299,6 @@ class Atlas:
                     f"{features[i]} is dead: its decoder row is zero or not finite, so it has no direction"
                 )
         return directions
-
-    def labels(self, dictionary: str) -> Labels:
-        """The labels of a dictionary's features; empty where none were made, or the atlas has no folder."""
-        self._check_open()
-        if dictionary not in self._labels:
-            folder = self.path and dictionary_folder(self.path, dictionary)
-            # With the state: labels that wait for it are this graph's, though nobody may have settled them yet.
-            self._labels[dictionary] = Labels.load(folder, self.manifest.state) if folder else Labels(None)
-        return self._labels[dictionary]
 
     def contexts(self, feature: str) -> list[str]:
         """The texts at which the feature was most active, best first; empty where `label --text` was not run.

@@ -55,13 +55,6 @@ class Writer:
             raise QueryError(f"a condition is true, false or null, not {t.SHOWN.get(type_.kind, type_.kind)}")
         return text
 
-    def type_only(self, expression: s.Expression) -> Type:
-        """The type, ANY where it is not known."""
-        try:
-            return self.write(expression)[1]
-        except NotAlike:
-            return Type(t.ANY)
-
     def _constant(self, expression: s.Expression) -> bool:
         return not free(expression) and is_cheap(expression)
 
