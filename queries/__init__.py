@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from queries.lineage import Lineage, lineage
+from queries.lineage.graph import Lineage
+from queries.lineage.walk import lineage
 from queries.neighbours import neighbours
-from queries.questions import ask
+from queries.questions.questions import ask
 from queries.search import search
 from queries.show import show
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import QueryError
 from atlas.rows import Rows
 from atlas.schema import EDGE_OF_SITE, FEATURE, NODES
-from queries.matches import COSINE, Matches
+from queries.lineage.matches import COSINE, Matches
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas

@@ -19,8 +19,8 @@ from planted import Planted
 from test_drawing import drawing_seconds
 
 from atlas.atlas import Atlas, open_atlas
-from queries.lineage import lineage
-from queries.questions import QUESTIONS, ask
+from queries.lineage.walk import lineage
+from queries.questions.questions import QUESTIONS, ask
 from queries.search import search
 
 LAYERS, SIZE, SEEDS = 26, 2048, 40

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from atlas import open_atlas
 from ingest import ingest
-from queries.questions import QUESTIONS
+from queries.questions.questions import QUESTIONS
 
 LAYERS, SIZE, WIDTH = 26, 16_384, 128
 LIMIT = 10.0  # seconds

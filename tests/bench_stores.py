@@ -17,8 +17,8 @@ from neo4j_server import Neo4jServer
 
 from atlas.atlas import Atlas, open_atlas
 from atlas.graph.copying import copy_atlas
-from queries.lineage import lineage
-from queries.questions import QUESTIONS, ask
+from queries.lineage.walk import lineage
+from queries.questions.questions import QUESTIONS, ask
 from queries.search import search
 from queries.show import show
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from queries.lineage import Edge, Lineage, Node
+from queries.lineage.graph import Edge, Lineage, Node
 
 HOSTILE = (
     "<script>alert(1)</script>",

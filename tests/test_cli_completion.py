@@ -12,7 +12,7 @@ from planted import Planted
 
 from atlas.cli.completion import MOST, dictionaries, features
 from atlas.cli.main import COMMANDS
-from queries.questions import QUESTIONS
+from queries.questions.questions import QUESTIONS
 
 CODE = "import sys; from atlas.cli.main import main; main()"
 

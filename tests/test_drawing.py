@@ -18,7 +18,7 @@ from queries.drawing.counts import fitting
 from queries.drawing.figure import Dot, Figure, Line
 from queries.drawing.layout import Layout, lay_out
 from queries.drawing.svg import MOST, svg
-from queries.lineage import Lineage
+from queries.lineage.graph import Lineage
 
 SPACE = "{http://www.w3.org/2000/svg}"
 

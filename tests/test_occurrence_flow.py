@@ -18,8 +18,8 @@ from atlas import open_atlas
 from atlas.errors import QueryError
 from ingest import ingest
 from queries import SteeringPlan, lineage
-from queries.draw import FORMATS, draw
-from queries.lineage import Lineage
+from queries.lineage.draw import FORMATS, draw
+from queries.lineage.graph import Lineage
 
 TEXT = "w9 w17 w23 w4 w31 w40"
 WIDTH = tiny_models.WIDTH

@@ -13,8 +13,8 @@ from planted import Planted
 from atlas.atlas import open_atlas
 from atlas.cli.main import root
 from atlas.folder.manifest import Manifest
-from queries.below import just_below
-from queries.lineage import lineage
+from queries.lineage.below import just_below
+from queries.lineage.walk import lineage
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from planted import Planted, _classify, _columns, _record, _unit
 from atlas.atlas import open_atlas
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
-from queries.questions import ask
+from queries.questions.questions import ask
 
 LAYERS, WIDTH = range(5), 32
 SIZES = (24, 20)  # two dictionaries at each place

@@ -13,8 +13,8 @@ import pytest
 from planted import Planted
 
 from atlas.cli.main import _run
-from queries.draw import FORMATS, draw
-from queries.lineage import Edge, Lineage, Node
+from queries.lineage.draw import FORMATS, draw
+from queries.lineage.graph import Edge, Lineage, Node
 
 NASTY = 'say "hi" <b>&\\ [x] | `y`\x00\x1b[31m\n#35;' + "語" * 60
 KEY = "{http://graphml.graphdrawing.org/xmlns}"

@@ -12,8 +12,8 @@ from planted import Planted
 
 from atlas.atlas import Atlas, open_atlas
 from atlas.errors import QueryError, UnknownFeature
-from queries.draw import draw
-from queries.lineage import lineage
+from queries.lineage.draw import draw
+from queries.lineage.walk import lineage
 from queries.show import show
 
 LAYERS = (0, 1, 2, 4, 5, 6)  # layer 3 is missing: 4 is matched with 2

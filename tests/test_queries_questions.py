@@ -14,7 +14,7 @@ from planted import MIN_RES, Planted
 from atlas import schema
 from atlas.atlas import Atlas, open_atlas
 from atlas.errors import QueryError, UnknownFeature
-from queries.questions import QUESTIONS, ask, find_question
+from queries.questions.questions import QUESTIONS, ask, find_question
 
 ALL = 10_000
 Rows = list[dict[str, Any]]
@@ -292,7 +292,7 @@ def test_rows_have_the_columns_announced(atlas: Atlas, name: str) -> None:
 def statements() -> dict[str, str]:
     """Every Cypher constant of this side of the house."""
     found = {}
-    for module in ("lineage", "show", "question_cypher", "search", "chains"):
+    for module in ("lineage.walk", "show", "questions.cypher", "search", "questions.chains"):
         for name, value in vars(importlib.import_module(f"queries.{module}")).items():
             if name.isupper() and isinstance(value, str) and "RETURN" in value and not name.startswith("_"):
                 found[f"{module}.{name}"] = value

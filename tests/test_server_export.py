@@ -23,8 +23,8 @@ from atlas.server.export import export_neo4j_admin
 from atlas.server.schema import statements
 from ingest import ingest
 from ingest.labels.job import label_atlas
-from queries.lineage import lineage
-from queries.questions import QUESTIONS, ask
+from queries.lineage.walk import lineage
+from queries.questions.questions import QUESTIONS, ask
 from queries.search import search
 
 

@@ -17,7 +17,7 @@ from planted import Planted
 from atlas.address import ServerAddress
 from atlas.errors import QueryError, QueryRefused, QueryTimeout, QueryTooLarge
 from atlas.server.store import Neo4jStore
-from queries.questions import QUESTIONS
+from queries.questions.questions import QUESTIONS
 from queries.search import SEARCH
 
 MARGIN = 6.0  # seconds: a worker may have to start first, beside other tests

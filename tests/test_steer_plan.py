@@ -17,7 +17,7 @@ from atlas.atlas import Atlas, open_atlas
 from atlas.cli.main import root
 from atlas.errors import ModelError, PlanError, UnknownFeature
 from ingest.job import ingest
-from queries.lineage import lineage
+from queries.lineage.walk import lineage
 from queries.steer.plan import SteeringPlan
 from queries.steer.strength import Strength, layer_test, scheduled
 

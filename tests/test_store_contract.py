@@ -34,8 +34,8 @@ from atlas.ids import feature_id
 from atlas.server.store import Neo4jStore
 from ingest import ingest
 from ingest.labels.job import label_atlas
-from queries.lineage import lineage
-from queries.questions import QUESTIONS, ask
+from queries.lineage.walk import lineage
+from queries.questions.questions import QUESTIONS, ask
 from queries.search import search
 from queries.show import show
 

@@ -21,7 +21,7 @@ from served import PROMPT, SEED, Served, events, served, tiny_atlas, tiny_folder
 
 from atlas.atlas import open_atlas
 from queries import SteeringPlan, generate
-from queries.lineage import lineage
+from queries.lineage.walk import lineage
 from queries.web.engine import MAX_TOKENS
 
 

@@ -41,10 +41,10 @@ COMMANDS = {
     ),
     "query": Listed("atlas.cli.commands:query", "Ask the graph in Cypher, read-only and bounded."),
     "lineage": Listed(
-        "queries.commands:lineage",
+        "queries.lineage.commands:lineage",
         "The flow graph of a FEATURE: where it comes from, where it goes, what writes to it on the way.",
     ),
-    "ask": Listed("queries.commands:ask", "Ask a named QUESTION; without one, list them all."),
+    "ask": Listed("queries.questions.commands:ask", "Ask a named QUESTION; without one, list them all."),
     "label": Listed(
         "ingest.commands:label",
         "Give features words: tokens they promote, tokens and contexts they fire on, labels made elsewhere.",

@@ -21,6 +21,7 @@ from unicodedata import east_asian_width
 from atlas.errors import OutputError
 
 FORMATS = ("table", "json", "jsonl", "csv")
+PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
 _WIDEST = 4096  # a table that goes into a pipe is not cut to a terminal
 _NARROWEST = 8  # columns of a terminal that a column of words keeps
 _NARROWEST_NAME = 5  # and the name of a column of numbers

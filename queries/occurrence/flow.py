@@ -28,7 +28,8 @@ from atlas.schema import EDGE_OF_SITE, FEATURE
 from hooked.encoder import Encoder, not_run
 from hooked.hookpoints import resolve
 from hooked.reading import sinks, stream_after
-from queries.lineage import SEED, Edge, Lineage, Node, state_of
+from queries.lineage.graph import Edge, Lineage, Node
+from queries.lineage.walk import SEED, state_of
 from queries.occurrence.firing import READ, Firing, points_of
 from queries.occurrence.reading import Tokens, last_block, model_of, states
 from queries.occurrence.removal import removals
@@ -100,7 +101,7 @@ def flow(
     back: int | None = None,
     verify: bool = False,
 ) -> Lineage:
-    """The flow graph of a residual feature at one token of a text; see `queries.lineage.lineage`.
+    """The flow graph of a residual feature at one token of a text; see `queries.lineage.walk.lineage`.
 
     Raises QueryError where the feature is none of the stream, does not fire there or the token is not in the text;
     UnknownFeature, PlanError (an encoder that is not run), ModelError.

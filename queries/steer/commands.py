@@ -23,7 +23,7 @@ from queries.steer.steering import NothingSteered
 from queries.steer.strength import SCHEDULES, Given
 
 if TYPE_CHECKING:
-    from queries.lineage import Threshold
+    from queries.lineage.walk import Threshold
     from queries.steer.plan import SteeringPlan
 
 # What reads well on a small model: one feature, and features along a lineage, each.
@@ -159,8 +159,8 @@ def steer(
     feature-atlas steer "I think " --plan w.json --seed 1 --temperature 1.27 --top-p 0.7
     """
     from atlas.atlas import open_atlas
-    from queries.below import just_below
-    from queries.lineage import lineage as flow_graph
+    from queries.lineage.below import just_below
+    from queries.lineage.walk import lineage as flow_graph
     from queries.steer.plan import SteeringPlan
 
     if sum(map(bool, (features, lineage, cypher, plan_file))) != 1:

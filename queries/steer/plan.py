@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError
-from queries.lineage import Lineage, lineage
+from queries.lineage.graph import Lineage
+from queries.lineage.walk import lineage
 from queries.steer.control import drawn
 from queries.steer.intervention import ADD, Intervention, Turn, interventions_on, turned
 from queries.steer.options import SteeringOptions

@@ -11,7 +11,7 @@ import numpy as np
 from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
-from queries.lineage import lineage
+from queries.lineage.walk import lineage
 from queries.steer.intervention import ADD, Intervention, interventions_on
 from queries.steer.plan import SteeringPlan
 from queries.steer.strength import Strength

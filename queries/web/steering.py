@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError, QueryError
 from atlas.ids import SITES
-from queries.lineage import lineage
+from queries.lineage.walk import lineage
 from queries.web.engine import MAX_PROMPT, MAX_TOKENS, Turn, continuation
 from queries.web.site import first, numbered
 from queries.web.views.lineage import options as lineage_options

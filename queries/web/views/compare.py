@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from atlas.errors import AtlasError, QueryError
 from queries.drawing.svg import svg
-from queries.lineage import lineage
-from queries.questions import ask
+from queries.lineage.walk import lineage
+from queries.questions.questions import ask
 from queries.show import show
 from queries.web.site import Markup, feature_href, site_of
 from queries.web.views.lineage import options

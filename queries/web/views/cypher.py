@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from atlas.errors import AtlasError, QueryError
-from queries.answer_graph import joined_graph
 from queries.drawing.svg import svg
-from queries.questions import QUESTIONS, find_question
+from queries.questions.answer_graph import joined_graph
+from queries.questions.questions import QUESTIONS, find_question
 from queries.web.site import Markup, Site, feature_href, first, form, numbered, site_of
 
 LIMIT, MOST, TIMEOUT = 200, 2000, 10.0  # rows unless asked otherwise, rows at most, seconds

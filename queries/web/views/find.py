@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from atlas.ids import SITES
-from queries.lineage import FLOORS
+from queries.lineage.walk import FLOORS
 from queries.web.overview import CYCLES
 from queries.web.site import numbered, site_of
 

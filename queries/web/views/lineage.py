@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from atlas.atlas import Atlas
 from atlas.errors import QueryError
-from queries.answer_graph import answer_graph
-from queries.draw import draw, painted
 from queries.drawing.alone import table
 from queries.drawing.svg import svg
-from queries.lineage import Lineage, lineage
-from queries.questions import ask, find_question
+from queries.lineage.draw import draw, painted
+from queries.lineage.graph import Lineage
+from queries.lineage.walk import lineage
+from queries.questions.answer_graph import answer_graph
+from queries.questions.questions import ask, find_question
 from queries.web.site import Markup, feature_href, numbered, query, site_of
 
 FORMATS = {

@@ -1,4 +1,4 @@
-"""The named questions as Cypher, one constant each; what every one means stands in `queries.questions`.
+"""The named questions as Cypher, one constant each; what every one means stands in `queries.questions.questions`.
 
 Each runs unchanged on Neo4j and on LadybugDB and gives the same rows in the same order, within what both can do:
 variable-length patterns prune by an inline property map, so that a walk along best matches stays linear in its length;
@@ -25,7 +25,7 @@ LIMIT $limit
 """
 
 # For small atlases and for reading: on a large one an engine runs out of memory, and `ask` joins the links itself
-# (queries.chains).
+# (queries.questions.chains).
 LONGEST_LIVED = """
 MATCH (b:Feature {site: 'res'})
 WHERE NOT EXISTS {

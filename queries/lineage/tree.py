@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from atlas.cli.output import fit, printable
 from atlas.ids import RES
-from queries.lineage import Edge, Lineage, Node
+from queries.lineage.graph import Edge, Lineage, Node
 
 WIDTH = 100  # columns of a tree
 Link = tuple[Edge, str]  # an edge and the feature at its end that is nearer to the seed

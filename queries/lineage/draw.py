@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 from atlas.cli.output import fit, printable
 from atlas.ids import RES
-from queries.lineage import Lineage
-from queries.tree import WIDTH, short, tree, words
+from queries.lineage.graph import Lineage
+from queries.lineage.tree import WIDTH, short, tree, words
 
 
 def draw(graph: Lineage, format_: str = "tree", width: int = WIDTH) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
 from atlas.schema import EDGE_OF_SITE, FEATURE
-from queries.lineage import COLUMNS, Edge, Lineage, Node, node_of
-from queries.questions import QUESTIONS, Question
+from queries.lineage.graph import COLUMNS, Edge, Lineage, Node, node_of
+from queries.questions.questions import QUESTIONS, Question
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import QueryError
 from atlas.ids import ATT, MLP, SITES
 from atlas.rows import Rows
-from queries.chains import longest_lived
-from queries.question_cypher import (
+from queries.questions.chains import longest_lived
+from queries.questions.cypher import (
     ABOVE_FLOOR,
     ALIKE_AND_TOGETHER,
     ANCESTORS,

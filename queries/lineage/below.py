@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from atlas.ids import RES
-from queries.lineage import COLUMNS, Lineage, floors_of
-from queries.matches import COSINE, Matches
+from queries.lineage.graph import COLUMNS, Lineage
+from queries.lineage.matches import COSINE, Matches
+from queries.lineage.walk import floors_of
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas

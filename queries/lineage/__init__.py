@@ -1,0 +1,1 @@
+"""The flow graph of a feature: walked, and drawn as text."""

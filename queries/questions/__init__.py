@@ -1,0 +1,1 @@
+"""Questions with a name: their Cypher, their answers, the graph of an answer."""
