@@ -132,10 +132,10 @@ def test_a_predecessor_that_is_the_target_removes_it_and_no_other_does(tmp_path:
     atlas = idle_atlas(tmp_path)
     measure_edges(atlas, [text])
     with open_atlas(atlas) as opened:
-        outcome = deactivation(opened, [text], positions=15)
+        outcome = deactivation(opened, [text], positions=15, permutation=True)
     for layer in (1, 2):
         found = rows_of(outcome, layer=layer, site="res")
-        for method in ("top1", "pearson", "exhaustive", "topk"):
+        for method in ("top1", "permutation", "pearson", "exhaustive", "topk"):
             assert (found[method]["success"], found[method]["n"]) == (1, found["top1"]["n"]), method
             # The threshold cuts no activation that is above it, so all of it goes.
             assert found[method]["change"] == 1
@@ -249,7 +249,10 @@ def test_rows_have_their_shape_and_the_denominators_differ(tmp_path: Path) -> No
     with open_atlas(atlas) as opened:
         outcome = deactivation(opened, [text], positions=12)
     rows = outcome.rows()
-    assert {row["method"] for row in rows} == set(METHODS) - {"pearson"}  # without `evidence edges`
+    assert {row["method"] for row in rows} == set(METHODS) - {
+        "pearson",
+        "permutation",
+    }  # without `evidence edges`, not asked for
     assert {row["margin"] for row in rows} == {"all", "below 1.1", "1.1-1.5", "above 1.5"}
     for row in rows:
         low, high = row["success_low"], row["success_high"]

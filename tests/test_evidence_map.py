@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from evidence_atlas import idle_atlas, tiny_atlas, write_text
+from saes import unit, write_sae
 
 from atlas import open_atlas
 from atlas.errors import QueryError
 from hooked.encoder import Encoder
 from hooked.load import load_model
+from ingest import ingest
 from queries.evidence.mapping import METHODS, Variance, map_rows
+from queries.evidence.sources import sources
 
 
 def test_the_formula_by_hand() -> None:
@@ -46,7 +50,7 @@ def test_a_long_mean_costs_no_digits() -> None:
 def test_blocks_that_write_nothing_are_mapped_without_a_rest(tmp_path: Path, direction: str) -> None:
     text = write_text(tmp_path / "t.txt", 600)
     with open_atlas(idle_atlas(tmp_path, both=True)) as atlas:
-        rows = map_rows(atlas, [text], tokens=0, direction=direction)
+        rows = map_rows(atlas, [text], tokens=0, direction=direction, permutation=True)
     assert {row["method"] for row in rows} == set(METHODS) and len(rows) == 2 * len(METHODS)
     for row in rows:
         expected = {"mean": 0}.get(row["method"], 1)
@@ -103,3 +107,22 @@ def test_an_atlas_without_neighbours_is_refused(tmp_path: Path) -> None:
         pytest.raises(QueryError, match="no two neighbouring"),
     ):
         map_rows(atlas, [text])
+
+
+def test_the_permutation_has_the_largest_sum_of_cosines(tmp_path: Path) -> None:
+    """All 7! ways of pairing seven living features with seven; a dead one gets no partner."""
+    decoders = unit(np.random.default_rng(5).normal(size=(2, 8, 5)).reshape(16, 5)).reshape(2, 8, 5)
+    decoders[0, 6], decoders[1, 3] = 0, 0
+    for layer, rows in enumerate(decoders):
+        write_sae(tmp_path / "saes", layer, "res", rows)
+    ingest([tmp_path / "saes"], tmp_path / "a")
+    with open_atlas(tmp_path / "a") as atlas:
+        (source,) = sources(atlas)
+        later, earlier = np.delete(np.arange(8), 3), np.delete(np.arange(8), 6)
+        cosines = (decoders[1] @ decoders[0].T)[np.ix_(later, earlier)]
+        best = max(itertools.permutations(range(7)), key=lambda order: cosines[np.arange(7), order].sum())
+        expected = np.full(8, -1)
+        expected[later] = earlier[list(best)]
+        assert source.permuted.tolist() == expected.tolist()
+        # Otherwise the best match of each would be one already.
+        assert (source.permuted != source.best).any()

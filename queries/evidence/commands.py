@@ -38,6 +38,11 @@ def _text_options(tokens: int, about: str, least: int = 0) -> Decorator:
     return decorate
 
 
+_permutation = click.option(
+    "--permutation", is_flag=True, help="Also match all features one to one (2,048: a second; 16,384: minutes)."
+)
+
+
 @click.group()
 def evidence() -> None:
     """Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.
@@ -107,6 +112,7 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
     show_default=True,
     help="By method; strong effects that rankings name; the best match by its cosine; what it does to the loss.",
 )
+@_permutation
 @click.option("--common", is_flag=True, help="Only targets whose best match is active: the same for all methods.")
 @format_option
 def deactivation(
@@ -155,6 +161,7 @@ def deactivation(
     show_default=True,
     help="Whose best matches: each later feature's, or each earlier one's.",
 )
+@_permutation
 @format_option
 def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: Any) -> None:
     """Do matches predict the next layer? Variance that they explain, beside a ceiling and controls (paper App. F)."""

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from atlas.atlas import Atlas
+from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.matches import edge_table, read_table
 from atlas.folder.paths import matches_file
@@ -20,6 +21,7 @@ from atlas.ids import RES
 from hooked.direct_path import NORMED, reading_rows, why_no_push
 
 TOP_K = 5
+MOST_ASSIGNED = 16_384  # rows: the assignment holds their cosines in float64, 2 GB, and takes minutes
 NONE = np.iinfo(np.int32).max  # stands for no rank
 
 
@@ -64,6 +66,25 @@ class Source:
         found = np.zeros(self.later.d_sae)
         kept = self.rank == 0
         found[self.b[kept]] = self.similarity[kept]
+        return found
+
+    @cached_property
+    def permuted(self) -> np.ndarray:
+        """int64 [d_sae later]: the earlier feature of the one-to-one matching with the largest sum of cosines.
+
+        −1 for features that get none: dead ones, and those left over where the other dictionary has fewer. Unit rows:
+        the largest sum of cosines is the smallest sum of squared distances (arXiv 2410.07656 §3). Raises QueryError
+        where a dictionary is too wide.
+        """
+        from scipy.optimize import linear_sum_assignment
+
+        if max(self.later.d_sae, self.earlier.d_sae) > MOST_ASSIGNED:
+            raise QueryError(f"--permutation needs dictionaries of at most {MOST_ASSIGNED:,} features; leave it out")
+        living = [np.flatnonzero(rows.alive) for rows in self.rows]
+        later, earlier = (rows.decoder[alive] for rows, alive in zip(self.rows, living, strict=True))
+        b, a = linear_sum_assignment(later @ earlier.T, maximize=True)
+        found = np.full(self.later.d_sae, -1)
+        found[living[0][b]] = living[1][a]
         return found
 
     def firsts(self, direction: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from queries.evidence.sources import Source
 METHODS = (
     "top1",  # the best match by cosine
     "topk",  # the five best together, where at least one is active
+    "permutation",  # its partner where all are matched one to one, where asked
     "pearson",  # the one whose activations correlate most on a text
     "exhaustive",  # the best of all active ones, after trying each
     "random",  # an active one of the same dictionary, drawn
@@ -58,6 +59,7 @@ def trials(
     readers: Mapping[str, Reader],
     wrong: Mapping[str, tuple[Reader, np.ndarray]],
     rng: np.random.Generator,
+    permutation: bool = False,
 ) -> list[Trial]:
     """Remove predecessors of one residual dictionary's active features at one token of a context.
 
@@ -66,12 +68,13 @@ def trials(
         hidden: by dictionary id what its encoder reads at the token, `[d_in]`.
         pairs: those of the later dictionary.
         wrong: by key of the pair a dictionary of another layer, and its best matches, int64 [d_sae later].
+        permutation: also remove the partner of a one-to-one matching (Source.permuted).
     """
     target = readers[pairs[0].later.id]
     values = target.encoder(hidden[target.record.id]).values.cpu().numpy()
     active = np.flatnonzero(values > 0)
     targets = np.sort(rng.permutation(active)[:MOST_TARGETS])
-    plans = [_Plan.of(pair, targets, hidden, readers, wrong.get(pair.key), rng) for pair in pairs]
+    plans = [_Plan.of(pair, targets, hidden, readers, wrong.get(pair.key), rng, permutation) for pair in pairs]
     changes = [change for plan in plans for change in plan.changes]
     if not changes or not len(targets):
         return []
@@ -120,6 +123,7 @@ class _Plan:
         readers: Mapping[str, Reader],
         wrong: tuple[Reader, np.ndarray] | None,
         rng: np.random.Generator,
+        permutation: bool,
     ) -> _Plan:
         id_ = pair.earlier.id
         here = hidden[id_]
@@ -134,6 +138,8 @@ class _Plan:
         other = len(changes)
         changes += [Change(id_, -length * unit) for length, unit in zip(amount, units, strict=False)]
         chosen = {"top1": _placed(place, pair.best[targets])}
+        if permutation:
+            chosen["permutation"] = _placed(place, pair.permuted[targets])
         if pair.measured:
             chosen["pearson"] = _placed(place, pair.correlated[targets])
         if len(active):
