@@ -203,6 +203,10 @@ class Maker:
             behind = ["-->()", "<-[:FROM_RES {rank: 0}]-({site: 'res'})", "-[:FROM_MLP]-()"]
             behind += ["-->()-[:FROM_RES {rank: 0}]->()", "<--()-[]->({site: 'res'})"]
             inner = f"({node}){self.rng.choice(behind)}"
+            if self.chance(0.2) and not depth:
+                own = f"x.layer {self.rng.choice(['=', '>'])} {self.rng.randrange(LAYERS)}"
+                outer = self.rng.choice([f"{self.text()} IS NULL", self.condition(2)])
+                return f"EXISTS {{ ({node})-->(x) WHERE {own} {self.rng.choice(['AND', 'AND', 'OR'])} {outer} }}"
             return f"{self.rng.choice(['', 'NOT '])}EXISTS {{ {inner} }}" if self.chance(0.6) or depth else inner
         if kind == 7:
             count = f"COUNT {{ ({node})<-[c:FROM_RES]-(x) WHERE c.rank = 0 }}"

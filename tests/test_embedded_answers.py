@@ -319,6 +319,50 @@ def test_what_the_engine_cannot_is_computed_from_its_rows(
     assert sorted(store.query(cypher, {}).rows, key=str) == sorted(rows, key=str)
 
 
+# Features of modules have no life cycle, and the planted graph no RESEMBLES: each condition holds for every row.
+MODULES = "MATCH (a:Feature {layer: 2, site: 'att'})"
+SAME = [
+    (
+        f"{MODULES} OPTIONAL MATCH (a)<-[e]-(b:Feature) WHERE a.lifecycle IS NULL RETURN a.id AS x, b.id AS y",
+        f"{MODULES} OPTIONAL MATCH (a)<-[e]-(b:Feature) RETURN a.id AS x, b.id AS y",
+    ),
+    (
+        f"{MODULES} WITH a, a.lifecycle AS l OPTIONAL MATCH (a)<-[e]-(b:Feature)<-[f]-(c) "
+        "WHERE l IS NULL OR l = 'start' RETURN a.id AS x, b.id AS y, c.id AS z",
+        f"{MODULES} OPTIONAL MATCH (a)<-[e]-(b:Feature)<-[f]-(c) RETURN a.id AS x, b.id AS y, c.id AS z",
+    ),
+    (
+        f"{MODULES} WHERE EXISTS {{ (a)<--(b) WHERE a.lifecycle IS NULL }} RETURN a.id AS x",
+        f"{MODULES} WHERE EXISTS {{ (a)<--(b) }} RETURN a.id AS x",
+    ),
+    (
+        f"{MODULES} OPTIONAL MATCH (a)-[:RESEMBLES]->(n) "
+        "OPTIONAL MATCH (a)<-[e]-(b:Feature) WHERE n IS NULL RETURN a.id AS x, b.id AS y",
+        f"{MODULES} OPTIONAL MATCH (a)<-[e]-(b:Feature) RETURN a.id AS x, b.id AS y",
+    ),
+    (
+        # All or nothing, also where the second relationship begins at what was known before.
+        "MATCH (a:Feature {layer: 1, index: 3, site: 'att'}), (b:Feature {layer: 2, index: 3, site: 'res'}) "
+        "OPTIONAL MATCH (a)-[:RESEMBLES]-(b)-[:FROM_RES]-(c) RETURN a.id AS x, c.id AS y",
+        "RETURN 'planted/1-att-24/3' AS x, null AS y",
+    ),
+]
+
+
+@pytest.mark.parametrize(("cypher", "same"), SAME, ids=[each[0][-60:] for each in SAME])
+def test_null_outside_an_optional_match_is_not_lost(store: LadybugStore, cypher: str, same: str) -> None:
+    one, two = (sorted(store.query(text, {}, timeout=30).rows, key=str) for text in (cypher, same))
+    assert one == two and len(one) > 0
+
+
+def test_a_condition_that_null_may_fulfil_is_refused_where_it_cannot_be_computed_before(store: LadybugStore) -> None:
+    matched = "MATCH (a:Feature {layer: 2}) OPTIONAL MATCH (a)<-[e]-(b:Feature) WHERE"
+    with pytest.raises(QueryError, match="is null"):
+        store.query(f"{matched} a.lifecycle = 'start' OR b.layer = 3 RETURN count(b) AS n", {})
+    # A layer is never null.
+    assert store.query(f"{matched} a.layer = 2 OR b.layer = 9 RETURN count(b) > 0 AS some", {}).rows == [{"some": True}]
+
+
 def test_what_needs_the_graph_after_that_is_refused(store: LadybugStore) -> None:
     with pytest.raises(QueryError, match="compute it after the last MATCH"):
         store.query("MATCH (f:Feature) WITH f, toUpper(f.site) AS s MATCH (f)-->(g) RETURN s, g.id", {})

@@ -14,6 +14,7 @@ from atlas.embedded.statement import types as t
 from atlas.embedded.statement.constants import Constants
 from atlas.embedded.statement.forms import Bound, NotAlike, Scope
 from atlas.embedded.statement.names import check_properties
+from atlas.embedded.statement.nulls import may_be_null
 from atlas.embedded.statement.patterns import Pattern, written_subquery
 from atlas.embedded.statement.types import Type
 from atlas.embedded.statement.writer import Writer
@@ -141,7 +142,7 @@ class _Compiler:
             barrier = "WITH * " if self.texts and not text.startswith(("WITH", "UNWIND")) else ""
             self.texts.append(barrier + text)
         self.paths |= matched.parts
-        self.writer = replace(self.writer, scope=pattern.scope, ordered=False)
+        self.writer = replace(self.writer, scope=pattern.after, ordered=False)
         return matched.left_over
 
     def _unwind(self, clause: s.Unwind) -> None:
@@ -154,7 +155,7 @@ class _Compiler:
         if self.texts and self.texts[-1].startswith(("MATCH", "OPTIONAL", "WITH * ")):
             self.texts.append("WITH *")
         self.texts.append(f"UNWIND {text} AS {name}")
-        scope = self.writer.scope | {clause.variable: Bound(name, type_.item)}
+        scope = self.writer.scope | {clause.variable: Bound(name, type_.item, nullable=type_.item.kind == t.NULL)}
         self.writer = replace(self.writer, scope=scope, ordered=False)
 
     def _project(self, clause: s.Projection) -> None:
@@ -171,7 +172,7 @@ class _Compiler:
                 raise NotAlike("a node under two names")
             name = text if same else f"c{number}" if clause.final else self.constants.variable()
             columns.append(text if same else f"{text} AS {name}")
-            scope[item.name] = Bound(name, type_)
+            scope[item.name] = Bound(name, type_, may_be_null(item.expression, self.writer.scope))
         after = replace(self.writer, scope=scope)
         both = after if clause.distinct or aggregating else replace(self.writer, scope=self.writer.scope | scope)
         parts = ["RETURN" if clause.final else "WITH", "DISTINCT " * clause.distinct + ", ".join(columns)]

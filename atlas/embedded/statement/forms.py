@@ -19,6 +19,7 @@ class Bound:
 
     text: str
     type: Type
+    nullable: bool = False  # whether it may stand for nothing
 
 
 Written = tuple[str, Type]

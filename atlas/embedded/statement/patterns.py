@@ -10,7 +10,8 @@ twice. So:
    MATCH of its own behind a WITH *, which keeps the planner from joining them.
 3. Two relationships of one MATCH that could be the same are told apart by their ids. They cannot be the same where
    their types differ, or on a path that always leads in one direction, since every edge leads to a smaller depth.
-4. Conditions stand at the first step at which all that they name is known.
+4. Conditions stand at the first step at which all that they name is known. Of what stands outside an OPTIONAL MATCH
+   or a subquery, null is lost there (atlas.embedded.statement.nulls): what concerns nothing else is computed before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from atlas.cypher import syntax as s
 from atlas.cypher.scope import free
 from atlas.embedded.statement import types as t
 from atlas.embedded.statement.bindings import Bindings, Step
-from atlas.embedded.statement.forms import NotAlike
+from atlas.embedded.statement.forms import NotAlike, Scope
+from atlas.embedded.statement.nulls import fails_with_null
 from atlas.embedded.statement.order import Group, grouped, one_way
 from atlas.embedded.statement.writer import Writer
 from atlas.errors import QueryError, QueryRefused
@@ -47,39 +49,44 @@ class Pattern(Bindings):
         super().__init__(paths, writer)
         self.optional = optional
         self.written: set[str] = set()
+        self.before: list[str] = []  # conditions on earlier clauses alone, computed ahead of an OPTIONAL MATCH
 
-    def written_out(self, condition: s.Expression | None) -> Matched:
+    def written_out(self, condition: s.Expression | None, *, subquery: bool = False) -> Matched:
         """The MATCH as one or several clauses."""
         matched = Matched()
         wanted = [*s.conjuncts(condition), *self._property_conditions()]
-        self.pending: list[tuple[set[str], str]] = []
+        self.pending: list[tuple[set[str], str, s.Expression | None]] = []
         inner = replace(self.writer, scope=self.scope)
         joins = self._joins(wanted)
         for join, name in joins:
             wanted.remove(join)
             matched.texts.append(name[0])
-            self.pending.append((free(join), f"{inner.write(join.left)[0]} = {name[1]}"))
+            self.pending.append((free(join), f"{inner.write(join.left)[0]} = {name[1]}", None))
         for path in (path for path in self.paths if path.shortest):
-            names = {path.variable, *(edge.variable for edge in path.relationships)}
-            if any(free(expression) & names for expression in wanted):
+            own = {path.variable, *(edge.variable for edge in path.relationships)}
+            if any(free(expression) & own for expression in wanted):
                 raise QueryRefused(
                     "a condition on shortestPath() is looked at while it is searched for, which this engine cannot; "
                     "put it into the pattern, [:T*..5 {rank: 0}], or into a WITH … WHERE behind it"
                 )
         for expression in wanted:
             try:
-                self.pending.append((free(expression) & set(self.scope), inner.condition(expression)))
+                names = free(expression) & set(self.scope)
+                if self.optional and names <= self.bound and not fails_with_null(expression, names, self.scope):
+                    self.before.append(inner.condition(expression))
+                else:
+                    self.pending.append((names, inner.condition(expression), expression))
             except NotAlike:
                 if self.optional:
                     raise
                 matched.left_over.append(expression)
         self.pending += self._trails()
         groups = grouped(self, self._selective, not self.optional)
-        matched.texts += self._clauses(groups)
+        matched.texts += ([] if subquery else self._computed_before(groups)) + self._clauses(groups)
         if not groups and not self.optional:
             # Nodes that are known already: they are there, unless an OPTIONAL MATCH found none.
             known = sorted({self.scope[node.variable].text for path in self.paths for node in path.nodes})
-            wheres = [*(f"id({name}) IS NOT NULL" for name in known), *(text for _, text in self.pending)]
+            wheres = [*(f"id({name}) IS NOT NULL" for name in known), *(text for _, text, _ in self.pending)]
             matched.texts.append(f"WITH * WHERE {' AND '.join(wheres)}")
         for path in self.paths:
             if path.variable and not self.raw[path.variable]:
@@ -91,7 +98,12 @@ class Pattern(Bindings):
         """The groups as clauses, each behind what keeps it from being planned together with those before."""
         if self.optional and len(groups) > 1 and any(isinstance(step, str) for group in groups for step in group):
             raise NotAlike("OPTIONAL MATCH of nodes that nothing joins")
-        written = [self._group(group) for group in groups]
+        written: list[str] = []
+        for number, group in enumerate(groups):
+            alone = number and self.optional and self._stands_alone(group)
+            text = self._group(group)
+            # A step from what was known before would be taken also where the step before it found nothing.
+            written.append(_with_condition(text, self._found(groups[number - 1]) if alone else ""))
         self.within = _nested(written)
         if self.optional:
             # All or nothing: a step is taken where the steps behind it can be.
@@ -99,10 +111,40 @@ class Pattern(Bindings):
         word = "OPTIONAL MATCH" if self.optional else "MATCH"
         return [f"{'WITH * ' if number or self.bound else ''}{word} {text}" for number, text in enumerate(written)]
 
-    def nested(self, condition: s.Expression | None) -> str:
-        """The MATCH as what stands in EXISTS or COUNT: each step within the one before, so that none are joined."""
-        self.written_out(condition)
-        return self.within
+    def nested(self, kind: str, condition: s.Expression | None) -> str:
+        """EXISTS or COUNT of the MATCH: each step within the one before, so that none are joined."""
+        self.written_out(condition, subquery=True)
+        text = f"{kind} {{ MATCH {self.within} }}"
+        if self.before and kind == "COUNT":
+            raise NotAlike("COUNT { } with a condition that may hold where what it reads of an earlier clause is null")
+        return " AND ".join([*(f"coalesce({each}, false)" for each in self.before), text])
+
+    @property
+    def after(self) -> Scope:
+        """What is known behind the MATCH."""
+        if not self.optional:
+            return self.scope
+        return self.scope | {name: replace(self.scope[name], nullable=True) for name in set(self.scope) - self.bound}
+
+    def _computed_before(self, groups: list[Group]) -> list[str]:
+        """The clause that computes what concerns nothing of an OPTIONAL MATCH, which its first step then asks for."""
+        if not self.before or not groups:
+            return []
+        name = self.writer.constants.variable()
+        condition, self.before = " AND ".join(self.before), []
+        self.pending.append((set(), name, None))
+        return [f"WITH *, ({condition}) AS {name}"]
+
+    def _stands_alone(self, group: Group) -> bool:
+        """Whether none of the nodes that it starts from was found by this MATCH."""
+        ends = {end for step in group if isinstance(step, Step) for end in (step.left, step.right)}
+        return not ends & (self.written - self.bound)
+
+    def _found(self, group: Group) -> str:
+        names = [self.raw[step.pattern.variable] for step in group if isinstance(step, Step) and step.simple]
+        if not names:
+            raise NotAlike("OPTIONAL MATCH of several relationships, one of any length between nodes known before")
+        return f"id({names[0]}) IS NOT NULL"
 
     def _property_conditions(self) -> list[s.Expression]:
         """What stands in braces in a pattern, except where it must stay there: along a path of any length."""
@@ -134,13 +176,13 @@ class Pattern(Bindings):
                 return [(each, (f"UNWIND ${self.writer.constants.parameter('', unique)} AS {name}", name))]
         return []
 
-    def _trails(self) -> list[tuple[set[str], str]]:
+    def _trails(self) -> list[tuple[set[str], str, None]]:
         """Conditions that no relationship is taken twice."""
         found = []
         for one, other in combinations(self.steps, 2):
             if set(self.types(one)) & set(self.types(other)) and not one_way(one, other, self.steps):
                 names = {one.pattern.variable, other.pattern.variable}
-                found.append((names, self._apart(one, other)))
+                found.append((names, self._apart(one, other), None))
         return found
 
     def _apart(self, one: Step, other: Step) -> str:
@@ -155,13 +197,13 @@ class Pattern(Bindings):
 
     def _selective(self, variable: str) -> int:
         """How few nodes it probably stands for."""
-        conditions = [text for names, text in self.pending if names <= self.bound | {variable} and variable in names]
+        conditions = [text for names, text, _ in self.pending if names <= self.bound | {variable} and variable in names]
         name = self.scope[variable].text
         keyed = any(text.startswith(f"({name}.`id` = ") or text.startswith(f"{name}.`id` = ") for text in conditions)
         return 100 * keyed + 10 * any(" = " in text for text in conditions) + len(conditions)
 
     def _group(self, group: Group) -> str:
-        texts, order = [], ""
+        texts, order, outside = [], "", self.written | self.bound
         for step in group:
             if isinstance(step, str):
                 texts.append(self._node(step))
@@ -176,8 +218,12 @@ class Pattern(Bindings):
             known |= {new}
             order = f"(({order} JOIN {self.raw[step.pattern.variable]}) JOIN {self.scope[new].text})"
             texts.append(self._step(step))
-        conditions = [text for names, text in self.pending if names <= self.written | self.bound]
-        self.pending = [each for each in self.pending if not each[0] <= self.written | self.bound]
+        here = [each for each in self.pending if each[0] <= self.written | self.bound]
+        self.pending = [each for each in self.pending if each not in here]
+        conditions = [text for _, text, _ in here]
+        for names, _, condition in here if self.optional else ():
+            if condition is not None and not fails_with_null(condition, names & outside, self.scope):
+                raise NotAlike("a condition that may hold where what it reads of an earlier clause is null")
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         hint = f" HINT {order[1:-1]}" if len(group) > 1 else ""
         return ", ".join(texts) + where + hint
@@ -248,7 +294,7 @@ def written_subquery(node: s.Subquery, writer: Writer) -> str:
     if not count or any(path.shortest for path in node.paths) or (count > 1 and node.kind == "count"):
         raise NotAlike(f"{node.kind.upper()} {{ }} of other than one relationship")
     paths = tuple(replace(path, variable=None) for path in node.paths)
-    return f"({node.kind.upper()} {{ MATCH {Pattern(paths, writer, optional=True).nested(node.condition)} }})"
+    return f"({Pattern(paths, writer, optional=True).nested(node.kind.upper(), node.condition)})"
 
 
 __all__ = ["Matched", "Pattern", "written_subquery"]
