@@ -97,7 +97,10 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     help="Where to look; repeatable; all: all.",
 )
 @click.option(
-    "--vector", type=click.Path(path_type=Path), metavar="FILE", help="A direction instead: .npy or JSON list."
+    "--vector",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A direction instead: .npy, JSON list, .safetensors, or a control vector (.gguf).",
 )
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Most rows.")
 @format_option
@@ -110,6 +113,10 @@ def neighbours(
     feature-atlas neighbours smollm2-135m-instruct/9-res-2k/2018
     feature-atlas neighbours 9-res-2k/2018 --in 10-res-2k --in 10-mlp-2k
     feature-atlas neighbours --vector direction.npy --in all
+    feature-atlas neighbours --vector happy.gguf
+
+    Each direction of a control vector is looked for in its own block's dictionaries: those of --in, else those of the
+    stream after it.
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
@@ -119,7 +126,13 @@ def neighbours(
     if (feature is None) == (vector is None):
         raise click.UsageError("name a FEATURE, or a direction with --vector FILE")
     with open_atlas(atlas) as opened:
-        wanted = read_direction(vector) if vector is not None else str(feature)
-        rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
+        if vector is not None and vector.suffix == ".gguf":
+            from queries.plans.control_vector import read_control_vector
+            from queries.plans.imported import nearest
+
+            rows = nearest(opened, read_control_vector(vector), dictionaries or None, top=top)
+        else:
+            wanted = read_direction(vector) if vector is not None else str(feature)
+            rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
         model = opened.only_model
     print_rows(rows, COLUMNS, format_, model=model)

@@ -92,7 +92,7 @@ def neighbours(
 
 
 def read_direction(path: Path) -> np.ndarray:
-    """A direction from a `.npy` file or a JSON list of numbers; raises QueryError where it is neither."""
+    """A direction from a `.npy` file, a `.safetensors` with one tensor or a JSON list; raises QueryError."""
     import json
 
     import numpy as np
@@ -100,9 +100,20 @@ def read_direction(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        if path.suffix == ".safetensors":
+            from safetensors import SafetensorError
+            from safetensors.numpy import load_file
+
+            try:
+                (tensor,) = load_file(path).values()
+            except SafetensorError as error:
+                raise ValueError(str(error)) from None
+            return np.asarray(tensor, dtype=np.float64).squeeze()
         return np.asarray(json.loads(path.read_text(encoding="utf-8-sig")), dtype=np.float64)
     except (OSError, ValueError, TypeError, EOFError, RecursionError) as error:
-        raise QueryError(f"{path} is neither a .npy file nor a JSON list of numbers ({error})") from None
+        raise QueryError(
+            f"{path} is neither a .npy file, nor a .safetensors with one tensor, nor a JSON list ({error})"
+        ) from None
 
 
 def _wanted(atlas: Atlas, names: Sequence[str] | None, own: str | None, width: int) -> list[str]:

@@ -80,7 +80,7 @@ def test_the_command_and_a_direction_from_a_file(
     assert found[0] == found[1] and found[0][0]["feature"] == ID and len(found[0]) == 10
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object))
     assert _run(["neighbours", "--vector", str(tmp_path / "o.npy"), "--in", "all", "-a", str(folder)]) == 1
-    assert "neither a .npy file nor a JSON list" in capsys.readouterr().err
+    assert "neither .npy, nor" in capsys.readouterr().err
 
 
 def test_a_feature_may_be_given_short_or_as_an_address(folder: Path) -> None:

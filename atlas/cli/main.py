@@ -69,6 +69,10 @@ COMMANDS = {
     "steer": Listed(
         "queries.steer.commands:steer", "Continue PROMPT twice: with the model as it is, and with features turned."
     ),
+    "plan": Listed(
+        "queries.plans.commands:plan",
+        "Saved steering plans: what one does, for other programs, from a control vector.",
+    ),
     "score": Listed(
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",

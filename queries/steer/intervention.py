@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
 MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
 POSITIONS = ("all", "prompt", "generated", "turn")
+VECTOR = "vector"  # architecture and set of a direction that is no feature (queries.steer.vector)
 LABELS = f"MATCH (f:{FEATURE}) WHERE f.id IN $ids RETURN f.id AS id, f.label AS label"
 
 
@@ -60,9 +61,14 @@ class Intervention:
         if self.strength is not None and self.strength.percent and self.mode != ADD:
             raise PlanError(f"strength {self.strength}: a share of the norm is for mode add, not for {self.mode}")
 
+    @property
+    def imported(self) -> bool:
+        """Whether its direction is no feature of an atlas."""
+        return self.dictionary.architecture == VECTOR
+
     def to_dict(self) -> dict[str, Any]:
-        """What a person reads and `SteeringPlan.load` looks up again; vectors stay in the atlas."""
-        return {
+        """What a person reads and `SteeringPlan.load` looks up again; the vectors of features stay in the atlas."""
+        values = {
             "feature": self.feature,
             "label": self.label,
             "layer": self.dictionary.layer,
@@ -73,6 +79,7 @@ class Intervention:
             "positions": self.positions,
             "rows_sha256": self.dictionary.rows_sha256,
         }
+        return values | ({"vector": self.direction.tolist()} if self.imported else {})
 
 
 def interventions_on(

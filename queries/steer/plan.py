@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from queries.steer.intervention import ADD, Intervention, Turn, interventions_on
 from queries.steer.options import SteeringOptions
 from queries.steer.plan_file import check_entry, plan_values, read_plan, write_plan
 from queries.steer.strength import Given, Strength, given_by_id, given_by_row
+from queries.steer.vector import vector_from_file
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -40,6 +43,15 @@ class SteeringPlan:
             if (each.feature, each.mode) in seen:
                 raise PlanError(f"{each.feature} is named twice; give it once, with one strength")
             seen.add((each.feature, each.mode))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the plan does, in hexadecimal digits: its model and interventions, not where they are from.
+
+        Labels are no part of it.
+        """
+        done = [{n: v for n, v in each.to_dict().items() if n != "label"} for each in self.interventions]
+        return hashlib.sha256(json.dumps([self.model_name, done], sort_keys=True).encode()).hexdigest()
 
     @property
     def model_name(self) -> str:
@@ -163,6 +175,8 @@ class SteeringPlan:
             other = plan.control(atlas, seed=1)
             print([each.feature for each in other.interventions])
         """
+        if any(each.imported for each in self.interventions):
+            raise PlanError("a control draws other features of the plan's dictionaries; an imported vector has none")
         others = drawn(atlas, {each.feature: (each.dictionary, each.index) for each in self.interventions}, seed)
         turns = [Turn(others[each.feature], each.mode, each.strength, each.positions) for each in self.interventions]
         return SteeringPlan(tuple(turned(atlas, turns)), {"control": self.origin, "seed": seed})
@@ -202,7 +216,11 @@ class SteeringPlan:
         """
         values = read_plan(Path(path))
         turns: list[Turn] = []
+        vectors: list[Intervention] = []
         for entry in values["interventions"]:
+            if "vector" in entry:
+                vectors.append(vector_from_file(values["model"], entry))
+                continue
             record, _ = atlas.locate(entry["feature"])
             if record.rows_sha256 != entry["rows_sha256"]:
                 raise PlanError(
@@ -211,7 +229,7 @@ class SteeringPlan:
             check_entry(Path(path), values["model"], entry, record)
             strength = None if entry["strength"] is None else Strength.of(entry["strength"])
             turns.append(Turn(entry["feature"], entry["mode"], strength, entry["positions"]))
-        return cls(tuple(turned(atlas, turns)), values.get("origin"))
+        return cls((*turned(atlas, turns), *vectors), values.get("origin"))
 
 
 def _order(intervention: Intervention) -> tuple[int, str, int]:

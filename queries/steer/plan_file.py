@@ -18,7 +18,7 @@ FORMAT = 1
 _PLAN_KEYS = ("format", "model", "interventions")
 _ORIGIN = "origin"  # where the features come from: a query, a lineage with its thresholds, the atlas' state
 _REQUIRED = ("feature", "mode", "strength", "positions", "rows_sha256")
-_KEYS = (*_REQUIRED, "label", "layer", "site", "hook")  # the rest is for the reader
+_KEYS = (*_REQUIRED, "label", "layer", "site", "hook", "vector")  # the rest is for the reader, but for a vector
 
 
 def write_plan(path: Path, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Plans for and from other programs: llama.cpp's control vectors, EasySteer, Neuronpedia."""
