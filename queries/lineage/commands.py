@@ -36,7 +36,7 @@ from atlas.cli.output import PICTURES, terminal_width
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml", *PICTURES)),
+    type=click.Choice(("tree", "json", "mermaid", "dot", "graphml", "attribution", *PICTURES)),
     default="tree",
     show_default=True,
     help="How the graph is drawn.",
@@ -65,7 +65,8 @@ def lineage(
     A threshold may be `floor`: the noise floor of each pair of dictionaries. The atlas' own are those of its ingest;
     `info` names them. Of a feature that stands alone it says what lay just below. --by says what the best matches are
     best by: the cosine of their rows, or push, what one unit of the earlier adds to the later's pre-activation. svg and
-    png are pictures; html is one file with the picture and its table, which opens offline.
+    png are pictures; html is one file with the picture and its table, which opens offline; attribution is the JSON of
+    attribution graphs, for Neuronpedia's and circuit-tracer's pages.
 
     With --on the edges are those of one token: the --k predecessors in each dictionary whose activation × push is the
     largest share of the later feature's pre-activation, and for each feature what no edge stands for.

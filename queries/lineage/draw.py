@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from atlas.cli.output import fit, printable
 from atlas.ids import RES
+from queries.lineage.attribution import attribution
 from queries.lineage.graph import Lineage
 from queries.lineage.tree import WIDTH, short, tree, words
 
@@ -97,6 +98,7 @@ FORMATS: dict[str, Callable[[Lineage], str]] = {
     "mermaid": mermaid,
     "dot": dot,
     "graphml": graphml,
+    "attribution": attribution,
     "svg": as_svg,
     "html": as_html,
 }

@@ -12,8 +12,8 @@ from atlas.rows import Rows
 from hooked.hook_names import is_mid
 from queries.neighbours import ALL, COLUMNS, neighbours
 from queries.plans.control_vector import read_control_vector
+from queries.plans.vector import vector_intervention
 from queries.steer.plan import SteeringPlan
-from queries.steer.vector import vector_intervention
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ADD, SUPPRESS, CLAMP, ABLATE = "add", "suppress", "clamp", "ablate"
 MODES = (ADD, SUPPRESS, CLAMP, ABLATE)
 POSITIONS = ("all", "prompt", "generated", "turn")
-VECTOR = "vector"  # architecture and set of a direction that is no feature (queries.steer.vector)
+VECTOR = "vector"  # architecture and set of a direction that is no feature (queries.plans.vector)
 LABELS = f"MATCH (f:{FEATURE}) WHERE f.id IN $ids RETURN f.id AS id, f.label AS label"
 
 

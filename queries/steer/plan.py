@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import PlanError
 from queries.lineage.graph import Lineage
 from queries.lineage.walk import lineage
+from queries.plans.vector import vector_from_file
 from queries.steer.control import drawn
 from queries.steer.intervention import ADD, Intervention, Turn, interventions_on, turned
 from queries.steer.options import SteeringOptions
 from queries.steer.plan_file import check_entry, plan_values, read_plan, write_plan
 from queries.steer.strength import Given, Strength, given_by_id, given_by_row
-from queries.steer.vector import vector_from_file
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas

@@ -19,12 +19,14 @@ from queries.questions.answer_graph import answer_graph
 from queries.questions.questions import ask, find_question
 from queries.web.site import Markup, feature_href, numbered, query, site_of
 
+_SUFFIX = {"attribution": "attribution.json", "mermaid": "mmd"}
 FORMATS = {
     "svg": "image/svg+xml",
     "png": "image/png",
     "html": "text/html; charset=utf-8",
     "json": "application/json",
     "graphml": "application/xml",
+    "attribution": "application/json",
     "mermaid": "text/plain; charset=utf-8",
     "dot": "text/plain; charset=utf-8",
 }
@@ -91,7 +93,7 @@ def download(request: Request) -> Response:
     return Response(
         content,
         media_type=FORMATS[format_],
-        headers={"content-disposition": f'attachment; filename="{name}.{format_}"'},
+        headers={"content-disposition": f'attachment; filename="{name}.{_SUFFIX.get(format_, format_)}"'},
     )
 
 
