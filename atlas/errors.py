@@ -17,6 +17,7 @@ AtlasError
 ├── UnknownFeature          an id that the atlas does not hold
 ├── OutputError             a result that cannot be written where it is wanted
 ├── PlanError               a steering plan that cannot be applied
+│   └── PolicyError         one that the atlas' policy forbids, or a policy that cannot be read
 ├── JudgeError              a judge of texts that refuses, or cannot tell planted texts apart
 └── ModelError              a language model that cannot be loaded or hooked
     └── HookNotFired        a hook that never ran: nothing was steered there
@@ -93,6 +94,10 @@ class OutputError(AtlasError):
 
 class PlanError(AtlasError):
     """A steering plan cannot be made or applied."""
+
+
+class PolicyError(PlanError):
+    """The atlas' policy forbids the plan, or cannot be read."""
 
 
 class JudgeError(AtlasError):

@@ -91,6 +91,8 @@ def load_model(
             model, tokenizer = _read(ModelFiles(str(folder)) if folder else files, chosen)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise ModelError(_reason(name, files, error)) from error
+    # As it was asked for: a conversion's folder in the cache is nobody's name for it.
+    model.config._name_or_path = str(name)
     return model.to(where).eval(), tokenizer
 
 

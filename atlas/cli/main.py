@@ -73,6 +73,14 @@ COMMANDS = {
         "queries.plans.commands:plan",
         "Saved steering plans: what one does, for other programs, from a control vector.",
     ),
+    "policy": Listed(
+        "queries.policy.commands:policy",
+        "What may not be done to a model with this atlas: policy.toml in its folder (docs/policy.md).",
+    ),
+    "records": Listed(
+        "queries.records.commands:records",
+        "What was done to models with this atlas: every steered run, newest first.",
+    ),
     "score": Listed(
         "queries.steer.commands:score",
         "Compare plans: theme words a text, share of texts with one, and fluency under the unsteered model.",

@@ -13,6 +13,7 @@ from hooked.hook_names import is_mid
 from queries.neighbours import ALL, COLUMNS, neighbours
 from queries.plans.control_vector import read_control_vector
 from queries.plans.vector import vector_intervention
+from queries.policy.home import home_of
 from queries.steer.plan import SteeringPlan
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def imported_plan(path: Path, atlas: Atlas, model: str | None = None) -> Steerin
     width = len(next(iter(directions.values())))
     if names.get(name, width) != width:
         raise PlanError(f"{path} has directions of {width} numbers, but {name} has a stream of {names[name]}")
-    turns = [vector_intervention(name, block, vector, path.name) for block, vector in directions.items()]
+    turns = [
+        vector_intervention(name, block, vector, path.name, home=home_of(atlas)) for block, vector in directions.items()
+    ]
     return SteeringPlan(tuple(turns), {"imported": path.name})
 
 

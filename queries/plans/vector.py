@@ -11,6 +11,7 @@ from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES, depth
 from hooked.families import short_name, split_revision
+from queries.policy.home import Home
 from queries.steer.intervention import ADD, VECTOR, Intervention
 from queries.steer.strength import Strength
 
@@ -21,9 +22,17 @@ _WIDEST = 1 << 17  # numbers of a direction
 
 
 def vector_intervention(
-    model: str, block: int, vector: np.ndarray, label: str, strength: Strength | None = None, positions: str = "all"
+    model: str,
+    block: int,
+    vector: np.ndarray,
+    label: str,
+    strength: Strength | None = None,
+    positions: str = "all",
+    home: Home | None = None,
 ) -> Intervention:
     """A vector [d_model] added to what a block (from 0) puts out; `strength`: its length where that is another.
+
+    home: of the atlas whose policy holds for it.
 
     Raises PlanError where it is no vector of finite numbers that are not all 0.
     """
@@ -66,10 +75,10 @@ def vector_intervention(
         rows_sha256=digest,
     )
     given = strength or Strength(length)
-    return Intervention(f"{record.id}/0", record, 0, ADD, given, positions, label, unit)
+    return Intervention(f"{record.id}/0", record, 0, ADD, given, positions, label, unit, home=home)
 
 
-def vector_from_file(model: str, entry: Mapping[str, Any]) -> Intervention:
+def vector_from_file(model: str, entry: Mapping[str, Any], home: Home | None) -> Intervention:
     """The intervention of a plan's entry that carries its vector; raises PlanError where it was changed by hand."""
     import numpy as np
 
@@ -85,6 +94,7 @@ def vector_from_file(model: str, entry: Mapping[str, Any]) -> Intervention:
         str(entry.get("label") or "a direction"),
         Strength.of(entry["strength"]),
         entry["positions"],
+        home,
     )
     if made.dictionary.rows_sha256 != entry["rows_sha256"] or made.feature != entry["feature"]:
         raise PlanError(f"the vector of {entry['feature']} is not the one that the plan was made with: import it again")

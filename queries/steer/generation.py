@@ -113,6 +113,7 @@ def generate(
     num_beams: int = 1,
     use_cache: bool = True,
     streamer: Any = None,
+    record: bool = True,
 ) -> list[Generation]:
     """Continue prompts, as one batch. Threads may call it at once; they are served one after another.
 
@@ -123,6 +124,7 @@ def generate(
         plan: how to steer; None: not at all.
         max_new_tokens, seed, temperature, top_p, num_beams, use_cache: see GenerationOptions.
         streamer: a transformers streamer, for a single prompt.
+        record: whether a steered run is added to the atlas' records (queries.records).
     Raises ModelError, HookNotFired.
 
     Example:
@@ -142,7 +144,8 @@ def generate(
 
         model, loaded = load_model(model)
         tokenizer = loaded if tokenizer is None else tokenizer
-    return continued(model, tokenizer, [prompts] if isinstance(prompts, str) else prompts, plan, options, streamer)
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    return continued(model, tokenizer, prompts, plan, options, streamer, record=record)
 
 
 def continued(
@@ -153,6 +156,8 @@ def continued(
     options: GenerationOptions,
     streamer: Any = None,
     draws: Draws | None = None,
+    *,
+    record: bool = True,
 ) -> list[Generation]:
     """As `generate`, with a loaded model and the options as one value.
 
@@ -180,7 +185,7 @@ def continued(
         stack.enter_context(torch.inference_mode())
         torch.manual_seed(options.seed)
         neutral = stack.enter_context(_without_defaults(model))
-        record = plan and stack.enter_context(
+        steering = plan and stack.enter_context(
             steered(
                 neutral,
                 plan,
@@ -192,9 +197,15 @@ def continued(
         extra: dict[str, Any] = {} if streamer is None else {"streamer": streamer}
         extra |= {} if draws is None else {"logits_processor": [draws]}
         output = neutral.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
-    hooks = record.detailed if record else []
+    hooks = steering.detailed if steering else []
     rows = zip(read, output[:, ids.shape[1] :].tolist(), strict=True)
-    return [_generation(tokenizer, prompt, row, config, hooks, options.seed) for prompt, row in rows]
+    made = [_generation(tokenizer, prompt, row, config, hooks, options.seed) for prompt, row in rows]
+    # Plans that no atlas made are the caller's own; draws belong to a sweep, which keeps every text itself.
+    if record and plan is not None and plan.home is not None and draws is None:
+        from queries.records.runs import record_run
+
+        record_run(model, plan, options, prompts, made)
+    return made
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.schema import FEATURE
 from hooked.hook_names import is_mid
+from queries.policy.home import Home, home_of
 from queries.steer.strength import Strength
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Intervention:
     label: str | None = None  # what a person calls it, where the atlas knows
     direction: np.ndarray = field(default_factory=lambda: np.empty(0), compare=False, repr=False)  # float32 [d_model]
     rows: Rows | None = field(default=None, compare=False, repr=False)  # its dictionary's rows: the encoder
+    home: Home | None = field(default=None, compare=False, repr=False)  # the atlas folder, with its policy
 
     def __post_init__(self) -> None:
         """Raises PlanError for a mode, position or strength that is none."""
@@ -92,10 +94,11 @@ def interventions_on(
     ids = list(strengths)
     labels = {row["id"]: row["label"] for row in atlas.read(LABELS, ids=ids)}
     directions = np.array(atlas.directions(ids), dtype=np.float32)
+    home = home_of(atlas)
     for id_, direction in zip(ids, directions, strict=True):
         record, index = atlas.locate(id_)
         rows = atlas.rows(record.id) if mode in (SUPPRESS, CLAMP) else None
-        yield Intervention(id_, record, index, mode, strengths[id_], positions, labels.get(id_), direction, rows)
+        yield Intervention(id_, record, index, mode, strengths[id_], positions, labels.get(id_), direction, rows, home)
 
 
 class Turn(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from atlas.errors import PlanError
 from queries.lineage.graph import Lineage
 from queries.lineage.walk import lineage
 from queries.plans.vector import vector_from_file
+from queries.policy.findings import Finding, enforce, findings
+from queries.policy.home import Home, home_of
 from queries.steer.control import drawn
 from queries.steer.intervention import ADD, Intervention, Turn, interventions_on, turned
 from queries.steer.options import SteeringOptions
@@ -22,6 +25,8 @@ from queries.steer.strength import Given, Strength, given_by_id, given_by_row
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class SteeringPlan:
@@ -29,9 +34,10 @@ class SteeringPlan:
 
     interventions: tuple[Intervention, ...]
     origin: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)  # where its features come from
+    findings: tuple[Finding, ...] = field(default=(), init=False, compare=False, repr=False)  # what a policy warns of
 
     def __post_init__(self) -> None:
-        """Raises PlanError where the plan is empty, names a feature twice in one mode or mixes models."""
+        """Raises PlanError where the plan is empty, names a feature twice in one mode or mixes models; PolicyError."""
         object.__setattr__(self, "interventions", tuple(sorted(self.interventions, key=_order)))
         if not self.interventions:
             raise PlanError("the plan is empty: no feature is left to steer")
@@ -43,6 +49,10 @@ class SteeringPlan:
             if (each.feature, each.mode) in seen:
                 raise PlanError(f"{each.feature} is named twice; give it once, with one strength")
             seen.add((each.feature, each.mode))
+        object.__setattr__(self, "findings", tuple(findings(self.interventions)))
+        enforce(self.findings)
+        for found in self.findings:
+            _log.warning("%s", found)
 
     @property
     def digest(self) -> str:
@@ -52,6 +62,11 @@ class SteeringPlan:
         """
         done = [{n: v for n, v in each.to_dict().items() if n != "label"} for each in self.interventions]
         return hashlib.sha256(json.dumps([self.model_name, done], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def home(self) -> Home | None:
+        """The atlas folder that its features are from; None where they are from none."""
+        return next((each.home for each in self.interventions if each.home is not None), None)
 
     @property
     def model_name(self) -> str:
@@ -214,22 +229,27 @@ class SteeringPlan:
             plan.save("film.json")
             again = SteeringPlan.load("film.json", atlas)
         """
-        values = read_plan(Path(path))
-        turns: list[Turn] = []
-        vectors: list[Intervention] = []
-        for entry in values["interventions"]:
-            if "vector" in entry:
-                vectors.append(vector_from_file(values["model"], entry))
-                continue
-            record, _ = atlas.locate(entry["feature"])
-            if record.rows_sha256 != entry["rows_sha256"]:
-                raise PlanError(
-                    f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from it"
-                )
-            check_entry(Path(path), values["model"], entry, record)
-            strength = None if entry["strength"] is None else Strength.of(entry["strength"])
-            turns.append(Turn(entry["feature"], entry["mode"], strength, entry["positions"]))
-        return cls((*turned(atlas, turns), *vectors), values.get("origin"))
+        return cls(*loaded(Path(path), atlas))
+
+
+def loaded(path: Path, atlas: Atlas) -> tuple[tuple[Intervention, ...], Mapping[str, Any] | None]:
+    """The interventions of a saved plan, and where they come from, before any policy is looked at; raises as `load`."""
+    values = read_plan(path)
+    turns: list[Turn] = []
+    vectors: list[Intervention] = []
+    for entry in values["interventions"]:
+        if "vector" in entry:
+            vectors.append(vector_from_file(values["model"], entry, home_of(atlas)))
+            continue
+        record, _ = atlas.locate(entry["feature"])
+        if record.rows_sha256 != entry["rows_sha256"]:
+            raise PlanError(
+                f"{path} was made with other rows of {record.id} than this atlas holds: make the plan anew from it"
+            )
+        check_entry(path, values["model"], entry, record)
+        strength = None if entry["strength"] is None else Strength.of(entry["strength"])
+        turns.append(Turn(entry["feature"], entry["mode"], strength, entry["positions"]))
+    return (*turned(atlas, turns), *vectors), values.get("origin")
 
 
 def _order(intervention: Intervention) -> tuple[int, str, int]:
