@@ -19,8 +19,9 @@ from atlas.cli.main import main
 from atlas.errors import PlanError
 from hooked.load import load_model
 from queries import SteeringPlan, generate
+from queries.records.again import again
 from queries.records.records import FILE, append, read_records
-from queries.records.runs import again, rows
+from queries.records.runs import rows
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,9 @@ def records(atlas: str | None, again_: str | None, device: str, format_: str) ->
     from atlas import open_atlas
     from atlas.cli.output import print_rows
     from atlas.errors import PlanError
-    from queries.records.runs import AGAIN, COLUMNS, again, rows
+    from queries.records.again import COLUMNS as AGAIN
+    from queries.records.again import again
+    from queries.records.runs import COLUMNS, rows
 
     with open_atlas(atlas) as opened:
         if again_ is None:
