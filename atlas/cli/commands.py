@@ -106,7 +106,11 @@ def init(folder: Path, store: str, database: str | None) -> None:
 @click.option("--to", required=True, metavar="ADDRESS", help="A server's address, or a folder.")
 @database_option
 @click.option("--replace", is_flag=True, help="Replace another state of this atlas that is there; it is lost.")
-def copy(atlas: str | None, to: str, database: str | None, replace: bool) -> None:
+@click.option(
+    "--dress", "dressed", is_flag=True, help="On a server: labels :Res, :Mlp, :Att, edges IN and OF, to look at."
+)
+@click.option("--vectors", is_flag=True, help="On a server: decoder rows with a vector index, for `ask similar-to`.")
+def copy(atlas: str | None, to: str, database: str | None, replace: bool, dressed: bool, vectors: bool) -> None:
     """Copy an atlas to another store: from a laptop's folder to a server, or back.
 
     What an interrupted copy wrote is kept: repeat the command. Another atlas is never replaced, another state of the
@@ -118,13 +122,18 @@ def copy(atlas: str | None, to: str, database: str | None, replace: bool) -> Non
     feature-atlas copy -a my-atlas --to neo4j://localhost:7687
     feature-atlas copy -a neo4j://localhost:7687 --to my-atlas-again
     feature-atlas copy -a my-atlas --to neo4j://localhost:7687 --replace
+    feature-atlas copy -a my-atlas --to neo4j://localhost:7687 --dress --vectors
+
+    --dress and --vectors are no part of the graph, and may be added by copying once more; after a later ingest the same
+    command renews them.
     """
     from atlas import open_atlas
     from atlas.cli.progress import Progress
     from atlas.graph.copying import copy_atlas
 
     with open_atlas(atlas) as opened:
-        copied = copy_atlas(opened, to, database=database, replace=replace, progress=Progress())
+        extras = {"dressed": dressed, "vectors": vectors}
+        copied = copy_atlas(opened, to, database=database, replace=replace, **extras, progress=Progress())
     counts = ", ".join(f"{count:,} {label}" for label, count in copied.digest.nodes.items() if count)
     click.echo(f"{copied.address}: {counts}, {copied.digest.edges:,} edges, digest {copied.digest.sha256[:16]} on both")
 

@@ -78,6 +78,10 @@ class LadybugStore:
             shutil.rmtree(building, ignore_errors=True)
         return fingerprint(state_path(self.folder, graph.state))
 
+    def searchable(self) -> bool:
+        """False: rows are in the folder, where they are searched exactly."""
+        return False
+
     def retire(self, keep: str) -> None:
         """Remove every other state and what unfinished ones have left; raises FolderError where that fails."""
         try:

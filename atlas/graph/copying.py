@@ -32,12 +32,22 @@ class Copied:
 
 
 def copy_atlas(
-    source: Atlas, to: str, *, database: str | None = None, replace: bool = False, progress: Progress | None = None
+    source: Atlas,
+    to: str,
+    *,
+    database: str | None = None,
+    replace: bool = False,
+    dressed: bool = False,
+    vectors: bool = False,
+    progress: Progress | None = None,
 ) -> Copied:
     """Copy an opened atlas to a folder or to a server, where what an interrupted copy wrote is kept.
 
     replace: also where the target holds another state of the same atlas, which is lost. Nothing tells an older state,
     all of which the source came from, from one with work that the source lacks.
+
+    dressed, vectors: on a server also second labels and edges to look at, decoder rows to search
+    (atlas.server.extras); no part of the graph.
 
     Both sides are counted and their edges digested at the end (atlas.graph.digest).
     Raises AddressError, LockedAtlas, StoreError where the server holds something else, cannot take it or the two
@@ -45,11 +55,16 @@ def copy_atlas(
     """
     progress = progress or Progress(quiet=True)
     if is_server(to):
-        return _to_server(source, ServerAddress.parse(to, database), replace, progress)
+        extras = {"dressed": dressed, "vectors": vectors}
+        return _to_server(source, ServerAddress.parse(to, database), replace, extras, progress)
+    if dressed or vectors:
+        raise StoreError("a dress and vectors are for a copy on a server; a folder has its rows")
     return _to_folder(source, Path(to), replace, progress)
 
 
-def _to_server(source: Atlas, address: ServerAddress, replace: bool, progress: Progress) -> Copied:
+def _to_server(
+    source: Atlas, address: ServerAddress, replace: bool, extras: dict[str, bool], progress: Progress
+) -> Copied:
     from atlas.server.store import Neo4jStore
 
     graph = StoredGraph(source.store, source.manifest)
@@ -61,7 +76,12 @@ def _to_server(source: Atlas, address: ServerAddress, replace: bool, progress: P
                 if not replace and store.state_to_replace() not in (None, source.manifest.state):
                     raise _other_state(StoreError, address, source)
                 store.publish(graph, progress=advance)
-        return Copied(str(address), _compared(source.store, store, len(graph.matched), progress))
+        found = _compared(source.store, store, len(graph.matched), progress)
+        if count := sum(extras.values()):
+            rows = count * sum(record.d_sae for record in source.dictionaries.values())
+            with store.writing(), progress.steps("extras", rows, "features") as advance:
+                store.add(list(source.dictionaries.values()), source.rows, **extras, progress=advance)
+        return Copied(str(address), found)
     finally:
         store.close()
 

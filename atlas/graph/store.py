@@ -82,6 +82,10 @@ class Store(Protocol):
         """
         ...
 
+    def searchable(self) -> bool:
+        """Whether the store finds the nearest decoder rows itself."""
+        ...
+
     def retire(self, keep: str) -> None:
         """Drop every state but this one."""
         ...

@@ -22,7 +22,11 @@ WORKERS = 2
 CHUNK = 2_000  # features of one transaction
 
 DIGESTS = f"MATCH (d:{DICTIONARY}) RETURN d.id AS id, d.digest AS digest"
-SET_DIGEST = f"MATCH (d:{DICTIONARY} {{id: $id}}) SET d.digest = $digest"
+# Vectors go with the features that are written anew (atlas.server.extras).
+SET_DIGEST = f"""
+MATCH (d:{DICTIONARY} {{id: $id}})
+SET d.digest = $digest, d.vectors = CASE WHEN $digest IS NULL THEN null ELSE d.vectors END
+"""
 MERGE_FEATURES = f"UNWIND $rows AS row MERGE (f:{FEATURE} {{id: row.id}}) SET f = row"
 DELETE_FEATURES = f"""
 MATCH (f:{FEATURE} {{dictionary: $id}}) WHERE f.`index` >= $start

@@ -18,7 +18,7 @@ from atlas.address import ServerAddress
 from atlas.bounded import BoundedReader
 from atlas.errors import AtlasError, CorruptAtlas, LockedAtlas, NotAnAtlas, QueryError, StoreError
 from atlas.graph.store import Answer, Graph, Row
-from atlas.schema import ATLAS
+from atlas.schema import ATLAS, DICTIONARY
 from atlas.server.connect import WRITE_RETRIES, Connection, environment
 from atlas.server.errors import translated
 from atlas.server.values import plain
@@ -26,6 +26,7 @@ from atlas.server.values import plain
 if TYPE_CHECKING:
     from neo4j import ManagedTransaction, Session
 
+    from atlas.folder.dictionary import Dictionary, Rows
     from atlas.folder.manifest import Manifest
     from atlas.server.lock import Claim
 
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 # Neo4j looks at a transaction's timeout between rows, not within an expression.
 OUTLIVED = ", and the server has not ended it yet (it looks at the time between rows, not within one expression)"
+SEARCHABLE = f"MATCH (d:{DICTIONARY}) RETURN d.vectors = d.rows_sha256 AS same"
 STATE = f"MATCH (a:{ATLAS}) RETURN a.id AS id, a.state AS state, a.base AS base, a.indexed AS indexed"
 
 
@@ -81,6 +83,29 @@ class Neo4jStore:
         if self._claim is None:
             raise StoreError("a graph is published within `writing`")
         write_graph(self._claim, graph, progress)
+
+    def add(
+        self,
+        records: Sequence[Dictionary],
+        rows_of: Callable[[str], Rows],
+        *,
+        dressed: bool,
+        vectors: bool,
+        progress: Callable[[int], Any],
+    ) -> None:
+        """Within `writing`: a second label and edges to look at, decoder rows to search (atlas.server.extras)."""
+        from atlas.server.extras import dress, write_vectors
+
+        if self._claim is None:
+            raise StoreError("what belongs to a graph is written within `writing`")
+        if dressed:
+            dress(self._claim, records, progress)
+        if vectors:
+            write_vectors(self._claim, records, rows_of, progress)
+
+    def searchable(self) -> bool:
+        """Whether every feature's decoder row is there, under an index (`copy --vectors`)."""
+        return all(row["same"] for row in self.read(SEARCHABLE))
 
     def retire(self, keep: str) -> None:
         """Nothing: a database has one state."""

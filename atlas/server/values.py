@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from atlas.cypher.interpret.values import finite
-from atlas.schema import properties
+from atlas.schema import NODES, properties
 
 if TYPE_CHECKING:
     from neo4j.graph import Entity
+
+
+LABELS = {table.label for table in NODES}
 
 
 def plain(value: Any, column: str = "") -> Any:
@@ -28,7 +31,9 @@ def plain(value: Any, column: str = "") -> Any:
     from neo4j.graph import Node, Path, Relationship
 
     if isinstance(value, Node):
-        return _declared(value, next(iter(value.labels), ""))
+        # Of several labels that of the schema: a dressed copy has others beside it (atlas.server.extras).
+        known = [label for label in value.labels if label in LABELS]
+        return _declared(value, next(iter(known or value.labels), ""))
     if isinstance(value, Relationship):
         return {"type": value.type, **_declared(value, value.type)}
     if isinstance(value, Path):

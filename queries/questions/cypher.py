@@ -7,6 +7,16 @@ they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a paramete
 names are those of `atlas.schema`: a test holds them to it.
 """
 
+# For a server with vectors (copy --vectors); elsewhere `ask` computes it from the rows (queries.questions.similar).
+SIMILAR_TO = """
+MATCH (f:Feature {id: $feature})
+CALL db.index.vector.queryNodes('feature_vectors', 4 * $limit + 100, f.vector) YIELD node, score
+WITH node, score WHERE node.id <> $feature
+RETURN node.id AS feature, 2 * score - 1 AS similarity, node.layer AS layer, node.label AS label
+ORDER BY similarity DESC, feature
+LIMIT $limit
+"""
+
 BORN_HERE = """
 MATCH (f:Feature)
 WHERE f.lifecycle = 'appears' AND coalesce($layer, f.layer) = f.layer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
@@ -28,6 +29,7 @@ from queries.questions.cypher import (
     PATH,
     SHARED_ANCESTORS,
     SILENT_MATCHES,
+    SIMILAR_TO,
     SPLITS,
     STRONGEST,
     STRONGEST_PUSH,
@@ -38,6 +40,7 @@ from queries.questions.cypher import (
     WRITES,
     WRITTEN_BY,
 )
+from queries.questions.similar import similar_to
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -64,6 +67,7 @@ class Question:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     # Gives the same rows as the statement where an engine has not the memory for it on a large atlas.
     answer: Callable[..., list[dict[str, Any]]] | None = None
+    by_rows: bool = False  # its statement is a server's that has vectors; elsewhere rows are needed
 
     @property
     def columns(self) -> list[str]:
@@ -91,6 +95,14 @@ _ALL = (
     ),
     Question("shared-ancestors", "where the lineages of two features meet, nearest first", SHARED_ANCESTORS, _TWO),
     Question("path", "best matches from one feature to another, edge by edge, followed from either end", PATH, _TWO),
+    Question(
+        "similar-to",
+        "features whose decoder rows are nearest, in every dictionary",
+        SIMILAR_TO,
+        _ONE,
+        answer=partial(similar_to, cypher=SIMILAR_TO),
+        by_rows=True,
+    ),
     Question("writes", "residual features that a feature of an MLP or attention writes", WRITES, _ONE),
     Question(
         "born-here",
