@@ -32,6 +32,14 @@ from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictiona
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where matching runs.")
 @click.option("--min-res", type=THRESHOLD, help="Life cycle's threshold on residual scores.  [default: 0.5]")
 @click.option("--min-module", type=THRESHOLD, help="The same on mlp and att scores.  [default: 0.25]")
+@click.option("--shard", metavar="I/N", help="Match the Ith of N stretches of pairs alone, into a part: -a PART.")
+@click.option(
+    "--join",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="PART",
+    help="Take the matches of these parts, every one of the N; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what it would do: pairs, bytes, estimated time.")
 @click.option("--verbose", is_flag=True, help="With --dry-run: each dictionary and pair.")
 @format_option
@@ -49,6 +57,8 @@ def ingest_command(
     device: str,
     min_res: float | str | None,
     min_module: float | str | None,
+    shard: str | None,
+    join: tuple[Path, ...],
     dry_run: bool,
     verbose: bool,
     format_: str,
@@ -66,6 +76,13 @@ def ingest_command(
     feature-atlas ingest gemma-scope-2b-pt-res-canonical gemma-scope-2b-pt-mlp-canonical \\
         gemma-scope-2b-pt-att-canonical --width 16k --dry-run
     feature-atlas ingest gemma-scope-2-1b-pt-res-all gemma-scope-2-1b-pt-att-all --width 16k --l0 small
+
+    On several machines, each command where it likes (docs/scale.md); the whole is the same, whatever N:
+
+    
+    feature-atlas ingest path/to/dictionaries --shard 1/2 -a part-1
+    feature-atlas ingest path/to/dictionaries --shard 2/2 -a part-2
+    feature-atlas ingest path/to/dictionaries --join part-1 --join part-2 -a whole
     """
     from atlas.cli.output import lines, print_rows
     from atlas.cli.progress import Progress
@@ -75,13 +92,28 @@ def ingest_command(
 
     named = None if sites is None else {site.strip() for site in sites.split(",")}
     selection = Selection(layers, named, width, set_name, model, l0, checkpoint)
+    if shard is not None and (join or min_res is not None or min_module is not None):
+        raise click.UsageError("--shard makes a part; --join, --min-res and --min-module belong to the whole")
     if dry_run:
-        columns, rows = plan_rows(list(sources), atlas, k=k, selection=selection)
+        columns, rows = plan_rows(list(sources), atlas, k=k, selection=selection, shard=shard)
         # For a program always: it wants numbers, and text with units is for people.
         if verbose or format_ != "table":
             print_rows(rows, columns, format_)
         if format_ == "table":
             click.echo(("\n" if verbose else "") + lines(summary(rows, atlas)))
+        return
+    if shard is not None:
+        from ingest.shards.part import ingest_shard
+        from ingest.shards.plan import read_shard
+
+        wanted, progress = read_shard(shard), Progress()
+        part = ingest_shard(
+            sources, atlas, wanted, k=5 if k is None else k, device=device, selection=selection, progress=progress
+        )
+        click.echo(
+            f"{part.part}: shard {part.shard} of {part.of}, {part.dictionaries} dictionaries, {part.pairs_matched} "
+            f"pairs matched, {part.pairs_kept} kept, {part.seconds:.1f} s"
+        )
         return
     report = ingest(
         list(sources),
@@ -90,6 +122,7 @@ def ingest_command(
         device=device,
         min_res=min_res,
         min_module=min_module,
+        join=join,
         progress=Progress(),
         **vars(selection),
     )

@@ -20,6 +20,7 @@ from atlas.folder.dictionary import Rows
 from atlas.folder.manifest import Manifest
 from atlas.folder.paths import dictionary_folder
 from ingest.matching.pairs import plan_pairs
+from ingest.shards.plan import read_shard, shards
 from ingest.sources.find import Source, find_sources
 from ingest.sources.selection import EVERYTHING, Selection
 
@@ -32,13 +33,20 @@ _GRAPH, _SERVER = 300e3, 50e3  # rows a second into the embedded graph, and into
 
 
 def plan_rows(
-    sources: Sequence[str], atlas: str | None, *, k: int | None = None, selection: Selection = EVERYTHING
+    sources: Sequence[str],
+    atlas: str | None,
+    *,
+    k: int | None = None,
+    selection: Selection = EVERYTHING,
+    shard: str | None = None,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the plan: one a dictionary, one a pair, one in all. Nothing is written.
 
     `download`, `read` and `bytes` are bytes to fetch, to read and to write; `seconds` are estimated. The
-    last row's are more than the sum of the others': the graph is written anew whenever anything changes.
+    last row's are more than the sum of the others': the graph is written anew whenever anything changes. shard: `I/N`,
+    whose pairs and dictionaries alone.
     """
+    number, count = read_shard(shard) if shard is not None else (1, 1)
     folder = atlas_path(atlas)
     manifest = _manifest(folder)
     found = find_sources(sources, selection)
@@ -46,12 +54,18 @@ def plan_rows(
     # The atlas's own win: what is there already is planned by its record, not by what a source says of it.
     everything: dict[str, Any] = {source.id: source for source in found} | kept
     there = {id_ for id_, record in kept.items() if Rows.there(dictionary_folder(folder, id_), record)}
-    rows = [_dictionary_row(source, source.id in there) for source in found]
     known = set(kept)
     rate = _rate()
     matches = k or manifest.k
     edges = 0
-    for pair in plan_pairs(everything.values(), matches):
+    pairs = plan_pairs(everything.values(), matches)
+    if shard is not None:
+        pairs = shards(pairs, {id_: each.d_sae for id_, each in everything.items()}, count)[number - 1]
+        needed = {id_ for pair in pairs for id_ in (pair.later, pair.earlier)}
+        found = [source for source in found if source.id in needed]
+        everything = {id_: each for id_, each in everything.items() if id_ in needed}
+    rows = [_dictionary_row(source, source.id in there) for source in found]
+    for pair in pairs:
         later, earlier = everything[pair.later], everything[pair.earlier]
         width_ = later.d_model or earlier.d_model or 0
         seconds = 2.0 * later.d_sae * earlier.d_sae * width_ / rate
@@ -62,7 +76,8 @@ def plan_rows(
         rows.append(_row("pair", pair.later, pair.earlier, staged, count * _EDGE_BYTES, seconds))
     todo = [row for row in rows if row["action"] != "keep"]
     size = edges + sum(each.d_sae for each in everything.values())
-    graph = size / (_GRAPH if manifest.store is None else _SERVER) if todo else 0.0
+    # A part has no graph.
+    graph = 0.0 if shard is not None else size / (_GRAPH if manifest.store is None else _SERVER) if todo else 0.0
     total = _row("total", f"{len(todo)} of {len(rows)} steps", None, False, 0, 0.0) | {
         name: round(sum(row[name] for row in todo), 1) for name in ("download", "read", "bytes", "seconds")
     }

@@ -26,7 +26,9 @@ from atlas.folder.manifest import Manifest, disk_errors
 from atlas.folder.matches import read_pair
 from atlas.folder.paths import RECORD, dictionary_folder, is_own, matches_file
 from atlas.graph.publish import publish, store_for_writing, with_run
+from ingest.matching.pairs import plan_pairs
 from ingest.matching.stage import stage_missing
+from ingest.shards.join import checked_parts, take_parts
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source, check_models, find_sources, source_sha256
 from ingest.sources.refetch import write_rows
@@ -62,6 +64,7 @@ def ingest(
     device: str = "auto",
     min_res: float | str | None = None,
     min_module: float | str | None = None,
+    join: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> IngestReport:
     """Take dictionaries into an atlas, made if it is missing, and match them across layers.
@@ -77,6 +80,7 @@ def ingest(
         k: matches kept on each side of a pair; None: what the atlas has, 5 in a new one.
         model: hub name or folder of the model, where the metadata does not name it or it lies elsewhere.
         device: auto, cpu or cuda:N, for matching.
+        join: parts made by `ingest_shard` of the same sources, every one of the N.
         min_res, min_module: the life cycle's thresholds, a cosine or `floor`; None: what the atlas has (0.5, 0.25).
 
     Example:
@@ -94,6 +98,7 @@ def ingest(
     with progress.waiting("reading configurations"):
         found = find_sources(wanted, selection) if wanted else []
     before = _manifest(folder)
+    parts = checked_parts(join, found, before.k if k is None else k) if join else {}
     # Once more under the lock, where another process may have changed what is there.
     _settings(before, k, min_res, min_module)  # checked before anything is made
     if not found and not before.dictionaries:
@@ -105,11 +110,13 @@ def ingest(
             known = load_dictionaries(folder, before.dictionaries)
             # Before any rows: two models of one short name would share ids.
             check_models([*found, *known.values()])
+            take_parts(folder, parts, progress)
             added, restored = _write_rows(folder, found, before, model is not None, progress)
             # Read again: rows written above may have changed records, and what is published is what is on the disk.
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
-            names, matched = stage_missing(folder, records, settings.k, device, progress, before.pairs)
+            pairs = plan_pairs(records.values(), settings.k)
+            names, matched = stage_missing(folder, records, pairs, device, progress, before.pairs)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             renamed = any(records[id_] != known[id_] for id_ in known)

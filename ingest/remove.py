@@ -24,6 +24,7 @@ from atlas.folder.matches import read_pair
 from atlas.folder.paths import dictionary_folder, matches_file
 from atlas.graph.publish import publish, store_for_writing, with_run
 from atlas.ids import is_id
+from ingest.matching.pairs import plan_pairs
 from ingest.matching.stage import stage_missing
 
 
@@ -86,7 +87,9 @@ def remove(
         if not kept:
             raise IngestError(f"that is all that {folder} holds; delete the folder instead")
         with store_for_writing(folder, before) as store:
-            names, matched = stage_missing(folder, kept, before.k, device, progress, before.pairs)
+            names, matched = stage_missing(
+                folder, kept, plan_pairs(kept.values(), before.k), device, progress, before.pairs
+            )
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             after = replace(before, dictionaries=tuple(kept), pairs=names)
             publish(folder, store, with_run(after, started, edges), progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +16,6 @@ from atlas.folder.matches import Pair, file_name, name_without_push, unmeasured_
 from atlas.folder.paths import matches_file
 from atlas.folder.rows_cache import open_rows
 from atlas.ids import RES
-from ingest.matching.pairs import plan_pairs
 from ingest.matching.pushed import add_push, has_rows, with_push
 
 if TYPE_CHECKING:
@@ -35,13 +34,14 @@ def staged_name(pair: Pair, records: dict[str, Dictionary]) -> str:
 def stage_missing(
     folder: Path,
     records: dict[str, Dictionary],
-    k: int,
+    pairs: Iterable[Pair],
     device: str,
     progress: Progress,
     known: Collection[str] = (),
 ) -> tuple[tuple[str, ...], int]:
-    """Stage every pair of these dictionaries that is not staged; the names of all, and how many were matched now.
+    """Stage those of the pairs that are not staged; the names of all, and how many were matched now.
 
+    pairs: of these dictionaries (ingest.matching.pairs).
     known: names that the manifest has; those of them with figures of a text stand for the plain ones.
     """
     from ingest.matching.matching import open_gpus
@@ -50,7 +50,7 @@ def stage_missing(
     missing: dict[str, Pair] = {}
     older: dict[str, tuple[str, Pair]] = {}
     measured = {unmeasured_name(name): name for name in known if matches_file(folder, name).exists()}
-    for pair in plan_pairs(records.values(), k):
+    for pair in pairs:
         name, without = staged_name(pair, records), name_without_push(pair, records[pair.later], records[pair.earlier])
         name = measured.get(name, name)
         # A name carries the digest of all that the content depends on, so a file that exists need not be looked into.

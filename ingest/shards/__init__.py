@@ -1,0 +1,1 @@
+"""One ingest on many machines: which pairs are whose, what a part holds, how parts become the whole."""
