@@ -40,6 +40,13 @@ from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictiona
     metavar="PART",
     help="Take the matches of these parts, every one of the N; repeatable.",
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Match on the Ray cluster there (behind the SOURCEs); without an address on one of this machine's own.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what it would do: pairs, bytes, estimated time.")
 @click.option("--verbose", is_flag=True, help="With --dry-run: each dictionary and pair.")
 @format_option
@@ -59,6 +66,7 @@ def ingest_command(
     min_module: float | str | None,
     shard: str | None,
     join: tuple[Path, ...],
+    ray: str | None,
     dry_run: bool,
     verbose: bool,
     format_: str,
@@ -92,8 +100,8 @@ def ingest_command(
 
     named = None if sites is None else {site.strip() for site in sites.split(",")}
     selection = Selection(layers, named, width, set_name, model, l0, checkpoint)
-    if shard is not None and (join or min_res is not None or min_module is not None):
-        raise click.UsageError("--shard makes a part; --join, --min-res and --min-module belong to the whole")
+    if shard is not None and (join or ray is not None or min_res is not None or min_module is not None):
+        raise click.UsageError("--shard makes a part; --join, --ray, --min-res and --min-module belong to the whole")
     if dry_run:
         columns, rows = plan_rows(list(sources), atlas, k=k, selection=selection, shard=shard)
         # For a program always: it wants numbers, and text with units is for people.
@@ -123,6 +131,7 @@ def ingest_command(
         min_res=min_res,
         min_module=min_module,
         join=join,
+        ray=ray,
         progress=Progress(),
         **vars(selection),
     )

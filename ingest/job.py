@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from atlas.atlas import atlas_path, load_dictionaries
@@ -23,7 +24,7 @@ from atlas.errors import IngestError, NotAnAtlas
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors
-from atlas.folder.matches import read_pair
+from atlas.folder.matches import Pair, read_pair
 from atlas.folder.paths import RECORD, dictionary_folder, is_own, matches_file
 from atlas.graph.publish import publish, store_for_writing, with_run
 from ingest.matching.pairs import plan_pairs
@@ -65,6 +66,7 @@ def ingest(
     min_res: float | str | None = None,
     min_module: float | str | None = None,
     join: Sequence[str | os.PathLike[str]] = (),
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Take dictionaries into an atlas, made if it is missing, and match them across layers.
@@ -81,6 +83,7 @@ def ingest(
         model: hub name or folder of the model, where the metadata does not name it or it lies elsewhere.
         device: auto, cpu or cuda:N, for matching.
         join: parts made by `ingest_shard` of the same sources, every one of the N.
+        ray: address of a Ray cluster that matches; empty: one of this machine's own; None: this machine, without Ray.
         min_res, min_module: the life cycle's thresholds, a cosine or `floor`; None: what the atlas has (0.5, 0.25).
 
     Example:
@@ -116,7 +119,8 @@ def ingest(
             records = load_dictionaries(folder, [*before.dictionaries, *(d.id for d in added)])
             _check_widths(records.values())
             pairs = plan_pairs(records.values(), settings.k)
-            names, matched = stage_missing(folder, records, pairs, device, progress, before.pairs)
+            elsewhere = None if ray is None else partial(_on_ray, folder, ray, found, records, progress)
+            names, matched = stage_missing(folder, records, pairs, device, progress, before.pairs, elsewhere)
             after = replace(settings, dictionaries=tuple(records), pairs=names)
             edges = sum(read_pair(matches_file(folder, name)).edges for name in names)
             renamed = any(records[id_] != known[id_] for id_ in known)
@@ -127,6 +131,22 @@ def ingest(
     seconds = time.time() - started
     ids = tuple(d.id for d in added)
     return IngestReport(folder, ids, matched, len(names) - matched, edges, seconds, changed, restored=tuple(restored))
+
+
+def _on_ray(
+    folder: Path,
+    address: str,
+    found: Sequence[Source],
+    records: dict[str, Dictionary],
+    progress: Progress,
+    missing: Mapping[str, Pair],
+) -> None:
+    from ingest.shards.on_ray import stage_on_ray
+
+    sources = {source.id: source for source in found}
+    if lacking := {id_ for pair in missing.values() for id_ in (pair.later, pair.earlier)} - set(sources):
+        raise IngestError(f"workers read sources, and none is named for {min(lacking)}: name all SOURCEs with --ray")
+    stage_on_ray(folder, address, sources, records, missing, progress)
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
@@ -38,11 +38,13 @@ def stage_missing(
     device: str,
     progress: Progress,
     known: Collection[str] = (),
+    elsewhere: Callable[[Mapping[str, Pair]], None] | None = None,
 ) -> tuple[tuple[str, ...], int]:
     """Stage those of the pairs that are not staged; the names of all, and how many were matched now.
 
     pairs: of these dictionaries (ingest.matching.pairs).
     known: names that the manifest has; those of them with figures of a text stand for the plain ones.
+    elsewhere: stages the missing ones, by the names of their files, in place of this machine (ingest.shards.on_ray).
     """
     from ingest.matching.matching import open_gpus
 
@@ -62,12 +64,15 @@ def stage_missing(
             else:  # rows would have to be fetched for it: its edges stay without a push
                 name = without
         names.append(name)
-    work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
-    with progress.work("matching", len(missing), work) as advance:
-        if missing:
-            stage = Stage(folder, records, advance)
-            gpus = open_gpus(device)
-            stage.on_gpus(missing, gpus) if gpus else stage.on_cpu(missing)
+    if missing and elsewhere is not None:
+        elsewhere(missing)
+    else:
+        work = sum(records[p.later].d_sae * records[p.earlier].d_sae for p in missing.values())
+        with progress.work("matching", len(missing), work) as advance:
+            if missing:
+                stage = Stage(folder, records, advance)
+                gpus = open_gpus(device)
+                stage.on_gpus(missing, gpus) if gpus else stage.on_cpu(missing)
     with progress.steps("push", len(older), "pairs") as step:
         for name, (without, pair) in older.items():
             add_push(folder, name, without, pair, records)

@@ -1,0 +1,92 @@
+"""An ingest on a Ray cluster of two nodes, one of which is lost in the middle; a worker with another source."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from saes import planted
+
+from atlas import open_atlas
+from atlas.errors import IngestError
+from atlas.graph.digest import Digest, digest
+from ingest import ingest
+from ingest.shards.on_ray import matched
+from ingest.sources.find import find_sources
+
+ray = pytest.importorskip("ray", reason="the extra ray")
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers find the project as this process does.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def digest_of(folder: Path) -> Digest:
+    with open_atlas(folder) as atlas:
+        return digest(atlas.store)
+
+
+@pytest.mark.timeout(300)
+def test_the_whole_is_the_same_though_a_node_is_lost_in_the_middle(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = planted(tmp_path / "saes", range(6), n=1500, d=64)
+    # As many threads as a worker has: cosines differ in their last bit with the number of them.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    ingest([sources], tmp_path / "here")
+    node = cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    lost: list[int] = []
+
+    def lose() -> None:
+        staged = tmp_path / "there" / "matches"
+        while not (staged.is_dir() and any(path.suffix == ".parquet" for path in staged.iterdir())):
+            time.sleep(0.01)
+        cluster.remove_node(node, allow_graceful=False)
+        lost.append(len(list(staged.glob("*.parquet"))))
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    report = ingest([sources], tmp_path / "there", ray=cluster.address)
+    thread.join(60)
+    assert report.pairs_matched == 17 and lost and lost[0] < 17  # 5 of the stream, 12 of modules
+    assert digest_of(tmp_path / "there") == digest_of(tmp_path / "here")
+    # Once more there is nothing left to ask the cluster for.
+    assert ingest([sources], tmp_path / "there", ray=cluster.address).pairs_matched == 0
+
+
+def test_a_worker_that_makes_other_rows_says_so(tmp_path: Path) -> None:
+    """The task itself, in this process: what Ray carries is its arguments and what it returns."""
+    sources = planted(tmp_path / "saes", range(2))
+    ingest([sources], tmp_path / "a")
+    with open_atlas(tmp_path / "a") as atlas:
+        records = atlas.dictionaries
+    shutil.rmtree(sources)
+    planted(sources, range(2), seed=1)
+    found = {source.id: source for source in find_sources([str(sources)])}
+    with pytest.raises(IngestError, match="makes other rows"):
+        matched(found, records, {}, False)
+
+
+def test_an_address_where_no_cluster_is(tmp_path: Path) -> None:
+    sources = planted(tmp_path / "saes", range(2))
+    with pytest.raises(IngestError, match="no Ray cluster answers"):
+        ingest([sources], tmp_path / "a", ray="127.0.0.1:1")
