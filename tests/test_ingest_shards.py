@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from saes import planted, unit, write_sae
 
@@ -175,3 +179,22 @@ def test_the_commands(sources: Path, whole: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0 and "0 pairs matched" in done.output
     assert digest_of(tmp_path / "w") == digest_of(whole)
     assert run.invoke(root, [*words, "--shard", "1/2", "--join", str(tmp_path / "1")]).exit_code == 2
+
+
+def test_the_scripts_for_clusters_are_sound() -> None:
+    docker = Path(__file__).parent.parent / "docker"
+    subprocess.run(["bash", "-n", str(docker / "ingest.slurm")], check=True)
+    manifest = yaml.safe_load((docker / "kuberay.yaml").read_text())
+    words = manifest["spec"]["entrypoint"].split()
+    assert words[:2] == ["feature-atlas", "ingest"] and "--ray" in words
+
+
+def test_the_slurm_script_makes_parts_and_joins_them(sources: Path, whole: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "docker" / "ingest.slurm"
+    places = {"PARTS": str(tmp_path / "parts"), "ATLAS": str(tmp_path / "a")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for number in ("1", "2", None):
+        array = {"SLURM_ARRAY_TASK_ID": number, "SLURM_ARRAY_TASK_COUNT": "2"} if number else {"JOIN": "1"}
+        environment = os.environ | places | array | {"PATH": path}
+        subprocess.run([str(script), str(sources)], env=environment, check=True, capture_output=True)
+    assert digest_of(tmp_path / "a") == digest_of(whole)
