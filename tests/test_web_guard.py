@@ -30,6 +30,7 @@ ADDRESSES = {
     "/steer/stream": "/steer/stream",
     "/steer/plan": "/steer/plan",
     "/activations": "/activations",
+    "/occurrence": "/occurrence",
     "/{dictionary:path}/{index:int}": f"/{SEED}",
 }
 FORMS = {

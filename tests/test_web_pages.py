@@ -20,6 +20,7 @@ import pytest
 from served import PROMPT, SEED, Served, events, served, tiny_atlas, tiny_folder
 
 from atlas.atlas import open_atlas
+from hooked.load import load_model
 from queries import SteeringPlan, generate
 from queries.lineage.walk import lineage
 from queries.web.engine import MAX_TOKENS
@@ -264,6 +265,22 @@ def test_a_sentence_fires_where_the_encoder_says(client: httpx.Client, folder: P
         assert all(f'href="/tiny-1m/2-res-64/{index}"' in text for index in row)
 
 
+def test_a_lineage_is_weighed_by_what_happens_at_a_token(client: httpx.Client, folder: Path) -> None:
+    """The same graph as the library's, on the page that draws a lineage, its form filled in again."""
+    data = {"feature": SEED, "text": PROMPT, "token": "2", "k": "2"}
+    text = client.post("/occurrence", data=data).text
+    model, tokenizer = load_model(str(folder / "model"), device="cpu")
+    with open_atlas(folder / "atlas <b>") as atlas:
+        graph = lineage(atlas, SEED, on=PROMPT, token=2, k=2, model=model, tokenizer=tokenizer)
+    assert len(graph.edges) > 1 and f"{len(graph.nodes)} features, {len(graph.edges)} edges" in text
+    assert all(node.id in text for node in graph.nodes)
+    assert f'value="{PROMPT}"' in text and 'name="token" min="0" value="2"' in text and not Markup(text).active
+    for wrong, words in (({"text": ""}, "write a sentence"), ({"token": "99"}, "token"), ({"k": "0"}, "k is a number")):
+        answer = client.post("/occurrence", data=data | wrong)
+        assert answer.status_code == 400 and words in answer.text, answer.text
+    assert client.post("/occurrence", data=data | {"feature": "tiny-1m/2-res-64/99"}).status_code == 404
+
+
 def test_a_stream_broken_off_frees_the_model_at_once(client: httpx.Client, page: Served) -> None:
     with client.stream("POST", "/steer/stream", data=FORM | {"tokens": "256"}) as response:
         got = []
@@ -310,8 +327,9 @@ def test_one_runs_one_waits_the_rest_are_told_when_to_come_again(page: Served) -
             for address in ("/steer/stream", "/steer"):
                 answer = client.post(address, data=FORM)
                 assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
-            answer = client.post("/activations", data={"feature": SEED, "text": "w5"})
-            assert answer.status_code == 429
+            for address in ("/activations", "/occurrence"):
+                answer = client.post(address, data={"feature": SEED, "text": "w5"})
+                assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
             # Everything else goes on meanwhile.
             assert client.get(f"/lineage?feature={SEED}").status_code == 200
     finally:

@@ -17,7 +17,7 @@ from queries.drawing.alone import dark_style, static
 from queries.web.engine import RETRY, Busy
 from queries.web.guard import Guard
 from queries.web.site import Site, site_of
-from queries.web.views import activations, compare, cypher, feature, find, home, lineage, steer
+from queries.web.views import activations, compare, cypher, feature, find, home, lineage, occurrence, steer
 
 _OWN = {"page.css", "page.js", "steer.js", "icon.svg"}
 
@@ -59,6 +59,7 @@ ROUTES = (
     Route("/steer/stream", steer.stream, methods=["POST"]),
     Route("/steer/plan", steer.plan, methods=["POST"]),
     Route("/activations", activations.run, methods=["POST"]),
+    Route("/occurrence", occurrence.run, methods=["POST"]),
     # Neuronpedia's own addresses; last, since every other address could be one.
     Route("/{dictionary:path}/{index:int}", feature.feature),
 )

@@ -65,7 +65,7 @@ def view(request: Request) -> Response:
     """The page at `/lineage`."""
     site = site_of(request)
     graph, shown = walked(request)
-    return _drawn(request, graph, f"Lineage of {graph.seed}", shown=shown, most=max(site.atlas.manifest.k, 1))
+    return drawn(request, graph, f"Lineage of {graph.seed}", shown=shown, most=max(site.atlas.manifest.k, 1))
 
 
 def path(request: Request) -> Response:
@@ -78,7 +78,7 @@ def path(request: Request) -> Response:
     if not rows:
         raise QueryError(f"no path of best matches leads from {features[0]} to {features[1]}, from either end")
     graph = answer_graph(site.atlas, find_question("path"), rows)
-    return _drawn(request, graph, f"Path between {features[0]} and {features[1]}", shown=None, most=1)
+    return drawn(request, graph, f"Path between {features[0]} and {features[1]}", shown=None, most=1)
 
 
 def download(request: Request) -> Response:
@@ -97,7 +97,8 @@ def download(request: Request) -> Response:
     )
 
 
-def _drawn(request: Request, graph: Lineage, title: str, **values: Any) -> Response:
+def drawn(request: Request, graph: Lineage, title: str, **values: Any) -> Response:
+    """The page with a graph's drawing and table; `shown`: its options, where it is one that the page walks itself."""
     site, figure = site_of(request), graph.figure()
     asked = {name: request.query_params.getlist(name) for name in request.query_params}
 
@@ -115,5 +116,5 @@ def _drawn(request: Request, graph: Lineage, title: str, **values: Any) -> Respo
         table=Markup(table(figure, link=feature_href)),
         formats=[name for name in FORMATS if values["shown"] is not None],
         again=query(**asked),
-        **values,
+        **{"on": None, **values},
     )
