@@ -11,6 +11,7 @@ from queries.lineage.matches import COSINE, Matches
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
+    from atlas.folder.dictionary import Dictionary
 
 _PROPERTIES = next(table for table in NODES if table.label == FEATURE).properties
 _ANY = "|".join(EDGE_OF_SITE.values())
@@ -25,13 +26,13 @@ RETURN {_MATCH} ORDER BY g.depth, forward_rank, id"""
 
 MATCH_COLUMNS = ("id", "site", "layer", "similarity", "rank", "forward_rank", "lifecycle", "label")
 _OTHER = ("id", "site", "layer", "lifecycle", "label", "depth", "dictionary")  # of a matched feature
-COLUMNS = ("part", *_PROPERTIES, "similarity", "rank", "forward_rank", "context")
+COLUMNS = ("part", *_PROPERTIES, "neuronpedia", "similarity", "rank", "forward_rank", "context")
 
 
 def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows:
     """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
-    - feature: one row, its properties as atlas.schema names them
+    - feature: one row, its properties as atlas.schema names them, and `neuronpedia`, its page there or null
     - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS; best `by` cosine, push or
       correlation, which is then a column too
     - context: the texts at which it was most active, best first, in the column `context`
@@ -43,10 +44,11 @@ def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows
     """
     feature = atlas.full_id(feature)
     # Raises what the user can act on; the graph would answer an unknown id with no rows.
-    atlas.locate(feature)
+    record, index = atlas.locate(feature)
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")
-    rows = [{"part": "feature", **row} for row in atlas.read(RECORD, id=feature)]
+    there = {"neuronpedia": neuronpedia_page(record, index)}
+    rows = [{"part": "feature", **row, **there} for row in atlas.read(RECORD, id=feature)]
     if by == COSINE:
         earlier, later = (atlas.read(cypher, id=feature, most=most) for cypher in (EARLIER, LATER))
     else:
@@ -54,6 +56,11 @@ def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows
     rows += [{"part": "earlier", **row} for row in earlier] + [{"part": "later", **row} for row in later]
     rows += [{"part": "context", "context": text} for text in atlas.contexts(feature)]
     return Rows(rows, COLUMNS if by == COSINE else (*COLUMNS, by))
+
+
+def neuronpedia_page(record: Dictionary, index: int) -> str | None:
+    """Where Neuronpedia shows the feature; None for dictionaries whose metadata name no place there."""
+    return f"https://www.neuronpedia.org/{record.neuronpedia_id}/{index}" if record.neuronpedia_id else None
 
 
 def _ordered(atlas: Atlas, feature: str, most: int, by: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

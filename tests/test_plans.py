@@ -25,7 +25,7 @@ from atlas.cli.main import main
 from atlas.errors import PlanError
 from hooked.load import load_model
 from ingest import ingest
-from queries import SteeringPlan, lineage, steered
+from queries import SteeringPlan, lineage, show, steered
 from queries.plans.added import added
 from queries.plans.control_vector import read_control_vector, write_control_vector
 
@@ -187,6 +187,10 @@ def test_easysteer_gets_a_vector_for_each_positions(atlas: Atlas, folder: Path, 
     assert list(read_control_vector(tmp_path / "e.prompt.gguf")) == [1]
 
 
+def test_only_a_feature_that_neuronpedia_knows_is_linked_there(atlas: Atlas) -> None:
+    assert show(atlas, "1-res-20/3")[0]["neuronpedia"] is None
+
+
 def test_neuronpedia_gets_strengths_over_the_rows_norms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = configuration("blocks.1.hook_resid_post", d_in=WIDTH, neuronpedia_id="tiny/1-res-x")
     rng = np.random.default_rng(0)
@@ -198,6 +202,7 @@ def test_neuronpedia_gets_strengths_over_the_rows_norms(tmp_path: Path, capsys: 
     }
     ingest([write_folder(tmp_path / "sae", cfg, weights)], tmp_path / "a")
     with open_atlas(tmp_path / "a") as atlas:
+        assert show(atlas, "tiny/1-res-x/5")[0]["neuronpedia"] == "https://www.neuronpedia.org/tiny/1-res-x/5"
         SteeringPlan.from_features(atlas, {"tiny/1-res-x/5": 8}).save(tmp_path / "p.json")
         SteeringPlan.from_features(atlas, ["tiny/1-res-x/5"], mode="suppress").save(tmp_path / "s.json")
     words = ("-a", str(tmp_path / "a"), "--format", "neuronpedia", "-o", str(tmp_path / "n.json"))

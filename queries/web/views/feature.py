@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +12,6 @@ from queries.show import show
 from queries.web.site import site_of
 
 _SCORES = ("s_res", "s_mlp", "s_att", "s_next")
-_NEURONPEDIA = re.compile(r"[\w.-]+/\d+-[\w.-]+/\d+")
 
 
 def feature(request: Request) -> Response:
@@ -39,7 +37,7 @@ def feature(request: Request) -> Response:
         parts=parts,
         near=near,
         record=record,
-        neuronpedia=f"https://www.neuronpedia.org/{id_}" if _NEURONPEDIA.fullmatch(id_) else None,
+        neuronpedia=values["neuronpedia"],
     )
 
 
