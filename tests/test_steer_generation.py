@@ -11,6 +11,7 @@ import tiny_models as tiny
 import torch
 from transformers import AutoModelForCausalLM
 
+from atlas.errors import ModelError
 from queries.steer.generation import generate
 from queries.steer.plan import SteeringPlan
 from queries.steer.steering import steered
@@ -181,3 +182,33 @@ def test_text_is_what_was_added_and_ends_at_the_end(llama: Any, tokenizer: Any) 
         assert 0 not in each.tokens[:-1]
         assert each.hooks == []
     assert generate(llama, tokenizer, [], max_new_tokens=3) == []
+
+
+def test_a_batch_of_other_plans_is_each_of_them_alone(model: Any, tokenizer: Any) -> None:
+    """Prompts of several lengths, every mode, positions told apart, a row without a plan: tokens as alone."""
+    prompts = ["w5 w9 w13 w4", "w7", "w11 w3", "w5 w9", "w8 w2 w6", "w7 w7"]
+    plans = [plan(), None, plan("generated", "ablate", None), plan("prompt"), plan(mode="suppress", strength=-1), None]
+    made = generate(model, tokenizer, prompts, plans, max_new_tokens=7)
+    for prompt, own, found in zip(prompts, plans, made, strict=True):
+        (alone,) = generate(model, tokenizer, [prompt], own, max_new_tokens=7)
+        assert found.tokens == alone.tokens, (prompt, own)
+        # Every row here ends at its own time; a batch goes on until the last one, and positions with it.
+        assert [hook["module"] for hook in found.hooks] == [hook["module"] for hook in alone.hooks]
+
+
+def test_one_plan_for_several_rows_is_hooked_once(llama: Any, tokenizer: Any) -> None:
+    """The same plan for rows 0 and 2 of three: the positions of their prompts, then two at each of three tokens."""
+    own = plan()
+    first, none, last = generate(llama, tokenizer, ["w5 w9", "w7 w7", "w1 w2"], [own, None, own], max_new_tokens=4)
+    assert first.hooks == last.hooks and none.hooks == []
+    prompt = len(first.prompt_tokens) + len(last.prompt_tokens)
+    assert first.hooks[0]["positions"] == prompt + 2 * 3
+
+
+def test_plans_that_are_not_one_each_are_refused(llama: Any, tokenizer: Any) -> None:
+    with pytest.raises(ModelError, match="2 plans for 1 prompts"):
+        generate(llama, tokenizer, ["w5"], [plan(), plan()])
+    with pytest.raises(ModelError, match="beam search mixes"):
+        generate(llama, tokenizer, ["w5", "w6"], [plan(), None], num_beams=2)
+    with pytest.raises(ModelError, match="the batch has 1 rows"), steered(llama, plan(), rows=[1]):
+        llama(torch.tensor([[1, 2]]))

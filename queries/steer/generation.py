@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from queries.steer.plan import SteeringPlan
     from queries.steer.running.draws import Draws
 
+    Plans = SteeringPlan | Sequence[SteeringPlan | None] | None  # for all prompts, or one each
+
 _SEEDS = range(-(2**63), 2**64)  # what torch takes
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -104,7 +106,7 @@ def generate(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Given],
-    plan: SteeringPlan | None = None,
+    plan: Plans = None,
     *,
     max_new_tokens: int = 36,
     seed: int = 0,
@@ -121,7 +123,8 @@ def generate(
         model: a Hugging Face causal language model, or its name or folder; then `tokenizer` may be None. Nothing of
             its own generation_config counts but its ends of sequence.
         prompts: each a text, a list of messages (`[{"role": "user", "content": "…"}]`) or a list of token ids.
-        plan: how to steer; None: not at all.
+        plan: how to steer; None: not at all. A list: a plan for each prompt, in one pass; the same tokens as each alone
+            where they are not sampled.
         max_new_tokens, seed, temperature, top_p, num_beams, use_cache: see GenerationOptions.
         streamer: a transformers streamer, for a single prompt.
         record: whether a steered run is added to the atlas' records (queries.records).
@@ -152,7 +155,7 @@ def continued(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Given],
-    plan: SteeringPlan | None,
+    plan: Plans,
     options: GenerationOptions,
     streamer: Any = None,
     draws: Draws | None = None,
@@ -174,6 +177,7 @@ def continued(
     with quiet():
         config = options.configuration(model, tokenizer)
     read = [prompt_of(tokenizer, prompt) for prompt in prompts]
+    plans = _rows_of(plan, len(read), options.num_beams)
     _check_length(model, max(len(prompt.tokens) for prompt in read), options.max_new_tokens)
     ids, mask = _batch(read, config.pad_token_id, input_device(model))
     turns = [prompt.turn for prompt in read if prompt.turn is not None]
@@ -185,27 +189,57 @@ def continued(
         stack.enter_context(torch.inference_mode())
         torch.manual_seed(options.seed)
         neutral = stack.enter_context(_without_defaults(model))
-        steering = plan and stack.enter_context(
-            steered(
-                neutral,
-                plan,
-                prompt_length=ids.shape[1],
-                turns=turns if len(turns) == len(read) else None,
-                thread=threading.get_ident(),
+        steering = [
+            (
+                stack.enter_context(
+                    steered(
+                        neutral,
+                        each,
+                        prompt_length=ids.shape[1],
+                        turns=turns if len(turns) == len(read) else None,
+                        thread=threading.get_ident(),
+                        rows=None if len(rows) == len(read) else rows,
+                    )
+                ),
+                rows,
             )
-        )
+            for each, rows in plans
+        ]
         extra: dict[str, Any] = {} if streamer is None else {"streamer": streamer}
         extra |= {} if draws is None else {"logits_processor": [draws]}
         output = neutral.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
-    hooks = steering.detailed if steering else []
-    rows = zip(read, output[:, ids.shape[1] :].tolist(), strict=True)
-    made = [_generation(tokenizer, prompt, row, config, hooks, options.seed) for prompt, row in rows]
+    hooks: list[list[dict[str, Any]]] = [[] for _ in read]
+    for done, rows in steering:
+        for row in rows:
+            hooks[row] = done.detailed
+    outputs = zip(read, output[:, ids.shape[1] :].tolist(), hooks, strict=True)
+    made = [_generation(tokenizer, prompt, row, config, own, options.seed) for prompt, row, own in outputs]
     # Plans that no atlas made are the caller's own; draws belong to a sweep, which keeps every text itself.
-    if record and plan is not None and plan.home is not None and draws is None:
-        from queries.records.runs import record_run
+    for each, rows in plans if record and draws is None else ():
+        if each.home is not None:
+            from queries.records.runs import record_run
 
-        record_run(model, plan, options, prompts, made)
+            record_run(model, each, options, [prompts[row] for row in rows], [made[row] for row in rows])
     return made
+
+
+def _rows_of(plan: Plans, count: int, beams: int) -> list[tuple[SteeringPlan, list[int]]]:
+    """Each plan with the rows of the batch that it is for; raises ModelError where there is not one for each."""
+    if plan is None:
+        return []
+    if not isinstance(plan, Sequence):
+        return [(plan, list(range(count)))]
+    if len(plan) != count:
+        raise ModelError(
+            f"{len(plan)} plans for {count} prompts: give one plan, or one for each prompt (None: unsteered)"
+        )
+    if beams > 1:
+        raise ModelError("a beam search mixes the rows of a batch: give it one plan, or each prompt alone")
+    found: dict[int, tuple[SteeringPlan, list[int]]] = {}
+    for row, each in enumerate(plan):
+        if each is not None:
+            found.setdefault(id(each), (each, []))[1].append(row)
+    return list(found.values())
 
 
 @contextmanager

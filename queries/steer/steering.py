@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -131,6 +131,7 @@ def steered(
     prompt_length: int | None = None,
     turns: list[int] | None = None,
     thread: int | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Record]:
     """Steer every call of `model` inside the block, from any thread; nesting adds up, inner plans see what outer did.
 
@@ -141,6 +142,7 @@ def steered(
         turns: for plans at positions `turn`, with `prompt_length`: of each prompt, padded on the left, its positions
             from the start of its last turn.
         thread: steer calls from the thread of this identity alone.
+        rows: steer these rows of each batch alone, from 0; plans for other rows nest outside or inside.
     Raises ModelError where a module is not found or what was steered is not finite, HookNotFired at the end where a
     hook never ran. Compiled models run eagerly inside the block.
 
@@ -159,7 +161,8 @@ def steered(
     # Whatever the default device and autocast are: hooks move what they need, and measure in float32.
     with torch.device("cpu"), torch.autocast("cpu", enabled=False):
         modules, sources = _modules(model, plan)
-    passes = Passes(split=any(each.split for each in modules), prompt_length=prompt_length, turns=turns, thread=thread)
+    split = any(each.split for each in modules)
+    passes = Passes(split=split, prompt_length=prompt_length, turns=turns, thread=thread, rows=rows)
     record = Record(plan, tuple(modules), passes)
     passes.on_end = record.check_finite
     blocks = blocks_path(model)

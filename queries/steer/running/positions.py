@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,7 @@ class Pass:
     cut: int  # columns before this one are prompt, from it on generated
     real: torch.Tensor | None  # bool [batch, length]: not padding; None: no padding in this pass
     turn: torch.Tensor | None = None  # bool [batch, length]: in the prompt's last turn; None: not known
+    rows: torch.Tensor | None = None  # bool [batch, 1]: the rows that are steered; None: all
     read: dict[Key, torch.Tensor] = field(default_factory=dict)  # what passed where encoders read
     sizes: list[tuple[str, torch.Tensor]] = field(default_factory=list)  # steered modules, Σ h² after steering
     again: bool = False  # whether it is being run again, in a backward pass
@@ -69,6 +70,7 @@ class Passes(Attached):
         prompt_length: int | None = None,
         turns: list[int] | None = None,
         thread: int | None = None,
+        rows: Sequence[int] | None = None,
         on_end: Callable[[Pass, Any], None] = lambda ended, output: None,
     ) -> None:
         """Follow passes, none yet.
@@ -78,6 +80,7 @@ class Passes(Attached):
             prompt_length: columns of the prompt, where known.
             turns: real positions from the start of each prompt's last turn to the prompt's end.
             thread: the only thread whose passes count; None: all.
+            rows: the only rows of a batch that are steered; None: all.
             on_end: called with a pass that ended and the model's output.
         """
         self.seen = 0  # passes begun
@@ -87,6 +90,7 @@ class Passes(Attached):
         self._turns = turns
         self._prompt_length = prompt_length
         self._thread = thread
+        self._rows = None if rows is None else torch.tensor(sorted(rows))
         self.on_end = on_end
         self._own = _Own(Sequences(prompt_length))
         self._names: dict[type, list[str]] = {}
@@ -105,6 +109,16 @@ class Passes(Attached):
     def foreign(self) -> bool:
         """Whether this thread's passes are none of ours."""
         return self._thread is not None and self._thread != threading.get_ident()
+
+    def chosen(self, batch: int) -> torch.Tensor | None:
+        """bool [batch, 1]: the rows that are steered; None: all. Raises ModelError where the batch has other rows."""
+        if self._rows is None:
+            return None
+        if int(self._rows[-1]) >= batch:
+            raise self.refused(f"row {int(self._rows[-1])} is to be steered, and the batch has {batch} rows")
+        found = torch.zeros(batch, 1, dtype=torch.bool)
+        found[self._rows] = True
+        return found
 
     @property
     def inside(self) -> bool:
@@ -183,6 +197,8 @@ class Passes(Attached):
     def _begin(self, given: Mapping[str, Any], tokens: torch.Tensor) -> Pass:
         batch, length = tokens.shape[:2]
         if is_packed(given):
+            if self._rows is not None:
+                raise self.refused("continuous batching packs requests in one row: plans for some rows cannot be kept")
             if self.split:
                 raise self.refused(
                     "continuous batching packs requests in one row, where prompt and generated positions cannot be "
@@ -193,7 +209,7 @@ class Passes(Attached):
         start = 0 if cache is None else int(cache.get_seq_length())
         real = real_positions(given, start, length)
         cut = self._own.sequences.cut(tokens, start, cache) if self.split else length
-        return Pass(batch, length, cut, real, self._turn(start, length))
+        return Pass(batch, length, cut, real, self._turn(start, length), self.chosen(batch))
 
     def _turn(self, start: int, length: int) -> torch.Tensor | None:
         """bool [batch, length]: the prompt's last turn, where prompts are padded on the left."""

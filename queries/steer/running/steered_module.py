@@ -84,6 +84,10 @@ class SteeredModule(Attached):
     ) -> torch.Tensor:
         """Some columns of the hidden states, all of them prompt or all generated, steered."""
         real = None if now.real is None else now.real[:, columns].to(hidden.device)
+        if (rows := now.rows) is not None:
+            # As padding is: the rows of other plans in the batch stay what they are.
+            chosen = rows.to(hidden.device).expand(hidden.shape[:2])
+            real = chosen if real is None else real & chosen
         whole = [("generated", self.generated, real)] if generated else [("prompt", self.prompt, real)]
         if not generated and self.turn is not self.prompt:
             turn = self._turn(now)[:, columns].to(hidden.device)
@@ -152,4 +156,5 @@ class SteeredModule(Attached):
             raise ModelError(
                 f"{self.point.name} was called outside the model: prompt and generated positions are unknown"
             )
-        return Pass(hidden.shape[0], hidden.shape[1], hidden.shape[1], None)
+        batch, length = hidden.shape[:2]
+        return Pass(batch, length, length, None, rows=passes.chosen(batch))
