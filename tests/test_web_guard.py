@@ -31,6 +31,7 @@ ADDRESSES = {
     "/steer/plan": "/steer/plan",
     "/activations": "/activations",
     "/occurrence": "/occurrence",
+    "/evidence": "/evidence",
     "/{dictionary:path}/{index:int}": f"/{SEED}",
 }
 FORMS = {

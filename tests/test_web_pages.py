@@ -79,6 +79,7 @@ PAGES = [
     f"/path?feature={SEED}&feature=tiny-1m/0-res-64/3",
     f"/compare?feature={SEED}&feature=tiny-1m/1-res-64/3&floor=1",
     "/compare",
+    "/evidence",
     "/cypher",
     "/cypher?question=born-here",
     "/steer",
@@ -369,3 +370,35 @@ def test_all_but_steering_works_without_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CODE, atlas, *PAGES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["200"] * (len(PAGES) + 1)
+
+
+def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
+    """Means over the best matches of each pair, as the edges themselves have them."""
+    from evidence_atlas import tiny_atlas as measurable
+    from evidence_atlas import write_text
+    from starlette.testclient import TestClient
+
+    from queries.evidence.edges import measure_edges
+    from queries.web.app import application
+    from queries.web.engine import Engine
+    from queries.web.site import Site
+    from queries.web.word_index import Searcher
+
+    folder = measurable(tmp_path, layers=(0, 1))
+    measure_edges(folder, [write_text(tmp_path / "t.txt", 600)])
+    with open_atlas(folder) as atlas:
+        site = Site(atlas, Engine(str(tmp_path / "model")), Searcher(atlas))
+        client = TestClient(application(site, "t", "127.0.0.1", 80), base_url="http://127.0.0.1")
+        client.get("/?token=t")
+        text = client.get("/evidence").text
+        (row,) = atlas.read(
+            "MATCH (b:Feature {layer: 1, site: 'res'})-[r:FROM_MLP {rank: 0}]->(a:Feature) "
+            "RETURN count(*) AS matches, count(r.cofire) AS known, avg(r.cofire) AS cofire"
+        )
+    assert row["known"] > 0 and "t.txt" in text and not Markup(text).active
+    cells = re.findall(
+        r'1-mlp-20</td><td class="number">([^<]*)</td>\s*<td class="number">[^<]*</td>'
+        r'<td class="number">([^<]*)</td><td class="number">([^<]*)</td>',
+        text,
+    )
+    assert cells == [(str(row["matches"]), str(row["known"]), f"{row['cofire']:.2f}")]

@@ -17,7 +17,7 @@ from queries.drawing.alone import dark_style, static
 from queries.web.engine import RETRY, Busy
 from queries.web.guard import Guard
 from queries.web.site import Site, site_of
-from queries.web.views import activations, compare, cypher, feature, find, home, lineage, occurrence, steer
+from queries.web.views import activations, compare, cypher, evidence, feature, find, home, lineage, occurrence, steer
 
 _OWN = {"page.css", "page.js", "steer.js", "icon.svg"}
 
@@ -52,6 +52,7 @@ ROUTES = (
     Route("/lineage.{format}", lineage.download),
     Route("/path", lineage.path),
     Route("/compare", compare.compare),
+    Route("/evidence", evidence.view),
     Route("/cypher", cypher.box, methods=["GET"]),
     Route("/cypher", cypher.run, methods=["POST"]),
     Route("/steer", steer.view, methods=["GET"]),
