@@ -19,7 +19,7 @@ from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
 from atlas.graph.parameters import plain_parameters
-from atlas.ids import split_feature_id
+from atlas.ids import Names, split_feature_id
 from atlas.rows import Rows as AnswerRows
 
 if TYPE_CHECKING:
@@ -140,6 +140,12 @@ class Atlas:
         from atlas.graph.records import records_of
 
         return records_of(self.store)
+
+    @property
+    def names(self) -> Names:
+        """How ids are written for people: short where there is one model, with their places at Neuronpedia."""
+        places = {id_: d.neuronpedia_id for id_, d in self.dictionaries.items() if d.neuronpedia_id}
+        return Names(self.only_model, places)
 
     @property
     def only_model(self) -> str | None:

@@ -7,6 +7,8 @@ A dictionary's id is `{model}/{layer}-{set}`, a feature's is `{dictionary}/{inde
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from atlas.errors import UnknownFeature
 
@@ -65,6 +67,20 @@ def split_feature_id(feature: str) -> tuple[str, int]:
 # Names that become paths: whoever made an atlas or may write to a graph must not reach its readers' other files.
 _ID = re.compile(r"(?!\.)[^/\\\0]+(/(?!\.)[^/\\\0]+)*")
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """How the ids of an atlas are written for people."""
+
+    model: str | None  # of the only model there is: ids may be given without it
+    places: Mapping[str, str]  # dictionaries that Neuronpedia shows, by their ids there
+
+    def page(self, id_: str) -> str | None:
+        """Where Neuronpedia shows a feature, given whole or short; None where it does not."""
+        dictionary, _, index = id_.rpartition("/")
+        place = self.places.get(dictionary) or self.places.get(f"{self.model}/{dictionary}")
+        return f"https://www.neuronpedia.org/{place}/{index}" if place and index.isdigit() else None
 
 
 def is_id(name: object) -> bool:

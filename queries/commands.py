@@ -37,8 +37,8 @@ def search(text: str, atlas: str | None, limit: int, site: str | None, layer: in
     with open_atlas(atlas) as opened, Progress().waiting("search"):
         # One more than is shown, so that it can be said that rows were cut.
         rows = search(opened, text, limit=limit + 1, site=site, layer=layer)
-        advised, model = advice(opened, rows), opened.only_model
-    print_rows(rows, people_columns(rows) if format_ == "table" else COLUMNS, format_, most=limit, model=model)
+        advised, names = advice(opened, rows), opened.names
+    print_rows(rows, people_columns(rows) if format_ == "table" else COLUMNS, format_, most=limit, names=names)
     if advised:
         click.echo(advised, err=True)
 
@@ -62,7 +62,7 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows, model = show(opened, feature, most=most, by=by), opened.only_model
+        rows, names = show(opened, feature, most=most, by=by), opened.names
     figure = () if by == COSINE else (by,)
     if format_ != "table":
         print_rows(rows, (*COLUMNS, *figure), format_)
@@ -77,7 +77,7 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
         if parts[part]:
             click.echo(f"\n{title}")
             said = [name for name in MATCH_COLUMNS if name not in ("site", "layer")]  # by the id
-            print_rows(parts[part], (*said, *figure), model=model)
+            print_rows(parts[part], (*said, *figure), names=names)
     width = shutil.get_terminal_size().columns
     if parts["context"]:
         click.echo("\ncontexts")
@@ -134,5 +134,5 @@ def neighbours(
         else:
             wanted = read_direction(vector) if vector is not None else str(feature)
             rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
-        model = opened.only_model
-    print_rows(rows, COLUMNS, format_, model=model)
+        names = opened.names
+    print_rows(rows, COLUMNS, format_, names=names)

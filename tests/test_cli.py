@@ -21,6 +21,7 @@ from atlas.cli.main import _run
 from atlas.cli.output import columns_wide, printable, render
 from atlas.errors import FolderError
 from atlas.folder.rows_cache import cache_folder
+from atlas.ids import Names
 from ingest import ingest
 
 CODE = "from atlas.cli.main import main; main()"
@@ -209,24 +210,42 @@ def test_a_table_fits_by_its_words_and_never_by_its_ids() -> None:
         assert id_ in lines[2] and lines[2].endswith("0.250")
 
 
+def test_ids_that_neuronpedia_shows_are_links_on_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names("m", {"m/1-res-x": "m/1-res-x"})
+    rows = [{"id": "m/1-res-x/7", "label": "film"}, {"id": "m/2-own/7", "label": "m/1-res-x"}]
+    plain = render(rows, ("id", "label"), "table", 80, names)
+    assert "\x1b" not in plain + render(rows, ("id", "label"), "csv", 80, names)
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdout", Terminal())
+    for width, id_ in ((80, "m/1-res-x/7"), (12, "1-res-x/7")):
+        shown = render(rows, ("id", "label"), "table", width, names)
+        assert f"\x1b]8;;https://www.neuronpedia.org/m/1-res-x/7\x1b\\{id_}\x1b]8;;\x1b\\" in shown
+        assert shown.count("neuronpedia") == 1
+
+
 def test_a_table_that_is_too_wide_has_short_ids_where_one_model_leaves_no_doubt() -> None:
     model = "smollm2-135m-instruct"
+    names = Names(model, {})
     rows: list[dict[str, Any]] = [
         {"first": f"{model}/8-res-2k/{i}", "last": f"{model}/13-res-2k/{i}", "steps": 5, "weakest_of_all": 0.5}
         for i in (7, 1833)
     ]
     columns = ("first", "last", "steps", "weakest_of_all")
-    wide = render(rows, columns, "table", 120, model).splitlines()
+    wide = render(rows, columns, "table", 120, names).splitlines()
     assert wide[3].split() == [f"{model}/8-res-2k/1833", f"{model}/13-res-2k/1833", "5", "0.500"]
-    narrow = render(rows, columns, "table", 60, model).splitlines()
+    narrow = render(rows, columns, "table", 60, names).splitlines()
     assert narrow[3].split() == ["8-res-2k/1833", "13-res-2k/1833", "5", "0.500"]
     assert narrow[0].split() == list(columns)
     # Where other models are there too, an id stays whole; names of columns give way before any id.
     several = render(rows, columns, "table", 60).splitlines()
     assert several[3].split() == wide[3].split()
-    tight = render(rows, columns, "table", 43, model).splitlines()
+    tight = render(rows, columns, "table", 43, names).splitlines()
     assert tight[3].split() == narrow[3].split() and max(map(len, tight)) == 43 and tight[0].endswith("weak…")
-    assert render(rows, columns, "csv", 60, model).count(f"{model}/") == 4
+    assert render(rows, columns, "csv", 60, names).count(f"{model}/") == 4
 
 
 def test_words_share_what_room_there_is() -> None:

@@ -32,11 +32,11 @@ def info(atlas: str | None, pairs: bool, runs: bool, format_: str) -> None:
     with open_atlas(atlas) as opened, Progress().waiting("info"):
         told = summary(opened) if not pairs and not runs and format_ == "table" else {}
         columns, rows = (pair_rows if pairs else run_rows if runs else dictionary_rows)(opened)
-        model = opened.only_model
+        names = opened.names
     if told:
         click.echo(lines(told) + "\n")
         columns = people_columns(columns, rows)
-    print_rows(rows, columns, format_, model=model)
+    print_rows(rows, columns, format_, names=names)
 
 
 @click.command()

@@ -13,12 +13,13 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
 
 from atlas.errors import OutputError
+from atlas.ids import Names
 
 FORMATS = ("table", "json", "jsonl", "csv")
 PICTURES = ("svg", "html", "png")  # what a graph is drawn as, besides text
@@ -40,14 +41,15 @@ def print_rows(
     format_: str = "table",
     *,
     most: int | None = None,
-    model: str | None = None,
+    names: Names | None = None,
 ) -> None:
     """Print rows in one of FORMATS; `columns` gives the order and stands where there are no rows.
 
     Of more than `most` rows the rest is left out, which is said on stderr. A table that is too wide for the terminal
-    has short ids where `model` says that the atlas holds no other model: every command takes them.
+    has short ids where `names` says that the atlas holds one model alone: every command takes them. On a terminal ids
+    of features that Neuronpedia shows are links there.
     """
-    sys.stdout.write(render(rows[:most], columns, format_, _width(), model))
+    sys.stdout.write(render(rows[:most], columns, format_, _width(), names))
     if most is not None and len(rows) > most:
         sys.stderr.write(f"cut after {most} rows; --limit N gives more\n")
 
@@ -57,7 +59,7 @@ def render(
     columns: Sequence[str],
     format_: str,
     width: int = _WIDEST,
-    model: str | None = None,
+    names: Names | None = None,
 ) -> str:
     """The text of `print_rows`, its table at most `width` characters wide."""
     if format_ == "json":
@@ -74,10 +76,11 @@ def render(
         writer.writerow(columns)
         writer.writerows([_cell_csv(row.get(c)) for c in columns] for row in rows)
         return text.getvalue()
+    linked = names.page if names is not None and names.places and sys.stdout.isatty() else None
     whole = _table(rows, columns, _WIDEST)
-    if max(map(columns_wide, whole.splitlines())) <= width:
-        return whole
-    return _table([_shortened(row, f"{model}/") for row in rows] if model else rows, columns, width)
+    if max(map(columns_wide, whole.splitlines())) > width and names is not None and names.model:
+        rows = [_shortened(row, f"{names.model}/") for row in rows]
+    return _table(rows, columns, width, linked)
 
 
 def terminal_width(otherwise: int) -> int:
@@ -156,7 +159,12 @@ def _cell(value: Any) -> str:
     return printable(str(value))
 
 
-def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -> str:
+def _table(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    width: int,
+    page: Callable[[str], str | None] | None = None,
+) -> str:
     # A column that says nothing takes room from those that do.
     columns = [c for c in columns if not rows or any(row.get(c) is not None for row in rows)] or list(columns)
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
@@ -175,7 +183,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -
         sizes[widest] -= 1
 
     def line(values: Sequence[str]) -> str:
-        parts = [_padded(fit(v, sizes[i]), sizes[i], right[i]) for i, v in enumerate(values)]
+        parts = [_padded(fit(v, sizes[i]), sizes[i], right[i], page(v) if page else None) for i, v in enumerate(values)]
         return "  ".join(parts).rstrip() + "\n"
 
     return line(list(columns)) + line(["─" * size for size in sizes]) + "".join(line(values) for values in cells)
@@ -185,6 +193,8 @@ def _shortened(row: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name: value.removeprefix(prefix) if isinstance(value, str) else value for name, value in row.items()}
 
 
-def _padded(text: str, size: int, right: bool) -> str:
+def _padded(text: str, size: int, right: bool, link: str | None) -> str:
     space = " " * (size - columns_wide(text))
-    return space + text if right else text + space
+    # A terminal that knows no links shows the text alone.
+    shown = f"\x1b]8;;{link}\x1b\\{text}\x1b]8;;\x1b\\" if link else text
+    return space + shown if right else shown + space

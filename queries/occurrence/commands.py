@@ -52,5 +52,5 @@ def activate(
         # Before the model is loaded, which takes seconds.
         name = name_of(opened, dictionaries_of(opened, features or None), model)
         rows = activate(opened, *announced_model(name, device), text, features=features or None, top=top or TOP)
-        only = opened.only_model
-    print_rows(rows, COLUMNS, format_, model=only)
+        names = opened.names
+    print_rows(rows, COLUMNS, format_, names=names)

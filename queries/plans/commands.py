@@ -110,5 +110,5 @@ def import_(file: Path, atlas: str | None, model: str | None, top: int, output: 
             rows = nearest(opened, read_control_vector(file), top=top)
         except QueryError as error:
             click.echo(str(error), err=True)
-        only = opened.only_model
-    print_rows(rows, NEAREST, format_, model=only)
+        names = opened.names
+    print_rows(rows, NEAREST, format_, names=names)

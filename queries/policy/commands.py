@@ -72,8 +72,8 @@ def check(plan: Path, atlas: str | None, format_: str) -> None:
     with open_atlas(atlas) as opened:
         home = home_of(opened)
         found = findings(loaded(plan, opened)[0])
-        model = opened.only_model
-    print_rows([{name: getattr(each, name) for name in COLUMNS} for each in found], COLUMNS, format_, model=model)
+        names = opened.names
+    print_rows([{name: getattr(each, name) for name in COLUMNS} for each in found], COLUMNS, format_, names=names)
     enforce(found)
     if home is None or home.sha256 is None:
         click.echo("allowed: the atlas has no policy", err=True)

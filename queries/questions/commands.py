@@ -77,7 +77,7 @@ def ask(
     with open_atlas(atlas) as opened, Progress().waiting(question):
         # One more than is shown, so that it can be said that rows were cut.
         rows = answer(opened, question, *features, limit=limit + 1, **dict(parameters))
-        graph, model = None, opened.only_model
+        graph, names = None, opened.names
         if format_ in PICTURES:
             from queries.questions.answer_graph import answer_graph
 
@@ -89,7 +89,7 @@ def ask(
     elif output is not None:
         deliver(render(rows[:limit], asked.columns, format_), output)
     else:
-        print_rows(rows, asked.columns, format_, most=limit, model=model)
+        print_rows(rows, asked.columns, format_, most=limit, names=names)
         return
     if len(rows) > limit:
         click.echo(f"cut after {limit} rows; --limit N gives more", err=True)
