@@ -27,6 +27,7 @@ PAGES = {
     "lineage": LINEAGE,
     "path": f"/path?feature={SEED}&feature=tiny-1m/0-res-64/3",
     "compare": f"/compare?feature={SEED}&feature=tiny-1m/1-res-64/3&floor=1",
+    "evidence": "/evidence",
     "cypher": "/cypher?question=hubs",
     "steer": f"/steer?feature={SEED}&strength=4&tokens=6&prompt=w5+w9",
     "error": "/no/such",
@@ -292,3 +293,15 @@ def test_another_page_can_neither_post_nor_read_nor_frame(browser: Any, page: Se
         assert "foreign" not in tab.content()
         context.close()
         server.shutdown()
+
+
+def test_a_sentence_weighs_a_lineage_by_keyboard(visit: Visit) -> None:
+    """The form on the lineage's page, filled and sent by keys alone; what is drawn is of that token."""
+    tab = visit.go(LINEAGE)
+    tab.locator("input[name=text]").focus()
+    tab.keyboard.type(PROMPT)
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/occurrence")
+    assert tab.locator("input[name=text]").input_value() == PROMPT
+    assert " at '" in tab.locator("h1").inner_text() and tab.locator(".fa-dot").count() > 1
+    assert re.search(r"\d", tab.locator("input[name=token]").input_value())
