@@ -36,4 +36,5 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     rows = atlas.read(PAIRS) if measured else []
     order = {id_: place for place, id_ in enumerate(atlas.dictionaries)}
     rows.sort(key=lambda row: (order.get(row["later"], 0), order.get(row["earlier"], 0)))
-    return {"measured": measured, "rows": rows, "questions": QUESTIONS}
+    removals = any(each["kind"] == "effects" for each in measured)
+    return {"measured": measured, "rows": rows, "removals": removals, "questions": QUESTIONS}
