@@ -112,7 +112,7 @@ def read_direction(path: Path) -> np.ndarray:
         return np.asarray(json.loads(path.read_text(encoding="utf-8-sig")), dtype=np.float64)
     except (OSError, ValueError, TypeError, EOFError, RecursionError) as error:
         raise QueryError(
-            f"{path} is neither a .npy file, nor a .safetensors with one tensor, nor a JSON list ({error})"
+            f"{path} is neither .npy, nor .safetensors with one tensor, nor a JSON list ({error})"
         ) from None
 
 
