@@ -28,6 +28,7 @@ from hooked.encoder import Encoder
 from hooked.hookpoints import read_point
 from hooked.load import load_model
 from ingest.job import ingest
+from queries.records.records import read_records
 from queries.steer.generation import Generation, GenerationOptions, continued
 from queries.steer.plan import SteeringPlan
 from queries.steer.running.draws import Draws, drawn_tokens
@@ -140,6 +141,8 @@ def test_controls_keep_layers_and_doses_and_turn_other_features(folders: tuple[s
                 assert [each.dictionary.layer for each in plan.interventions] == [1, 2, 3]
                 assert [each.strength for each in plan.interventions] == [each.strength for each in ours.interventions]
                 assert not {each.feature for each in plan.interventions} & set(chain)
+                # The atlas' policy holds for directions that are no features too.
+                assert plan.home is not None and plan.home == ours.home
             assert drawn[0] != drawn[1]
 
 
@@ -172,6 +175,8 @@ def test_a_sweep_is_the_texts_of_its_plans_and_batches_change_nothing(folders: t
     chosen = design(folders)
     trials = ran(folders, tmp_path / "a", chosen)
     small = ran(folders, tmp_path / "b", chosen, batch=5)
+    recorded = [row["folder"] for row in read_records(Path(folders[0])) if row["kind"] == "sweep"]
+    assert recorded[-2:] == [str((tmp_path / name).resolve()) for name in "ab"]
     chosen_half = [each for each in trials if each.half == "choose"]
     # unsteered and prompted once, ten arms at two strengths; two prompts of three samples.
     assert len(chosen_half) == (2 + 10 * 2) * 2 * 3 and len(trials) == len(small)

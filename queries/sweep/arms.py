@@ -12,6 +12,7 @@ from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
 from queries.lineage.walk import lineage
+from queries.policy.home import home_of
 from queries.steer.intervention import ADD, Intervention, interventions_on
 from queries.steer.plan import SteeringPlan
 from queries.steer.strength import Strength
@@ -151,7 +152,7 @@ class Plans:
         totals: dict[int, float] = {}
         for id_, layer in chosen.items():
             totals[layer] = totals.get(layer, 0.0) + given[id_].value
-        places = stream_places(self.chain)
+        places, home = stream_places(self.chain), home_of(self.atlas)
         return SteeringPlan(
             tuple(
                 Intervention(
@@ -161,6 +162,7 @@ class Plans:
                     ADD,
                     Strength(total),
                     direction=_unit(self._direction(arm, layer, draw, places[layer].d_model)),
+                    home=home,
                 )
                 for layer, total in totals.items()
             ),

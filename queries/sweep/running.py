@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.cli.progress import Progress
 from atlas.errors import ModelError, PlanError
+from queries.policy.home import home_of
+from queries.records.records import append
 from queries.steer.generation import GenerationOptions, continued
 from queries.steer.running.draws import Draws
 from queries.steer.running.prompts import prompt_of
@@ -120,6 +122,18 @@ class Sweep:
         """Every arm at every strength on the prompts that choose; a killed run goes on from its last whole batch."""
         self.design.begin(folder)
         self._record(folder)
+        home = home_of(self.atlas)
+        # One line for all of its texts, which it keeps itself.
+        append(
+            home,
+            {
+                "kind": "sweep",
+                "folder": str(folder.resolve()),
+                "model": str(getattr(self.model.config, "_name_or_path", "")),
+                "features": sorted(self.chain),
+                "policy_sha256": home and home.sha256,
+            },
+        )
         return self._run(folder, self._batches(CHOOSE, self.cells), progress, "choosing")
 
     def report(self, folder: Path, keys: Collection[Key], progress: Progress) -> list[Trial]:
