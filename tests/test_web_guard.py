@@ -31,6 +31,7 @@ ADDRESSES = {
     "/steer/plan": "/steer/plan",
     "/activations": "/activations",
     "/occurrence": "/occurrence",
+    "/occurrence.{format}": "/occurrence.json",
     "/evidence": "/evidence",
     "/{dictionary:path}/{index:int}": f"/{SEED}",
 }

@@ -276,6 +276,10 @@ def test_a_lineage_is_weighed_by_what_happens_at_a_token(client: httpx.Client, f
     assert len(graph.edges) > 1 and f"{len(graph.nodes)} features, {len(graph.edges)} edges" in text
     assert all(node.id in text for node in graph.nodes)
     assert f'value="{PROMPT}"' in text and 'name="token" min="0" value="2"' in text and not Markup(text).active
+    answer = client.post("/occurrence.attribution", data=data)
+    assert answer.headers["content-disposition"].endswith('.attribution.json"')
+    assert len(answer.json()["links"]) == len(graph.edges) and answer.json()["metadata"]["prompt"] == PROMPT
+    assert client.post("/occurrence.exe", data=data).status_code == 400
     for wrong, words in (({"text": ""}, "write a sentence"), ({"token": "99"}, "token"), ({"k": "0"}, "k is a number")):
         answer = client.post("/occurrence", data=data | wrong)
         assert answer.status_code == 400 and words in answer.text, answer.text

@@ -61,6 +61,7 @@ ROUTES = (
     Route("/steer/plan", steer.plan, methods=["POST"]),
     Route("/activations", activations.run, methods=["POST"]),
     Route("/occurrence", occurrence.run, methods=["POST"]),
+    Route("/occurrence.{format}", occurrence.download, methods=["POST"]),
     # Neuronpedia's own addresses; last, since every other address could be one.
     Route("/{dictionary:path}/{index:int}", feature.feature),
 )

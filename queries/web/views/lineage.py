@@ -83,10 +83,20 @@ def path(request: Request) -> Response:
 
 def download(request: Request) -> Response:
     """The file at `/lineage.{format}`."""
-    format_ = request.path_params["format"]
+    format_ = check_format(request)
+    return delivered(walked(request)[0], format_)
+
+
+def check_format(request: Request) -> str:
+    """The format that an address ends in; raises QueryError where it is none."""
+    format_ = str(request.path_params["format"])
     if format_ not in FORMATS:
         raise QueryError(f"a lineage is downloaded as one of {', '.join(FORMATS)}, not {format_!r}")
-    graph, _ = walked(request)
+    return format_
+
+
+def delivered(graph: Lineage, format_: str) -> Response:
+    """A graph as a file of one of FORMATS."""
     content = painted(graph) if format_ == "png" else draw(graph, format_)
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in graph.seed)
     # Always a file, never a document of this page's own: a downloaded picture must not run here.
@@ -114,7 +124,7 @@ def drawn(request: Request, graph: Lineage, title: str, **values: Any) -> Respon
         graph=graph,
         picture=Markup(svg(figure, link=link)),
         table=Markup(table(figure, link=feature_href)),
-        formats=[name for name in FORMATS if values["shown"] is not None],
+        formats=[name for name in FORMATS if values["shown"] is not None or values.get("on")],
         again=query(**asked),
         **{"on": None, **values},
     )
