@@ -298,10 +298,13 @@ def test_another_page_can_neither_post_nor_read_nor_frame(browser: Any, page: Se
 def test_a_sentence_weighs_a_lineage_by_keyboard(visit: Visit) -> None:
     """The form on the lineage's page, filled and sent by keys alone; what is drawn is of that token."""
     tab = visit.go(LINEAGE)
-    tab.locator("input[name=text]").focus()
+    tab.locator("input[name=text]:visible").focus()
     tab.keyboard.type(PROMPT)
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/occurrence")
-    assert tab.locator("input[name=text]").input_value() == PROMPT
+    assert tab.locator("input[name=text]:visible").input_value() == PROMPT
     assert " at '" in tab.locator("h1").inner_text() and tab.locator(".fa-dot").count() > 1
-    assert re.search(r"\d", tab.locator("input[name=token]").input_value())
+    assert re.search(r"\d", tab.locator("input[name=token]:visible").input_value())
+    with tab.expect_download() as begun:
+        tab.locator("button:has-text('attribution')").click()
+    assert begun.value.suggested_filename.endswith(".attribution.json")
