@@ -1,7 +1,8 @@
 """What an ingest would do, before it does it: dictionaries, pairs, bytes, time.
 
-Only configurations are read. Sizes of files that are here are exact; those that would be downloaded are taken as
-float32, and times follow from the rates below and from how fast this machine multiplies.
+Only configurations are read. Sizes of files that are here are exact, and an atlas keeps rows as their source does;
+those that would be downloaded are taken as float32, and times follow from the rates below and from how fast this
+machine multiplies.
 """
 
 from __future__ import annotations
@@ -118,8 +119,10 @@ def _dictionary_row(source: Source, kept: bool) -> dict[str, Any]:
     # Of a float32 file; what it really is, only the hub could say.
     size = source.bytes if size is None else size
     download = 0 if here else size
+    # Rows that are mapped from head space are float32 whatever their source is.
+    written = source.bytes if source.in_head_space else min(size, source.bytes)
     seconds = download / _DOWNLOAD + (size + source.bytes) / _LOADING
-    return _row("dictionary", source.id, source.address, kept, source.bytes, seconds, download, size)
+    return _row("dictionary", source.id, source.address, kept, written, seconds, download, size)
 
 
 def _row(

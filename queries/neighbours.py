@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from atlas.atlas import Atlas
+    from atlas.folder.stored_rows import StoredRows
 
 ALL = "all"  # stands for every dictionary
 COLUMNS = ("feature", "similarity", "rank")
@@ -133,7 +134,7 @@ def _wanted(atlas: Atlas, names: Sequence[str] | None, own: str | None, width: i
     return wanted
 
 
-def _cosines(rows: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def _cosines(rows: np.ndarray | StoredRows, direction: np.ndarray) -> np.ndarray:
     """float64 [n]: products of the rows, float32 [n, d], with a direction [d]."""
     import numpy as np
 

@@ -21,14 +21,17 @@ from hooked.hookpoints import read_point, write_point
 from hooked.load import load_model
 from queries.evidence.edges import measure_edges
 from queries.evidence.intervals import shares
+from queries.evidence.readers import Reader
 from queries.evidence.removals import copies
 from queries.evidence.removals.copies import Context, first_block, losses, run_changed
 from queries.evidence.removals.deactivation import deactivation
 from queries.evidence.removals.effects import write_effects
+from queries.evidence.removals.frozen import Frozen
 from queries.evidence.removals.layout import Change
 from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import METHODS
 from queries.evidence.sampling import PER_TEXT
+from queries.evidence.sources import sources
 
 TOKENS = [1, *range(5, 18)]
 # The last one reads at the input of the block behind it.
@@ -243,16 +246,44 @@ def _check_top(atlas: Atlas, model: Any, ids: list[int], part: dict[str, np.ndar
     return checked
 
 
+def test_frozen_random_rows_take_all_that_the_state_has_along_them(tmp_path: Path) -> None:
+    text = write_text(tmp_path / "t.txt", 600)
+    with open_atlas(idle_atlas(tmp_path)) as opened:
+        pair = next(pair for pair in sources(opened) if pair.later.layer == 1 and pair.earlier.site == "res")
+        rows_of_it = opened.rows(pair.earlier.id)
+        reader = Reader(pair.earlier, rows_of_it, Encoder.of(pair.earlier, rows_of_it))
+        frozen = Frozen.of(pair, reader, seed=0)
+        assert frozen is not None
+        rows = frozen.rows.double().numpy()
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+        assert (frozen.best == (pair.rows[0].decoder[:] @ rows.T).argmax(axis=1)).all()
+        # None of them is one of the dictionary's: whatever they do was not learned.
+        assert (rows @ reader.rows.decoder[:].T).max() < 0.999
+        again = Frozen.of(pair, reader, seed=0)
+        assert again is not None and torch.equal(again.rows, frozen.rows)
+        hidden = torch.randn(pair.earlier.d_model, generator=torch.Generator().manual_seed(0)) * 4
+        active, writes = frozen.writes(hidden, 5)
+        state = (hidden - frozen.centre).double().numpy()
+        along = rows @ state
+        assert active.tolist() == np.argsort(-along)[:5].tolist()
+        for row, write in zip(rows[active], writes.double().numpy(), strict=True):
+            assert abs((state - write) @ row) < 1e-4 and write @ row > 0
+        outcome = deactivation(opened, [text], positions=15, frozen=True)
+    for layer in (1, 2):
+        found = rows_of(outcome, layer=layer, site="res")
+        assert found["top1"]["success"] == 1 and 0 < found["frozen"]["n"] <= found["best_of_frozen"]["n"]
+        assert found["frozen"]["success"] <= found["best_of_frozen"]["success"]
+        assert found["frozen"]["change"] < found["top1"]["change"]
+
+
 def test_rows_have_their_shape_and_the_denominators_differ(tmp_path: Path) -> None:
     text = write_text(tmp_path / "t.txt", 900)
     atlas = tiny_atlas(tmp_path, layers=(0, 1, 2))
     with open_atlas(atlas) as opened:
         outcome = deactivation(opened, [text], positions=12)
     rows = outcome.rows()
-    assert {row["method"] for row in rows} == set(METHODS) - {
-        "pearson",
-        "permutation",
-    }  # without `evidence edges`, not asked for
+    # Without `evidence edges`; not asked for.
+    assert {row["method"] for row in rows} == set(METHODS) - {"pearson", "permutation", "frozen", "best_of_frozen"}
     assert {row["margin"] for row in rows} == {"all", "below 1.1", "1.1-1.5", "above 1.5"}
     for row in rows:
         low, high = row["success_low"], row["success_high"]

@@ -121,8 +121,9 @@ def test_the_mean_is_removed_for_dictionaries_of_centred_weights() -> None:
 
 def test_half_precision_and_a_threshold_met_exactly() -> None:
     record, rows = planted.planted_dictionary("blocks.1.hook_resid_post", apply_b_dec_to_input=False)
-    rows.encoder[0], rows.vectors["b_enc"][0], rows.vectors["threshold"][0] = 0, 0.25, 0.25
-    rows.encoder[1], rows.vectors["b_enc"][1], rows.vectors["threshold"][1] = 0, 0.25, 0.125
+    encoder_rows = np.asarray(rows.encoder)
+    encoder_rows[0], rows.vectors["b_enc"][0], rows.vectors["threshold"][0] = 0, 0.25, 0.25
+    encoder_rows[1], rows.vectors["b_enc"][1], rows.vectors["threshold"][1] = 0, 0.25, 0.125
     hidden = torch.zeros(1, 32, dtype=torch.bfloat16)
     # 0.25 is not above 0.25: strictly greater, as SAELens has it.
     assert Encoder.of(record, rows, [0, 1])(hidden).values.tolist() == [[0.0, 0.25]]

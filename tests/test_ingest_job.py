@@ -21,9 +21,10 @@ from saes import planted, unit, write_sae
 from atlas import open_atlas
 from atlas.cli.info import summary
 from atlas.errors import CorruptAtlas, IngestError, LockedAtlas, NewerAtlas, NotAnAtlas
+from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
-from atlas.folder.manifest import FORMAT, Manifest
+from atlas.folder.manifest import FORMAT, GRAPH, Manifest
 from atlas.schema import EDGES as EDGE_TABLES
 from atlas.schema import NODES
 from hooked.encoder import Encoder
@@ -264,17 +265,39 @@ def test_a_manifest_of_before_is_read(sources: Path, tmp_path: Path) -> None:
 def test_the_format_follows_the_schema() -> None:
     """An embedded graph knows only the columns it was made with: with other columns the format is another."""
     digest = hashlib.sha256(repr((NODES, EDGE_TABLES)).encode()).hexdigest()[:16]
-    assert (FORMAT, digest) == (4, "a03a2f157fce1db0"), "raise FORMAT of atlas.folder.manifest, then put both here"
+    assert (GRAPH, digest) == (4, "a03a2f157fce1db0"), "raise FORMAT of atlas.folder.manifest, and GRAPH to it"
 
 
 def test_an_atlas_of_an_earlier_version_is_brought_up_without_its_sources(sources: Path, tmp_path: Path) -> None:
     ingest([sources], tmp_path / "a", layers=[0, 1])
     before, path = edges(tmp_path / "a"), tmp_path / "a" / "feature-atlas.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT - 1}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": GRAPH - 1}))
     with pytest.raises(NotAnAtlas, match=f"earlier version.*feature-atlas ingest -a {tmp_path / 'a'}"):
         open_atlas(tmp_path / "a")
     report = ingest([], tmp_path / "a")
     assert report.published and report.pairs_matched == 0 and edges(tmp_path / "a") == before
+
+
+def test_an_atlas_whose_rows_are_all_float32_is_read_and_goes_on(sources: Path, tmp_path: Path) -> None:
+    """Format 4 kept unit rows. Its edges, and those of a layer that comes later, are the ones of today."""
+    ingest([sources], tmp_path / "new")
+    ingest([sources], tmp_path / "old", layers=[0, 1])
+    for record in (tmp_path / "old" / "dictionaries").rglob("dictionary.json"):
+        rows = Rows.open(record.parent, Dictionary.load(record.parent))
+        plain = {name: rows.vectors[name] for name in set(rows.vectors) - {"decoder_divisors", "encoder_factors"}}
+        decoder, encoder = rows.decoder.copy(), rows.encoder.copy()
+        np.save(record.parent / "decoder.npy", decoder)
+        np.save(record.parent / "encoder.npy", encoder)
+        np.savez(record.parent / "vectors.npz", **plain)  # type: ignore[arg-type]
+    path = tmp_path / "old" / "feature-atlas.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 4}))
+    with open_atlas(tmp_path / "old") as old, open_atlas(tmp_path / "new") as new:
+        id_ = next(iter(old.dictionaries))
+        assert (old.directions([f"{id_}/5"]) == new.directions([f"{id_}/5"])).all()
+    report = ingest([sources], tmp_path / "old")
+    assert report.pairs_kept and report.pairs_matched and not report.restored
+    assert edges(tmp_path / "old") == edges(tmp_path / "new")
+    assert json.loads(path.read_text())["format"] == FORMAT == 5
 
 
 def test_damaged_atlases_are_named_and_never_overwritten(sources: Path, tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ def test_the_scripts_for_clusters_are_sound() -> None:
 def test_the_slurm_script_makes_parts_and_joins_them(sources: Path, whole: Path, tmp_path: Path) -> None:
     script = Path(__file__).parent.parent / "docker" / "ingest.slurm"
     places = {"PARTS": str(tmp_path / "parts"), "ATLAS": str(tmp_path / "a")}
+    # As many threads as the whole had: with others a cosine's last bit may be another.
+    places["SLURM_CPUS_PER_TASK"] = str(len(os.sched_getaffinity(0)))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for number in ("1", "2", None):
         array = {"SLURM_ARRAY_TASK_ID": number, "SLURM_ARRAY_TASK_COUNT": "2"} if number else {"JOIN": "1"}

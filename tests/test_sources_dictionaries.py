@@ -12,13 +12,16 @@ import torch
 from folders import D_MODEL, D_SAE, configuration, tensors, write_folder
 from safetensors.torch import save_file
 
-from atlas.errors import IngestError
+from atlas.errors import CorruptAtlas, IngestError
 from atlas.folder.dictionary import Dictionary, Rows
+from atlas.folder.stored_rows import rows_sha256
 from hooked.encoder import Encoder
 from ingest.sources import rows as rows_module
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources, source_sha256
 from ingest.sources.tensors import open_safetensors
+
+_MADE = {"decoder_divisors", "encoder_factors"}
 
 
 def written(folder: Path, out: Path) -> tuple[Dictionary, Rows]:
@@ -50,13 +53,83 @@ def test_rows_norms_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (record.source, record.architecture) == (str(folder), "jumprelu")
     assert record.sha256 == hashlib.sha256((folder / "sae_weights.safetensors").read_bytes()).hexdigest()
     decoder = tmp_path / record.id / "decoder.npy"
-    assert record.rows_sha256 == hashlib.sha256(decoder.read_bytes()).hexdigest()
+    np.testing.assert_array_equal(np.load(decoder), weights["W_dec"])  # as the source has them
+    # The digest is of a .npy file of the unit rows, which is what versions before wrote.
+    np.save(tmp_path / "unit.npy", rows.decoder[:])
+    assert record.rows_sha256 == hashlib.sha256((tmp_path / "unit.npy").read_bytes()).hexdigest()
     assert sorted(path.name for path in decoder.parent.iterdir()) == [
         "decoder.npy",
         "dictionary.json",
         "encoder.npy",
         "vectors.npz",
     ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(torch.bfloat16, 2), (torch.float16, 2), (torch.float32, 4), (torch.float8_e4m3fn, 1), (torch.float8_e5m2, 1)],
+)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rescale_acts_by_decoder_norm": True, "architecture": "topk", "k": 4},
+        {"normalize_activations": "expected_average_only_in", "scaling_factor": 3.0},
+    ],
+)
+def test_rows_are_kept_in_the_source_s_dtype_and_read_as_float32_would_be(
+    tmp_path: Path, dtype: torch.dtype, size: int, changes: dict[str, Any]
+) -> None:
+    """The same file twice, once as float32: rows, encoder and digests are equal to the last bit, the size is not."""
+    cfg = configuration(**changes)
+    weights = {name: torch.from_numpy(each) for name, each in tensors(cfg).items()}
+    weights["W_dec"][5], weights["W_enc"][:, 6] = 0, float("nan")
+    for name in ("W_dec", "W_enc"):
+        weights[name] = weights[name].to(dtype)
+    found = []
+    for name, each in (("kept", weights), ("wide", {name: each.float() for name, each in weights.items()})):
+        folder = write_folder(tmp_path / name, cfg, tensors(cfg))
+        save_file({name: each.contiguous() for name, each in each.items()}, folder / "sae_weights.safetensors")
+        found.append(written(folder, tmp_path / f"{name}-out"))
+        place = tmp_path / f"{name}-out" / found[-1][0].id
+        for file in ("decoder.npy", "encoder.npy"):
+            assert (place / file).stat().st_size == 128 + D_SAE * D_MODEL * (size if name == "kept" else 4)
+    (record, rows), (wide_record, wide) = found
+    assert record.rows_sha256 == wide_record.rows_sha256 == rows_sha256(rows.decoder)
+    for name in ("decoder", "encoder"):
+        one, other = getattr(rows, name), getattr(wide, name)
+        assert one[:].dtype == other[:].dtype == np.float32 and one.shape == other.shape == (D_SAE, D_MODEL)
+        np.testing.assert_array_equal(one[:].view(np.uint32), other[:].view(np.uint32))
+        for index in (3, [7, 1], slice(2, 9), np.arange(D_SAE) % 3 == 0):
+            np.testing.assert_array_equal(one[index], other[:][index])
+        np.testing.assert_array_equal(one @ np.ones(D_MODEL, np.float32), one[:] @ np.ones(D_MODEL, np.float32))
+        np.testing.assert_array_equal(one.T, np.asarray(one).T)
+    rows.check(record)
+    rows.check(record, encoder=True)
+    assert not rows.decoder[5].any() and not rows.encoder[6].any() and not rows.alive[5]
+    lengths = np.linalg.norm(rows.decoder[rows.alive].astype(np.float64), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+
+
+def test_rows_that_an_earlier_version_wrote_are_read_as_they_are(tmp_path: Path) -> None:
+    """Unit rows as float32 and no divisors: format 4."""
+    cfg = configuration(architecture="topk", k=4, rescale_acts_by_decoder_norm=True)
+    record, rows = written(write_folder(tmp_path / "sae", cfg, tensors(cfg)), tmp_path)
+    place, vectors = tmp_path / record.id, dict(rows.vectors)
+    decoder, encoder = rows.decoder.copy(), rows.encoder.copy()
+    assert {"decoder_divisors", "encoder_factors"} <= set(vectors)
+    np.save(place / "decoder.npy", decoder)
+    np.save(place / "encoder.npy", encoder)
+    np.savez(place / "vectors.npz", **{name: vectors[name] for name in set(vectors) - _MADE})  # type: ignore[arg-type]
+    older = Rows.open(place, record)
+    older.check(record)
+    older.check(record, encoder=True)
+    np.testing.assert_array_equal(older.decoder, decoder)
+    np.testing.assert_array_equal(older.encoder, encoder)
+    for name, shape in (("decoder_divisors", (1, D_SAE + 1)), ("encoder_factors", (D_SAE - 1,))):
+        np.savez(place / "vectors.npz", **vectors | {name: np.ones(shape, np.float32)})  # type: ignore[arg-type]
+        with pytest.raises(CorruptAtlas, match="another shape"):
+            Rows.open(place, record)
 
 
 def test_dead_rows_are_zeroed_and_counted(tmp_path: Path) -> None:

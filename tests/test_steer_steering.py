@@ -145,8 +145,9 @@ def test_a_mapped_direction_is_what_injecting_it_in_head_space_does(family: str,
     record, rows = planted.planted_dictionary(
         f"blocks.{LAYER}.attn.hook_z", d_in=len(w), mapped="o_proj+norm" if normed else "o_proj"
     )
-    rows.vectors["norms"][0], rows.decoder[0] = float(f.norm()), (f / f.norm()).numpy()
-    rows.encoder[0], rows.vectors["b_enc"][0] = 0, 0  # never active: clamping at 1 adds exactly one unit
+    decoder, encoder = np.asarray(rows.decoder), np.asarray(rows.encoder)
+    rows.vectors["norms"][0], decoder[0] = float(f.norm()), (f / f.norm()).numpy()
+    encoder[0], rows.vectors["b_enc"][0] = 0, 0  # never active: clamping at 1 adds exactly one unit
     each = planted.intervention((record, rows), 0, "clamp", 1)
     ids = tokens()
     handle = projection.register_forward_pre_hook(lambda module, args: (args[0] + w,))

@@ -2,12 +2,14 @@
 
 On disk, in `dictionaries/{model}/{number}-{set}/`:
 
-- `decoder.npy`  float32 [d_sae, d_model]  unit decoder rows in residual space (zero where the feature is dead)
-- `encoder.npy`  float32 [d_sae, d_in]     encoder rows (the transpose of SAELens's W_enc)
-- `vectors.npz`  float32 `norms` [d_sae] (norm of each decoder row before it was made unit, in residual space), what
-  activation needs, where the architecture has it: `b_enc`, `threshold`, `b_gate`, `b_mag`, `r_mag` [d_sae], `b_dec`
-  [d_in]; constant normalisation and TopK's decoder norms are folded into the rows; and uint32 `decoder_digests`,
-  `encoder_digests` [d_sae], of each row (`row_digests`)
+- `decoder.npy`  [d_sae, d_model]  decoder rows in the source's dtype (zero where the feature is dead), which
+  `decoder_divisors` make unit rows; rows of head space are unit rows in residual space already, float32
+- `encoder.npy`  [d_sae, d_in]     encoder rows (transposed W_enc of SAELens), likewise, times `encoder_factors`
+- `vectors.npz` float32 `decoder_divisors` [m, d_sae] and `encoder_factors` [d_sae], where they are not all 1; `norms`
+  [d_sae] (norm of each decoder row before it was made unit, in residual space), what activation needs, where the
+  architecture has it: `b_enc`, `threshold`, `b_gate`, `b_mag`, `r_mag` [d_sae], `b_dec` [d_in]; constant normalisation
+  and TopK's decoder norms are folded into the rows; and uint32 `decoder_digests`, `encoder_digests` [d_sae], of each
+  row as it is used (`row_digests`)
 - `dictionary.json`  the record, written last: a folder without it is unfinished
 """
 
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 from atlas.errors import CorruptAtlas
 from atlas.folder.manifest import replacing
 from atlas.folder.paths import DECODER, ENCODER, RECORD, VECTORS
+from atlas.folder.stored_rows import StoredRows
 from atlas.ids import is_file_name, is_id, is_sha256
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ class Dictionary:
     neuronpedia_id: str | None  # `{model}/{layer}-{set}`
     source: str  # where it was read from
     sha256: str  # of the source's weights
-    rows_sha256: str  # of decoder.npy: what matching depends on
+    rows_sha256: str  # of the unit decoder rows (atlas.folder.stored_rows): what matching depends on
     prepend_bos: bool = True  # trained on contexts behind a start token
 
     def __post_init__(self) -> None:
@@ -111,10 +114,10 @@ def row_digests(rows: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rows:
-    """A dictionary's arrays, memory-mapped read-only."""
+    """A dictionary's arrays, memory-mapped read-only; rows that are indexed become float32 arrays."""
 
-    decoder: np.ndarray  # float32 [d_sae, d_model], unit rows
-    encoder: np.ndarray  # float32 [d_sae, d_in]
+    decoder: np.ndarray | StoredRows  # float32 [d_sae, d_model], unit rows
+    encoder: np.ndarray | StoredRows  # float32 [d_sae, d_in]
     vectors: Mapping[str, np.ndarray]  # see the module's text
 
     @property
@@ -178,8 +181,12 @@ class Rows:
             raise CorruptAtlas(
                 f"the rows of {record.id} are missing or damaged ({error}); ingest its source again"
             ) from None
+        divisors, factors = vectors.get("decoder_divisors"), vectors.get("encoder_factors")
         expected = ((record.d_sae, record.d_model), (record.d_sae, record.d_in))
         # Where norms are missing the decoder stands in for them, whose two dimensions never fit.
-        if (decoder.shape, encoder.shape) != expected or vectors.get("norms", decoder).shape != (record.d_sae,):
+        a_row = [vectors.get("norms", decoder).shape]
+        a_row += [each.shape[-1:] for each in (divisors, factors) if each is not None]
+        if (decoder.shape, encoder.shape) != expected or set(a_row) != {(record.d_sae,)}:
             raise CorruptAtlas(f"the rows of {record.id} have another shape than its record says; ingest it again")
-        return cls(decoder, encoder, vectors)
+        # An atlas of format 4 has neither: its rows are those that are used.
+        return cls(StoredRows(decoder, divisors), StoredRows(encoder, None, factors), vectors)

@@ -14,7 +14,8 @@ from atlas.errors import AtlasError, CorruptAtlas, FolderError, NewerAtlas, NotA
 from atlas.folder.paths import begun_places, manifest_file
 from atlas.ids import is_file_name, is_id
 
-FORMAT = 4  # raised whenever the graph has other columns: an embedded one knows only those it was made with
+FORMAT = 5  # raised whenever an older version would misread something: 5 keeps rows in their source's dtype
+GRAPH = 4  # the first format whose graph has today's columns: an embedded one knows only those it was made with
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ class Manifest:
             values = json.loads(text)
             number = int(values["format"])
             values["pending"] = values.get("pending") or []
-            if number == FORMAT:
-                # In this format every field is there: one that is missing is damage, not age.
-                return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)})
+            if GRAPH <= number <= FORMAT:
+                # In these formats every field is there: one that is missing is damage, not age.
+                return cls(**{f.name: _frozen(values[f.name]) for f in fields(cls)} | {"format": FORMAT})
             if number < FORMAT:
                 known = {f.name: _frozen(values[f.name]) for f in fields(cls) if f.name in values}
                 # Rows and matches are still good; an embedded graph lacks columns, and an ingest builds it anew.

@@ -1,8 +1,8 @@
 """A dictionary's rows where they are not in the atlas folder: fetched from the dictionary's source, once.
 
 A graph on a server, or one copied back from there, has no rows. They are then written from the source that the record
-names into a cache, `$XDG_CACHE_HOME/feature-atlas/rows/{sha256}-{rows_sha256}-{architecture}`, and are the same to the
-last bit or refused.
+names into a cache, `$XDG_CACHE_HOME/feature-atlas/source-rows/{sha256}-{rows_sha256}-{architecture}`, and are the same
+to the last bit or refused. (`rows/` there is of versions that kept float32 alone: it can be deleted.)
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def open_rows(folder: Path | None, record: Dictionary) -> Rows:
         from filelock import FileLock
 
         # All three: dictionaries with the same decoder may differ in their encoders.
-        place = cache_folder() / "rows" / f"{record.sha256}-{record.rows_sha256}-{record.architecture}"
+        place = cache_folder() / "source-rows" / f"{record.sha256}-{record.rows_sha256}-{record.architecture}"
         with disk_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
         # Of two processes that want the same rows, one fetches them and the other finds them there.

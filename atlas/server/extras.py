@@ -17,8 +17,6 @@ from atlas.schema import DICTIONARY, FEATURE, MODEL
 from atlas.server.lock import Claim
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from atlas.folder.dictionary import Dictionary, Rows
 
 INDEX = "feature_vectors"
@@ -73,7 +71,7 @@ def write_vectors(
             rows = rows_of(record.id)
             rows.check(record)
             for start in range(0, record.d_sae, CHUNK):
-                claim.run(_VECTORS, rows=_chunk(record.id, rows.decoder, rows.alive, start))
+                claim.run(_VECTORS, rows=_chunk(record.id, rows, start))
                 advance(min(CHUNK, record.d_sae - start))
             claim.run(_DONE, id=record.id, rows=record.rows_sha256)
         else:
@@ -81,10 +79,11 @@ def write_vectors(
     claim.connection.run("CALL db.awaitIndexes($seconds)", {"seconds": AWAIT})
 
 
-def _chunk(dictionary: str, decoder: np.ndarray, alive: np.ndarray, start: int) -> list[dict[str, Any]]:
+def _chunk(dictionary: str, rows: Rows, start: int) -> list[dict[str, Any]]:
     # A dead feature has no direction, and no cosine with anything.
-    places = [start + int(i) for i in alive[start : start + CHUNK].nonzero()[0]]
-    return [{"id": f"{dictionary}/{i}", "vector": decoder[i].tolist()} for i in places]
+    places = [start + int(i) for i in rows.alive[start : start + CHUNK].nonzero()[0]]
+    vectors = rows.decoder[places].tolist()
+    return [{"id": f"{dictionary}/{i}", "vector": vector} for i, vector in zip(places, vectors, strict=True)]
 
 
 def _index(claim: Claim, width: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import IngestError
+from atlas.folder.stored_rows import StoredRows
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -31,11 +32,11 @@ class Nearest:
 class UnitRows:
     """A dictionary's decoder rows, read block by block; dead rows read as zero."""
 
-    array: Floats  # [n, d], unit rows, possibly memory-mapped
+    array: Floats | StoredRows  # [n, d], unit rows, possibly memory-mapped
     alive: Mask  # [n], False where a row is masked, zero or not finite
 
     @classmethod
-    def of(cls, array: Floats | UnitRows, alive: Mask | None = None) -> UnitRows:
+    def of(cls, array: Floats | StoredRows | UnitRows, alive: Mask | None = None) -> UnitRows:
         """Checks `array` [n, d] in one pass; rows that were checked already stay as they are.
 
         Raises IngestError where it is no matrix, `alive` does not fit it, or a living row has not unit length.

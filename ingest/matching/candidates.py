@@ -1,7 +1,8 @@
 """The nearest rows of two dictionaries to each other on a CPU, both directions from one product.
 
 1. The two dictionaries are cut into blocks of rows; each pair of blocks gives one tile of inner products. Only one tile
-   exists at a time, and rows are read where they lie (memory-mapped or not).
+   exists at a time. Rows are read where they lie (memory-mapped or not): the later ones once, and the earlier ones once
+   for every `_HELD` numbers of later rows.
 2. A tile serves its rows and, transposed, its columns. Along a line of a tile the products are cut into groups of
    `GROUP`; of a line with a maximum above the worst match kept so far, the few groups with the largest maxima are
    looked into, which is where its largest products must be.
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.matching.blocks import CPU_BLOCK, GROUP, Floats, Ids, Nearest, UnitRows, spans
+
+_HELD = 1 << 26  # numbers of later rows that are in memory at once: 256 MB, a whole dictionary of 16k × 4k
 
 
 class Best:
@@ -91,13 +94,15 @@ def nearest(
     best = Best(len(later), keep), Best(len(earlier), keep)
     step = block or CPU_BLOCK
     tiles = _tiles(step, later, earlier)
-    for i, i_end in spans(len(later), step):
-        # Kept for the whole inner loop: each block of later rows is read once.
-        tile = tiles(later.block(i, i_end), i, *best)
+    for low, high in spans(len(later), step * max(1, _HELD // (step * later.array.shape[1]))):
+        # Many at once, since to read a row is to make it of what its source has.
+        held = [(b - a, tiles(later.block(low + a, low + b), low + a, *best)) for a, b in spans(high - low, step)]
         for j, j_end in spans(len(earlier), step):
-            tile(earlier.block(j, j_end), j)
-            if progress:
-                progress((i_end - i) * (j_end - j))
+            others = earlier.block(j, j_end)
+            for rows, tile in held:
+                tile(others, j)
+                if progress:
+                    progress(rows * (j_end - j))
     return best[0].found(), best[1].found()
 
 

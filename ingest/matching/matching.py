@@ -54,7 +54,7 @@ def match(
 
     The paper's data-free matching (§3.2, k = 1 there), seen from both sides. Similarities are within 2e-6 of float64;
     order and ties (by index) are those of float64, whatever the block. Memory is bounded: one tile of products (16 MB
-    on a CPU) and a few numbers a row.
+    on a CPU), 256 MB of rows, and a few numbers a row.
 
     Args:
         later: unit rows, float32 [n_later, d], possibly memory-mapped; or checked ones, which saves a pass over them.

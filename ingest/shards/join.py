@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from atlas.errors import CorruptAtlas, IngestError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.manifest import replacing
 from atlas.folder.matches import read_pair, read_table
-from atlas.folder.paths import DECODER, RECORD, dictionary_folder, matches_file, matches_folder
+from atlas.folder.paths import RECORD, dictionary_folder, matches_file, matches_folder
+from atlas.folder.stored_rows import rows_sha256
 from ingest.matching.stage import staged_name
 from ingest.shards.part import Part
 from ingest.shards.plan import planned
@@ -85,10 +85,9 @@ def _take_dictionary(there: Path, here: Path) -> None:
     for path in sorted(there.iterdir(), key=lambda path: path.name == RECORD):
         if path.is_file():
             with replacing(here / path.name) as temporary:
+                if path.name == RECORD:
+                    _check(here, record, there)
                 shutil.copyfile(path, temporary)
-                if path.name == DECODER and _sha256(temporary) != record.rows_sha256:
-                    raise CorruptAtlas(f"{path} is not what its record says: make the part anew")
-    Rows.open(here, record).check(record, encoder=True)
 
 
 def _take_matches(part: Path, folder: Path, name: str) -> None:
@@ -104,9 +103,8 @@ def _take_matches(part: Path, folder: Path, name: str) -> None:
         shutil.copyfile(source, temporary)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _check(here: Path, record: Dictionary, there: Path) -> None:
+    rows = Rows.open(here, record)
+    rows.check(record, encoder=True)
+    if rows_sha256(rows.decoder) != record.rows_sha256:
+        raise CorruptAtlas(f"{there} is not what its record says: make the part anew")

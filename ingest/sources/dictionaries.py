@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ from atlas.cli.progress import Advance
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary, row_digests
 from atlas.folder.paths import DECODER, ENCODER, VECTORS
+from atlas.folder.stored_rows import RowsDigest
 from ingest.sources.configuration import CROSS_LAYER
 from ingest.sources.find import Source, source_sha256
 from ingest.sources.head_space import HeadMap
@@ -53,6 +53,7 @@ def write_dictionary(source: Source, folder: Path, *, progress: Advance | None =
         d_model = len(mapping.projection) if mapping else configuration.d_out
         decoder = DecoderRows(source, tensors, mapping)
         rows_sha256, digests = _write(partial / DECODER, d_model, configuration.d_sae, decoder.blocks(), progress)
+        divisors = decoder.divisors()
         # After the decoder: the norms folded into encoder rows are known once all its blocks were taken.
         encoder = EncoderRows(source, tensors, decoder.folded)
         _, encoder_digests = _write(
@@ -61,6 +62,8 @@ def write_dictionary(source: Source, folder: Path, *, progress: Advance | None =
         # Last: which features are switched off is known once all encoder rows were seen.
         vectors = {"norms": decoder.norms, **encoder.vectors()}
         vectors |= {"decoder_digests": digests, "encoder_digests": encoder_digests}
+        made = {"decoder_divisors": divisors, "encoder_factors": encoder.factors()}
+        vectors |= {name: each for name, each in made.items() if each is not None}
         np.savez(partial / VECTORS, allow_pickle=False, **vectors)
     record = _record(source, d_model, mapping, int((decoder.norms == 0).sum()), sha256, rows_sha256)
     record.save(partial)
@@ -113,24 +116,22 @@ def _check_unknown(source: Source, others: set[str]) -> None:
 
 
 def _write(
-    path: Path, width: int, n: int, blocks: Iterator[np.ndarray], progress: Advance | None
+    path: Path, width: int, n: int, blocks: Iterator[tuple[np.ndarray, np.ndarray]], progress: Advance | None
 ) -> tuple[str, np.ndarray]:
-    """Write float32 [n, width] as .npy, block by block; returns the file's SHA-256 and each row's digest."""
-    digest = hashlib.sha256()
+    """Write [n, width] as .npy, block by block; returns SHA-256 and each row's digest of the rows as they are read."""
+    digest = RowsDigest(n, width)
     of_rows: list[np.ndarray] = []
-    with path.open("w+b") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n, width)}
-        np.lib.format.write_array_header_1_0(file, header)
-        # The digest is of the file as it lies there, its header included.
-        file.seek(0)
-        digest.update(file.read())
-        for block in blocks:
-            of_rows.append(row_digests(block))
-            data = np.ascontiguousarray(block, "<f4").data
-            file.write(data)
-            digest.update(data)
+    with path.open("wb") as file:
+        for kept, rows in blocks:
+            if not of_rows:
+                descr = np.lib.format.dtype_to_descr(kept.dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": (n, width)}
+                np.lib.format.write_array_header_1_0(file, header)
+            of_rows.append(row_digests(rows))
+            digest.add(rows)
+            file.write(np.ascontiguousarray(kept).data)
             if progress is not None:
-                progress(len(block))
+                progress(len(rows))
     return digest.hexdigest(), np.concatenate(of_rows)
 
 

@@ -110,7 +110,7 @@ class Source:
 
     @property
     def bytes(self) -> int:
-        """Size of its rows in an atlas, decoder and encoder."""
+        """Size of its rows as float32, decoder and encoder: what they take in an atlas at most."""
         width = self.d_model or self.configuration.d_out
         return 4 * self.d_sae * (width + self.configuration.d_in + 3)
 

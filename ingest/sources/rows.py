@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from atlas.errors import IngestError
+from atlas.folder.stored_rows import as_float32
 from ingest.sources.find import Source
 from ingest.sources.head_space import HeadMap
 from ingest.sources.tensors import Tensors
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class DecoderRows:
-    """Decoder rows as an atlas keeps them; `norms` and `folded` are full once every block has been taken."""
+    """Decoder rows as an atlas keeps them; `norms`, `folded`, `divisors` are full once every block has been taken."""
 
     def __init__(self, source: Source, tensors: Tensors, mapping: HeadMap | None) -> None:
         self.configuration = source.configuration
@@ -40,19 +41,37 @@ class DecoderRows:
         self.norms = np.zeros(source.d_sae, np.float32)  # in the residual stream, what an activation of 1 adds
         self.folded = np.ones(source.d_sae, np.float32)  # what each encoder row is multiplied by
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """float32 [n, d_model]: unit rows, zero where they are zero or not finite."""
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """[n, d_model] twice: rows as they are kept, and as they are read, float32 unit rows, zero where dead."""
         factor = self.configuration.norm_factor or 1.0
         for start, stop in _spans(self.configuration.d_sae, self.configuration.d_out):
-            rows = self.tensors.rows("W_dec", start, stop) / np.float32(factor)
+            kept = self.tensors.rows_as_kept("W_dec", start, stop)
+            rows = as_float32(kept)
+            if factor != 1:
+                rows = rows / np.float32(factor)
             if self.configuration.rescale:
                 # In the dictionary's own space, before rows of heads are mapped: its trainer chose by these norms.
                 self.folded[start:stop] = _norms(rows)
                 rows = _unit(rows)[0]
             if self.mapping is not None:
                 rows = self.mapping.rows(rows)
-            unit, self.norms[start:stop] = _unit(rows)
-            yield unit
+            unit, norms = _unit(rows)
+            self.norms[start:stop] = norms
+            kept[norms == 0] = np.zeros((), kept.dtype)
+            # What a mapping gives is no number of the source's, and made anew for a few rows might differ in a bit.
+            yield (kept if self.mapping is None else unit), unit
+
+    def divisors(self) -> np.ndarray | None:
+        """float32 [m, d_sae]: what rows as they are kept are divided by, one after the other; None: by nothing."""
+        if self.mapping is not None:
+            return None
+        steps = [self.norms]
+        if self.configuration.rescale:
+            steps.insert(0, self.folded)
+        if (factor := self.configuration.norm_factor or 1.0) != 1:
+            steps.insert(0, np.full_like(self.norms, factor))
+        # Dead rows are kept as zeros, and stay so.
+        return np.stack([np.where(self.norms > 0, step, np.float32(1)) for step in steps])
 
 
 class EncoderRows:
@@ -65,19 +84,28 @@ class EncoderRows:
         self.folded = folded
         self.broken = np.zeros(source.d_sae, bool)
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """float32 [n, d_in]: encoder rows."""
-        factor = np.float32(self.configuration.norm_factor or 1.0)
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """[n, d_in] twice: encoder rows as they are kept, and as they are read, float32."""
+        factors = self.factors()
         for start, stop in _spans(self.configuration.d_sae, self.configuration.d_in):
-            rows = self._rows(start, stop) * (factor * self.folded[start:stop, None])
+            kept = self._rows(start, stop)
+            rows = as_float32(kept)
+            if factors is not None:
+                rows = rows * factors[start:stop, None]
             self.broken[start:stop] = ~np.isfinite(rows).all(axis=1)
-            rows[self.broken[start:stop]] = 0
-            yield rows
+            for form in (kept, rows):  # one and the same, or not
+                form[self.broken[start:stop]] = np.zeros((), form.dtype)
+            yield kept, rows
+
+    def factors(self) -> np.ndarray | None:
+        """float32 [d_sae]: what rows as they are kept are multiplied by; None: by nothing."""
+        factors: np.ndarray = np.float32(self.configuration.norm_factor or 1.0) * self.folded
+        return None if (factors == 1).all() else factors
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         if self.configuration.encoder == "matching_pursuit":  # searches among the decoder rows
-            return self.tensors.rows("W_dec", start, stop)
-        return self.tensors.columns("W_enc", start, stop)
+            return self.tensors.rows_as_kept("W_dec", start, stop)
+        return self.tensors.columns_as_kept("W_enc", start, stop)
 
     def vectors(self) -> dict[str, np.ndarray]:
         """float32: what activation needs, by SAELens's names; after all blocks have been taken."""

@@ -1,8 +1,4 @@
-"""The tensors of one dictionary, by SAELens's names, read part by part as float32; files without torch.
-
-NumPy knows neither bfloat16 nor float8: a file's numbers of these kinds are views of their bytes, with a dtype whose
-one field says what they are, and become float32 by a shift and by tables.
-"""
+"""The tensors of one dictionary, by SAELens's names, part by part as they are or as float32; files without torch."""
 
 from __future__ import annotations
 
@@ -10,13 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atlas.errors import IngestError
+from atlas.folder.stored_rows import as_float32
 
 _TYPES: dict[str, np.dtype[Any]] = {  # by safetensors' names
     "BF16": np.dtype([("bfloat16", "<u2")]),
@@ -26,11 +22,17 @@ _TYPES: dict[str, np.dtype[Any]] = {  # by safetensors' names
     **{f"I{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{"U8": np.dtype("u1"), "BOOL": np.dtype("?")},
 }
+_TORCH: dict[str, tuple[str, np.dtype[Any]]] = {  # torch's dtype: a dtype of the same bits that NumPy takes, and ours
+    "bfloat16": ("uint16", _TYPES["BF16"]),
+    "float8_e4m3fn": ("uint8", _TYPES["F8_E4M3"]),
+    "float8_e5m2": ("uint8", _TYPES["F8_E5M2"]),
+    "float16": ("float16", _TYPES["F16"]),
+}
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """Tensors in a file or in memory; only what is asked for is turned into float32."""
+    """Tensors in a file or in memory; only what is asked for is read, and turned into float32."""
 
     parts: Mapping[str, Any]  # arrays mapped from a file, or torch tensors: both are cut by [rows, columns]
     shapes: Mapping[str, tuple[int, ...]]
@@ -48,6 +50,14 @@ class Tensors:
         """float32 [stop − start, n_rows]: columns of a matrix, transposed."""
         return _float32(self.parts[name][:, start:stop].T)
 
+    def rows_as_kept(self, name: str, start: int, stop: int) -> np.ndarray:
+        """`rows` in the tensor's own dtype (`atlas.folder.stored_rows`)."""
+        return _kept(self.parts[name][start:stop])
+
+    def columns_as_kept(self, name: str, start: int, stop: int) -> np.ndarray:
+        """`columns` in the tensor's own dtype."""
+        return _kept(self.parts[name][:, start:stop].T)
+
     def whole(self, name: str) -> np.ndarray:
         """float32: a tensor as it is."""
         return _float32(self.parts[name])
@@ -55,29 +65,23 @@ class Tensors:
 
 def _float32(part: Any) -> np.ndarray:
     """A contiguous array of its own, so that nobody writes into what it was read from."""
+    return np.array(as_float32(_kept(part)), np.float32, order="C")
+
+
+def _kept(part: Any) -> np.ndarray:
+    """A contiguous array of its own, in the dtype of what it was read from; float32 where no file can have that."""
     if not isinstance(part, np.ndarray):
-        return np.array(part.float().numpy(), np.float32, order="C")
-    if part.dtype.names is None:
-        with np.errstate(over="ignore"):  # float64 beyond float32 is infinite, as it is in torch
-            return np.array(part, np.float32, order="C")
-    (kind,) = part.dtype.names
-    raw = part[kind]
-    if kind == "bfloat16":
-        # A bfloat16 is the upper half of a float32.
-        return np.array(raw, np.uint32, order="C").__lshift__(16).view(np.float32)
-    return np.ascontiguousarray(_float8(kind)[raw])
+        name = str(part.dtype).removeprefix("torch.")
+        view, kind = _TORCH.get(name, ("", None))
+        if kind is None:
+            return np.array(part.float().numpy(), np.float32, order="C")
+        import torch
 
-
-@cache
-def _float8(kind: str) -> np.ndarray:
-    """float32 [256]: the value of each byte."""
-    codes = np.arange(256, dtype=np.uint8)
-    if kind == "float8_e5m2":  # the upper half of a float16
-        return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    sign, exponent, mantissa = np.where(codes >> 7, -1.0, 1.0), (codes >> 3 & 15).astype(int), (codes & 7) / 8
-    values = sign * np.where(exponent, np.ldexp(1 + mantissa, exponent - 7), np.ldexp(mantissa, -6))
-    values[codes & 127 == 127] = np.nan  # there are no infinities
-    return values.astype(np.float32)
+        # NumPy takes no bfloat16 from torch: its bits go over as whole numbers.
+        return np.array(part.contiguous().view(getattr(torch, view)).numpy().view(kind), order="C")
+    if part.dtype.names is None and part.dtype not in (np.float16, np.float32):
+        return np.array(as_float32(part), order="C")
+    return np.array(part, order="C")
 
 
 @contextmanager

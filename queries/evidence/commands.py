@@ -113,6 +113,7 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
     help="By method; strong effects that rankings name; the best match by its cosine; what it does to the loss.",
 )
 @_permutation
+@click.option("--frozen", is_flag=True, help="Also a control dictionary of random rows that nobody trained.")
 @click.option("--common", is_flag=True, help="Only targets whose best match is active: the same for all methods.")
 @format_option
 def deactivation(

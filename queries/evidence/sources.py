@@ -16,6 +16,7 @@ from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.matches import edge_table, read_table
 from atlas.folder.paths import matches_file
+from atlas.folder.stored_rows import products
 from atlas.graph.stored import StoredGraph
 from atlas.ids import RES
 from hooked.direct_path import NORMED, reading_rows, why_no_push
@@ -111,14 +112,15 @@ class Source:
 
     def cosines(self, features: np.ndarray) -> np.ndarray:
         """float32 [n, d_sae earlier]: cosines of these later features with every earlier one."""
-        return np.asarray(self.rows[0].decoder[features] @ self.rows[1].decoder.T)
+        return products(self.rows[0].decoder[features], self.rows[1].decoder)
 
     def pushes(self, features: np.ndarray) -> np.ndarray | None:
         """float32 [n, d_sae earlier]: push by every earlier feature; None where the pair has none."""
         if why_no_push(self.later, self.earlier) is not None:
             return None
         reading = reading_rows(self.later, self.rows[0], features)
-        return np.asarray((reading @ self.rows[1].decoder.T) * self.rows[1].vectors["norms"])
+        found: np.ndarray = products(reading, self.rows[1].decoder) * self.rows[1].vectors["norms"]
+        return found
 
 
 def sources(atlas: Atlas) -> list[Source]:

@@ -18,8 +18,10 @@ import numpy as np
 from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
+from atlas.folder.stored_rows import products
 from queries.evidence.readers import Reader, readers_of
 from queries.evidence.removals.copies import Context, first_block
+from queries.evidence.removals.frozen import Frozen
 from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import trials
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts
@@ -36,6 +38,7 @@ def deactivation(
     positions: int = POSITIONS,
     seed: int = 0,
     permutation: bool = False,
+    frozen: bool = False,
     model: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -46,6 +49,7 @@ def deactivation(
         texts: files; contexts and tokens in them are drawn by `seed`.
         positions: tokens in all, PER_TEXT of each context.
         permutation: also by a one-to-one matching of all features; about a second for 2,048, minutes for 16,384.
+        frozen: also rows of a random dictionary that nobody trained, as if they were the earlier one's.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
 
@@ -69,6 +73,8 @@ def deactivation(
     sample = draw(texts, tokenizer, -(-positions // PER_TEXT) * WIDTH, seed)
     readers = readers_of(atlas, records, loaded)
     wrong = {pair.key: found for pair in pairs if (found := _wrong_layer(pair, readers)) is not None}
+    drawn = {pair.key: Frozen.of(pair, readers[pair.earlier.id], seed) for pair in pairs if frozen}
+    random_rows = {key: each for key, each in drawn.items() if each is not None}
     outcome = Outcome(seed, sample.record("effects", name) | {"tokens": positions})
     groups = starts(tokenizer, records)
     # Both read in one pass: what the one writes and the other reads belongs to one forward pass.
@@ -79,11 +85,14 @@ def deactivation(
             own = {id_: found for id_, found in later.items() if id_ in group}
             blocks = {first_block(pair.earlier) for its in own.values() for pair in its}
             guarded: set[int] = set()
-            drawn = _positions(loaded, start, group, blocks, sample.tokens, positions, seed)
-            for text, place, context, hidden in drawn:
+            places = _positions(loaded, start, group, blocks, sample.tokens, positions, seed)
+            for text, place, context, hidden in places:
                 for its in own.values():
                     rng = np.random.default_rng([seed, text, place, its[0].later.depth])
-                    for trial in trials(loaded, context, place, hidden, its, readers, wrong, rng, permutation):
+                    found_here = trials(
+                        loaded, context, place, hidden, its, readers, wrong, rng, permutation, random_rows
+                    )
+                    for trial in found_here:
                         outcome.add(trial, text)
                         # At the first token drawn of a context: it takes the whole model.
                         if text not in guarded and place + 1 < len(context.tokens):
@@ -135,5 +144,5 @@ def _wrong_layer(pair: Source, readers: Mapping[str, Reader]) -> tuple[Reader, n
     best = np.empty(pair.later.d_sae, dtype=np.int64)
     for first in range(0, len(best), 4096):
         part = slice(first, first + 4096)
-        best[part] = (pair.rows[0].decoder[part] @ far.rows.decoder.T).argmax(axis=1)
+        best[part] = products(pair.rows[0].decoder[part], far.rows.decoder).argmax(axis=1)
     return far, best

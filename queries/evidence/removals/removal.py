@@ -17,6 +17,7 @@ import torch
 from atlas.errors import ModelError
 from queries.evidence.readers import Reader
 from queries.evidence.removals.copies import Context, run_changed
+from queries.evidence.removals.frozen import Frozen
 from queries.evidence.removals.layout import Change
 from queries.evidence.sources import Source
 
@@ -31,6 +32,8 @@ METHODS = (
     "best_of_random",  # the best of as many such rows as exhaustive tries
     "shifted",  # what top1 removes, at the token before
     "wrong_layer",  # the best match in the dictionary of this site that is farthest off, where it is active here
+    "frozen",  # the best match among frozen random rows, where it is active (removals.frozen), where asked
+    "best_of_frozen",  # the best of all of those that are active, after trying each, where asked
 )
 MOST_TARGETS = 25  # of one dictionary at one token (paper §5.2)
 
@@ -60,6 +63,7 @@ def trials(
     wrong: Mapping[str, tuple[Reader, np.ndarray]],
     rng: np.random.Generator,
     permutation: bool = False,
+    frozen: Mapping[str, Frozen] | None = None,
 ) -> list[Trial]:
     """Remove predecessors of one residual dictionary's active features at one token of a context.
 
@@ -69,12 +73,17 @@ def trials(
         pairs: those of the later dictionary.
         wrong: by key of the pair a dictionary of another layer, and its best matches, int64 [d_sae later].
         permutation: also remove the partner of a one-to-one matching (Source.permuted).
+        frozen: by key of the pair random rows to be removed too.
     """
+    frozen = frozen or {}
     target = readers[pairs[0].later.id]
     values = target.encoder(hidden[target.record.id]).values.cpu().numpy()
     active = np.flatnonzero(values > 0)
     targets = np.sort(rng.permutation(active)[:MOST_TARGETS])
-    plans = [_Plan.of(pair, targets, hidden, readers, wrong.get(pair.key), rng, permutation) for pair in pairs]
+    plans = [
+        _Plan.of(pair, targets, hidden, readers, wrong.get(pair.key), rng, permutation, frozen.get(pair.key))
+        for pair in pairs
+    ]
     changes = [change for plan in plans for change in plan.changes]
     if not changes or not len(targets):
         return []
@@ -113,6 +122,7 @@ class _Plan:
     amount: np.ndarray
     changes: list[Change]
     chosen: dict[str, np.ndarray]  # by method int64 [n_targets], place among the changes; −1: nothing to remove
+    frozen: range  # places of the changes that remove frozen random rows
 
     @classmethod
     def of(
@@ -124,6 +134,7 @@ class _Plan:
         wrong: tuple[Reader, np.ndarray] | None,
         rng: np.random.Generator,
         permutation: bool,
+        frozen: Frozen | None,
     ) -> _Plan:
         id_ = pair.earlier.id
         here = hidden[id_]
@@ -150,7 +161,14 @@ class _Plan:
         chosen["shifted"] = _shifted(chosen["top1"], changes)
         if wrong is not None:
             chosen["wrong_layer"] = _wrong(wrong, targets, here, id_, changes)
-        return cls(pair, targets, active, amount.cpu().numpy(), changes, chosen)
+        first = len(changes)
+        if frozen is not None:
+            its, writes = frozen.writes(here, len(active))
+            changes += [Change(id_, -write) for write in writes]
+            where = np.full(len(frozen.rows), -1)
+            where[its] = first + np.arange(len(its))
+            chosen["frozen"] = _placed(where, frozen.best[targets])
+        return cls(pair, targets, active, amount.cpu().numpy(), changes, chosen, range(first, len(changes)))
 
     def trial(self, target: Reader, old: np.ndarray, new: np.ndarray, kept: np.ndarray) -> Trial:
         """The outcome; `new`: activations `[n_changes, n_targets]`."""
@@ -164,6 +182,8 @@ class _Plan:
             found["exhaustive"] = new[:count].min(axis=0)[kept]
         if "norm_matched" in self.chosen:
             found["best_of_random"] = new[count : 2 * count].min(axis=0)[kept]
+        if self.frozen:
+            found["best_of_frozen"] = new[self.frozen].min(axis=0)[kept]
         threshold = target.encoder.threshold
         old, targets = old[kept], self.targets[kept]
         margin = old / threshold.cpu().numpy()[targets] if threshold is not None else np.full(len(old), np.nan)
