@@ -366,3 +366,10 @@ def test_a_condition_that_null_may_fulfil_is_refused_where_it_cannot_be_computed
 def test_what_needs_the_graph_after_that_is_refused(store: LadybugStore) -> None:
     with pytest.raises(QueryError, match="compute it after the last MATCH"):
         store.query("MATCH (f:Feature) WITH f, toUpper(f.site) AS s MATCH (f)-->(g) RETURN s, g.id", {})
+
+
+@pytest.mark.parametrize("number", [1e300, -1.5e300, 1e22, 2.5e-300, -1e16])
+def test_numbers_with_an_exponent_reach_the_engine(store: LadybugStore, number: float) -> None:
+    """Its grammar has no sign of plus in an exponent."""
+    cypher = f"MATCH (f:Feature) WITH count(f) AS n RETURN CASE WHEN n < 2 THEN 1.0 ELSE {number!r} END AS x"
+    assert store.query(cypher, {}).rows == [{"x": number}]

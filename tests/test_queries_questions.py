@@ -227,6 +227,16 @@ def test_strongest_by_push(atlas: Atlas, reference: Reference) -> None:
     assert [(-row["push"], row["later"], row["earlier"]) for row in found] == rows and rows[-1][0] > 0
 
 
+@pytest.mark.parametrize("name", ["strongest", "strongest-push"])
+@pytest.mark.parametrize("where", [{}, {"site": "mlp"}, {"layer": 3}, {"site": "res", "layer": 2}, {"layer": 0}])
+def test_few_of_the_strongest_are_the_first_of_all(atlas: Atlas, name: str, where: dict[str, Any]) -> None:
+    """A server's statement looks only at edges above a bound, which depends on how many are asked for."""
+    values = {"site": None, "layer": None} | where
+    everything = atlas.read(QUESTIONS[name].cypher, **values, limit=ALL)
+    for limit in (1, 2, 7, 30, 300, ALL):
+        assert ask(atlas, name, limit=limit, **where) == everything[:limit]
+
+
 def test_orphans(atlas: Atlas, reference: Reference) -> None:
     taken = {e["target"] for e in reference.edges if e["rank"] == 0}
     rows = reference.pick(None, lambda f: f["site"] != "res" and not f["dead"] and f["id"] not in taken)

@@ -199,6 +199,39 @@ ORDER BY push DESC, later, earlier
 LIMIT $limit
 """
 
+# The same answers, sooner on a server, which looks at every edge one by one: the limit-th best of the best matches, a
+# sixth of the edges and indexed, is a bound from below for all. A large embedded graph has not the memory for it.
+# No edge is stronger than its later feature's best match in that dictionary: only such features' edges can be.
+STRONGEST_ON_SERVER = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
+WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+WITH r.similarity AS best ORDER BY best DESC LIMIT $limit
+WITH CASE WHEN count(best) < $limit THEN 0.0 ELSE min(best) END AS bound
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
+WHERE r.similarity >= bound AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+WITH DISTINCT b, bound
+MATCH (b)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.similarity >= bound AND (coalesce($site, '') = '' OR a.site = $site)
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
+STRONGEST_PUSH_ON_SERVER = """
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
+WHERE r.push IS NOT NULL AND (coalesce($site, '') = '' OR a.site = $site)
+  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+WITH r.push AS push ORDER BY push DESC LIMIT $limit
+WITH CASE WHEN count(push) < $limit THEN -1.0e300 ELSE min(push) END AS bound
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push >= bound AND (coalesce($site, '') = '' OR a.site = $site)
+  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
+       r.forward_rank AS forward_rank
+ORDER BY push DESC, later, earlier
+LIMIT $limit
+"""
+
 ORPHANS = """
 MATCH (f:Feature)
 WHERE f.site <> 'res' AND f.dead = false AND coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
@@ -251,8 +284,8 @@ LIMIT $limit
 
 SILENT_MATCHES = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND coalesce($site, a.site) = a.site
-  AND coalesce($layer, b.layer) = b.layer
+WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND (coalesce($site, '') = '' OR a.site = $site)
+  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
        a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
 ORDER BY similarity DESC, later, earlier
@@ -270,7 +303,8 @@ LIMIT $limit
 
 ALIKE_AND_TOGETHER = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE r.correlation > 0.0 AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+WHERE r.correlation > 0.0 AND (coalesce($site, '') = '' OR a.site = $site)
+  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
 RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
        r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
        b.label AS later_label, a.label AS earlier_label

@@ -36,7 +36,9 @@ def literal(value: Any) -> str:
         raise NotAlike("the smallest INTEGER")
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         raise NotAlike("a number that is not finite")
-    return f"({value!r})" if value < 0 else repr(value)
+    # The engine's grammar has no sign of plus in an exponent.
+    text = repr(value).replace("e+", "e")
+    return f"({text})" if value < 0 else text
 
 
 def single(types: list[Type], where: str) -> Type:
