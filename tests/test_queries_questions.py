@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from neo4j_for_tests import Server, emptied
 from planted import MIN_RES, Planted
 
 from atlas import schema
 from atlas.atlas import Atlas, open_atlas
 from atlas.errors import QueryError, UnknownFeature
+from atlas.graph.copying import copy_atlas
 from queries.questions.questions import QUESTIONS, ask, find_question
 
 ALL = 10_000
@@ -235,6 +237,24 @@ def test_few_of_the_strongest_are_the_first_of_all(atlas: Atlas, name: str, wher
     everything = atlas.read(QUESTIONS[name].cypher, **values, limit=ALL)
     for limit in (1, 2, 7, 30, 300, ALL):
         assert ask(atlas, name, limit=limit, **where) == everything[:limit]
+
+
+def test_a_server_answers_every_question_as_the_folder_does(atlas: Atlas, neo4j_lts: Server) -> None:
+    """Some by statements of its own."""
+    address = emptied(neo4j_lts)
+    copy_atlas(atlas, address)
+    features = ["planted/5-res-24/3", "planted/2-res-24/4"]
+    with open_atlas(address) as server:
+        assert server.manifest.store is not None
+        for name, question in QUESTIONS.items():
+            if not question.by_rows:
+                about = features[: len(question.features)]
+                assert ask(server, name, *about, limit=ALL) == ask(atlas, name, *about, limit=ALL), name
+        wheres: list[dict[str, Any]] = [{}, {"site": "mlp", "layer": 3}]
+        for name in ("strongest", "strongest-push"):
+            for limit in (1, 7, 30):
+                for where in wheres:
+                    assert ask(server, name, limit=limit, **where) == ask(atlas, name, limit=limit, **where)
 
 
 def test_orphans(atlas: Atlas, reference: Reference) -> None:
