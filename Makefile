@@ -26,12 +26,9 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python tests/bench_matching.py
+	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_load.py
-	$(BIN)/python tests/bench_neo4j.py
 	$(BIN)/python tests/bench_start.py
-	$(BIN)/python tests/bench_lineage.py
-	$(BIN)/python tests/bench_steering.py
 
 # A local Neo4j to try the server store with, without a container engine; its data stay in ./neo4j-data.
 neo4j: $(READY)

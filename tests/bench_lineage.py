@@ -1,4 +1,4 @@
-"""Time of a lineage on a planted atlas of 26 layers × 3 sites and about a million edges.
+"""Time of a lineage on a planted atlas of 26 layers × 3 sites and about a million edges, beside networkx in memory.
 
 python tests/bench_lineage.py [FOLDER]     keeps the atlas in FOLDER and uses it again
 """
@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
+from bench_record import record
 from planted import Planted
 from test_drawing import drawing_seconds
 
@@ -53,20 +55,56 @@ def report(atlas: Atlas) -> None:
     for setting in SETTINGS:
         name = "lineage " + " ".join(f"{key}={value}" for key, value in setting.items())
         timed(name, [partial(lineage, atlas, seed, **setting) for seed in seeds])
+    in_memory(atlas, seeds)
     timed("search", [partial(search, atlas, "war film")] * 3)
     for question in QUESTIONS.values():
         features = seeds[: len(question.features)]
         timed(f"ask {question.name}", [partial(ask, atlas, question.name, *features)] * 3)
 
 
-def timed(name: str, calls: list[Callable[[], object]]) -> None:
-    """Print the median and the largest time of the calls."""
+def in_memory(atlas: Atlas, seeds: list[str]) -> None:
+    """The walk of the first setting in a networkx graph that holds all edges, and what making that takes."""
+    start = time.perf_counter()
+    graph = nx.MultiDiGraph()
+    cypher = "MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature) "
+    cypher += (
+        "RETURN b.id AS b, a.id AS a, r.similarity AS s, r.rank AS rank, r.forward_rank AS forward, a.site AS site"
+    )
+    for row in atlas.read(cypher):
+        graph.add_edge(row.pop("b"), row.pop("a"), **row)
+    print(f"networkx: {graph.number_of_edges():,} edges read and held in {time.perf_counter() - start:.1f} s")
+    least = {"res": 0.5, "mlp": 0.25, "att": 0.25}
+
+    def walk(seed: str) -> set[str]:
+        found = {seed}
+        for step, rank in (("out_edges", "rank"), ("in_edges", "forward")):
+            edge_, at = seed, [seed]
+            while at:
+                edge_ = at.pop()
+                for later, earlier, each in getattr(graph, step)(edge_, data=True):
+                    if each[rank] == 0 and each["s"] >= least[each["site"]]:
+                        other = earlier if step == "out_edges" else later
+                        if other not in found and each["site"] == "res":
+                            at.append(other)
+                        found.add(other)
+        return found
+
+    ours = timed("lineage", [partial(lineage, atlas, seed) for seed in seeds])
+    theirs = timed("the same walk in networkx", [partial(walk, seed) for seed in seeds])
+    record(
+        "graph", "lineage of 1 M edges, embedded, with all properties", "networkx in memory, ids", ours / theirs, theirs
+    )
+
+
+def timed(name: str, calls: list[Callable[[], object]]) -> float:
+    """Print the median and the largest time of the calls; returns the median in seconds."""
     times = []
     for call in calls:
         start = time.perf_counter()
         call()
         times.append(1000 * (time.perf_counter() - start))
-    print(f"{name:<40} {statistics.median(times):8.1f} {max(times):8.1f}")
+    print(f"{name:<40} {statistics.median(times):8.2f} {max(times):8.2f}")
+    return statistics.median(times) / 1000
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Matching against FAISS's own exact search: `python tests/bench_matching.py [--quick]`.
 
 Prints, measured in one run, how long the complete matching of a pair takes (both directions, ties, edges) as a multiple
-of one direction of `faiss.knn` and of `IndexFlatIP.search`, and what its noise floor costs. The contenders take turns,
-and each ratio is the median of the rounds' ratios, so that a busy machine weighs on all alike.
+of one direction of `faiss.knn`, of `IndexFlatIP.search` and of `torch.mm` with `topk`, and what its noise floor costs.
+The contenders take turns, and each ratio is the median of the rounds' ratios, so that a busy machine weighs on all
+alike.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 from statistics import median
 
 import numpy as np
+from bench_record import record
 
 from ingest.matching.blocks import Floats, UnitRows
 from ingest.matching.floor import noise_floor
@@ -62,6 +64,7 @@ def compare(n: int, d: int, rounds: int, limit: float) -> None:
         "match": partial(match, later, earlier, K),
         "knn": partial(faiss.knn, later, earlier, K, metric=faiss.METRIC_INNER_PRODUCT),
         "flat": partial(index.search, later, K),
+        "torch": partial(torch_topk, later, earlier),
     }
     # Matching checks the rows; as in an ingest, the floor takes them as checked.
     checked = UnitRows.of(later), UnitRows.of(earlier)
@@ -75,10 +78,27 @@ def compare(n: int, d: int, rounds: int, limit: float) -> None:
     print(
         f"{n:,}² × {d:,}: matching, both directions, {median(taken['match']):.2f} s"
         f" = {ratio('match', 'knn'):.2f} × faiss.knn (at most {limit})"
-        f" = {ratio('match', 'flat'):.2f} × IndexFlatIP.search, one direction each;"
+        f" = {ratio('match', 'flat'):.2f} × IndexFlatIP.search = {ratio('match', 'torch'):.2f} × torch.mm and topk,"
+        " one direction each;"
         f" noise floor {ratio('floor', 'match', beside):.1%} of the matching",
         flush=True,
     )
+
+    what = f"matching {n:,}² × {d:,}, both directions, exact"
+    peers = {"knn": "faiss.knn", "flat": "IndexFlatIP.search", "torch": "torch.mm and topk"}
+    for name, peer in peers.items():
+        record("matching", what, f"{peer}, one direction", ratio("match", name), median(taken[name]))
+    floor_time = median(beside["match"])
+    record("matching", f"noise floor of {n:,}² × {d:,}", "the matching", ratio("floor", "match", beside), floor_time)
+
+
+def torch_topk(later: Floats, earlier: Floats) -> None:
+    """The plain way: a block of products, and the best of each of its rows."""
+    import torch
+
+    rows, others = torch.from_numpy(later), torch.from_numpy(earlier).T
+    for start in range(0, len(rows), 2048):
+        torch.mm(rows[start : start + 2048], others).topk(K, dim=1)
 
 
 def main() -> None:

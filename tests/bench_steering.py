@@ -6,12 +6,16 @@ alternate and the median of their ratios counts, so that a busy machine slows bo
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import planted_steering as planted
+import torch
+from bench_record import record
 
 TOKENS, ROUNDS = 24, 9
 PROMPTS = ["I think that the most important thing about it is"]
@@ -55,7 +59,72 @@ def main() -> int:
         ratio, seconds = _ratio(model, tokenizer, plan)
         plain = f"plain {1000 * seconds / TOKENS:.1f} ms a token"
         print(f"steering: {name}: {ratio:.3f} × plain (target {target}); {plain}", flush=True)
+        record("steering", f"generation, {name}", "plain generation", ratio, seconds)
+    peers(model, tokenizer, [torch.from_numpy(rows.decoder[3]) for _, rows in layers])
     return 0
+
+
+def peers(model: Any, tokenizer: Any, vectors: list[torch.Tensor]) -> None:
+    """The same six vectors added by other libraries, where they are installed."""
+    from queries.steer.plan import SteeringPlan
+    from queries.steer.steering import steered
+
+    inputs = tokenizer(PROMPTS, return_tensors="pt")
+    places = range(8, 14)
+    layers = [
+        planted.planted_dictionary(f"blocks.{layer}.hook_resid_post", d_model=len(vectors[0])) for layer in places
+    ]
+    plan = SteeringPlan(tuple(planted.intervention(d, 3, "add", 1) for d in layers))
+
+    def run() -> None:
+        model.generate(**inputs, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False)
+
+    def ours() -> float:
+        with steered(model, plan):
+            return _time(run)
+
+    found: dict[str, Callable[[], float]] = {}
+    if (library := _installed("steering_vectors")) is not None:
+        vector = library.SteeringVector(dict(zip(places, vectors, strict=True)), "decoder_block")
+
+        def theirs() -> float:
+            with vector.apply(model):
+                return _time(run)
+
+        found["steering-vectors"] = theirs
+    if (other := _installed("repeng")) is not None:
+
+        def wrapped() -> float:
+            control = other.ControlModel(model, list(places))
+            directions = {layer: each.numpy() for layer, each in zip(places, vectors, strict=True)}
+            control.set_control(other.ControlVector(model.config.model_type, directions), 1.0)
+            try:
+                return _time(run)
+            finally:
+                control.unwrap()
+
+        found["repeng"] = wrapped
+    for name, peer in found.items():
+        peer(), ours()
+        pairs = [(ours(), peer()) for _ in range(ROUNDS)]
+        ratio = statistics.median(a / b for a, b in pairs)
+        seconds = statistics.median(b for _, b in pairs)
+        print(f"steering: generate with six vectors: {ratio:.3f} × {name}", flush=True)
+        record("steering", "model.generate with six vectors added", name, ratio, seconds)
+
+
+def _installed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, AttributeError) as error:  # a library that an installed one is too new for
+        print(f"steering: {name}: not measured ({error})")
+        return None
+
+
+def _time(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _ratio(model: Any, tokenizer: Any, plan: Any) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlas.embedded.engine import database
 from atlas.embedded.file import engine_path, fingerprint, mapped_sizes, open_checked, state_path
 from atlas.embedded.guard import guard
 from atlas.embedded.statement.run import executed, prepared, rows_of
@@ -175,7 +176,7 @@ class LadybugStore:
             import ladybug
 
             try:
-                self._database = ladybug.Database(path, read_only=True, max_num_threads=2, **mapped_sizes(BUFFER))
+                self._database = database(path, read_only=True, max_num_threads=2, **mapped_sizes(BUFFER))
                 self._connection = prepared(ladybug.Connection(self._database))
             except RuntimeError as error:
                 where = state_path(self.folder, str(self.state))
@@ -198,15 +199,15 @@ def _build(path: Path, graph: Graph, progress: Advance | None) -> None:
 
     from atlas.embedded.load import create_tables, load
 
-    database = ladybug.Database(path, auto_checkpoint=False, **mapped_sizes(BUFFER))
+    made = database(path, auto_checkpoint=False, **mapped_sizes(BUFFER))
     try:
-        connection = ladybug.Connection(database)
+        connection = ladybug.Connection(made)
         create_tables(connection)
         load(connection, graph, path.parent, progress)
         connection.execute("CHECKPOINT")
         connection.close()
     finally:
-        database.close()
+        made.close()
     _sync(path)
 
 
