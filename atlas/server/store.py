@@ -251,6 +251,9 @@ class Neo4jStore:
 
         if who := current_writer(self._connection):
             return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done")
+        # It may have ended between the two looks: then nothing was broken off.
+        if any(row["state"] is not None for row in self._connection.read(STATE)):
+            return changed(self.address)
         return LockedAtlas(
             f"the last write to {self.address} was broken off; repeat its command: what is there is kept (where its "
             "folder is gone, empty the database and write the atlas there anew)"
