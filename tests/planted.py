@@ -94,7 +94,9 @@ class Planted:
         push[::5] = np.nan
         # No matches, some of them of a negative cosine.
         rows, columns = np.nonzero((rank < 0) & (forward < 0) & (cosine != 0))
-        others = rows[::9], columns[::9], cosine[rows[::9], columns[::9]]
+        step = max(9, len(rows) // (3 * len(rows_b)))  # of a large one about three a row
+        rows, columns = rows[::step], columns[::step]
+        others = rows, columns, cosine[rows, columns]
         self.matched.append(PairArrays(b, a, gap, floor, i, j, cosine[i, j], rank[i, j], forward[i, j], push, others))
         alive_b, alive_a = np.asarray(rows_b.any(1)), np.asarray(rows_a.any(1))
         self.columns[b.id][f"s_{a.site}"] = [

@@ -57,6 +57,18 @@ def test_large_tables_are_copied_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     store.close()
 
 
+def test_a_graph_may_be_much_larger_than_the_engine_s_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """330,000 edges with 64 MB; what was loaded and kept in the buffer until the end took 130 MB, at 1 GB 6 million."""
+    monkeypatch.setattr(atlas.embedded.load, "ROWS", 40_000)
+    monkeypatch.setattr(atlas.embedded.store, "LOADING", 64 << 20)
+    graph = PlantedGraph(layers=10, width=3000, extra=27_333)
+    written: list[int] = []
+    LadybugStore(tmp_path, None).publish(graph, progress=written.append)
+    store = LadybugStore(tmp_path, graph.state)
+    assert edges(store) > 290_000
+    store.close()
+
+
 def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
     store = published(tmp_path)
     rows = store.read(

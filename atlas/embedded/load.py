@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ladybug
     import pyarrow as pa
 
-ROWS = 4_000_000  # of one COPY, which takes about 0.8 GB of memory
+ROWS = 2_000_000  # of one COPY, which takes about 0.4 GB of memory
 _PARQUET_ROWS = 1 << 17  # rows of a row group
 
 
@@ -70,6 +70,7 @@ def _copy(
     path = staging / "rows.parquet"
     pieces = (table.slice(start, ROWS) for table in tables for start in range(0, table.num_rows, ROWS))
     piece = next(pieces, None)
+    kept = 0  # rows that the engine has in its buffer alone
     while piece is not None:
         rows = 0
         with pq.ParquetWriter(path, piece.schema, compression="none") as writer:
@@ -78,6 +79,11 @@ def _copy(
                 rows += piece.num_rows
                 piece = next(pieces, None)
         connection.execute(f'COPY `{name}` FROM "{_quoted(path)}"')
+        kept += rows
+        if kept >= ROWS:
+            # Or all that was loaded would stay in the engine's buffer, whose size would limit the graph's.
+            connection.execute("CHECKPOINT")
+            kept = 0
         path.unlink()
         if progress is not None:
             progress(rows)

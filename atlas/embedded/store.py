@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from atlas.cli.progress import Advance
     from atlas.folder.manifest import Manifest
 
-BUFFER = 1 << 30  # bytes of the engine's page cache, while reading and while loading
+BUFFER = 1 << 30  # bytes of the engine's page cache while reading
+LOADING = 2 << 30  # the same while loading: what of a graph with eighty edges a feature is changed by one COPY
 
 
 class LadybugStore:
@@ -199,7 +200,7 @@ def _build(path: Path, graph: Graph, progress: Advance | None) -> None:
 
     from atlas.embedded.load import create_tables, load
 
-    made = database(path, auto_checkpoint=False, **mapped_sizes(BUFFER))
+    made = database(path, auto_checkpoint=False, **mapped_sizes(LOADING))
     try:
         connection = ladybug.Connection(made)
         create_tables(connection)
