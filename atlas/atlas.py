@@ -25,6 +25,7 @@ from atlas.rows import Rows as AnswerRows
 if TYPE_CHECKING:
     import numpy as np
 
+    from atlas.folder.word_index import WordIndex
     from atlas.graph.store import Answer, Store
 
 DEFAULT_FOLDER = "feature-atlas"
@@ -321,6 +322,13 @@ class Atlas:
                 Labels.load(folder, self.manifest.state, only="contexts") if folder else Labels(None)
             )
         return self._contexts[dictionary.id].contexts(index)
+
+    @cached_property
+    def words(self) -> WordIndex | None:
+        """The index of its features' words; None where the folder has none, or there is no folder."""
+        from atlas.folder.word_index import WordIndex
+
+        return WordIndex.open(self.path, self.manifest.state) if self.path is not None else None
 
     def close(self) -> None:
         """Let go of the graph; idempotent. Every use after it raises ClosedAtlas."""

@@ -38,6 +38,9 @@ RETURN {ROW},
 ORDER BY exact DESC, first DESC, named DESC, among DESC, spaces, coalesce(frequency, 0.0) DESC, feature
 LIMIT $limit
 """
+# The same columns of features that the index of words named.
+NAMED = f"UNWIND $ids AS name MATCH (f:Feature {{id: name}}) RETURN {ROW}"
+LARGE = 50_000  # features from which on the index is asked: below, a scan takes less time than importing Arrow
 # Whether any feature has words: one is enough to know.
 LABELLED = "MATCH (f:Feature) WHERE f.label IS NOT NULL RETURN f.id AS feature LIMIT 1"
 COLUMNS = ("feature", "label", "fires_on", "promotes", "frequency", "max_activation", "lifecycle", "exact")
@@ -57,9 +60,22 @@ def search(atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None,
             print(row["feature"], row["label"])
     """
     words = checked(text, limit, site)
+    if sum(record.d_sae for record in atlas.dictionaries.values()) >= LARGE:
+        indexed = _by_index(atlas, words, limit, site, layer)
+        if indexed is not None:
+            return indexed
     found = atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
     # What rows are ordered by besides is not part of them.
     return Rows(({name: row[name] for name in COLUMNS} for row in found), COLUMNS)
+
+
+def _by_index(atlas: Atlas, words: list[str], limit: int, site: str | None, layer: int | None) -> Rows | None:
+    """The same rows by the folder's index of words; None where there is none."""
+    found = None if atlas.words is None else atlas.words.search(words, limit, site, layer)
+    if found is None:
+        return None
+    rows = {row["feature"]: row for row in atlas.read(NAMED, ids=[each.id for each in found])} if found else {}
+    return Rows((rows[each.id] | {"exact": each.exact} for each in found), COLUMNS)
 
 
 def checked(text: str, limit: int, site: str | None) -> list[str]:

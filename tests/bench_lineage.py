@@ -58,6 +58,8 @@ def report(atlas: Atlas) -> None:
     in_memory(atlas, seeds)
     timed("search", [partial(search, atlas, "war film")] * 3)
     for question in QUESTIONS.values():
+        if question.by_rows:  # which a planted graph has not
+            continue
         features = seeds[: len(question.features)]
         timed(f"ask {question.name}", [partial(ask, atlas, question.name, *features)] * 3)
 

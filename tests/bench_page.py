@@ -17,7 +17,7 @@ from functools import partial
 from served import served
 
 from atlas import open_atlas
-from queries.web.word_index import WordIndex
+from queries.search import search
 
 TIMES = 12
 
@@ -27,10 +27,7 @@ def main() -> None:
     with open_atlas(sys.argv[1]) as atlas:
         streams = [record for record in atlas.dictionaries.values() if record.site == "res"]
         seeds = [f"{record.id}/{7 * i + 1}" for i, record in enumerate(streams)][-TIMES:]
-        start = time.perf_counter()
-        index = WordIndex(atlas)
-        print(f"index of words: {time.perf_counter() - start:.1f} s, beside")
-        told("search by index", [lambda: index.search("film", limit=100)] * TIMES)
+        told("search", [lambda: search(atlas, "film", limit=100)] * TIMES)
     with served(sys.argv[1], "none") as page, closing(page.client()) as client:
         client.get("/cypher")  # templates
         for name, address in (("feature", "/{}"), ("lineage", "/lineage?feature={}&floor=1")):

@@ -352,10 +352,9 @@ from atlas.atlas import open_atlas
 from queries.web.app import application
 from queries.web.engine import Engine
 from queries.web.site import Site
-from queries.web.word_index import Searcher
 
 async def main(atlas, *addresses):
-    app = application(Site(atlas, Engine("none"), Searcher(atlas)), "t", "127.0.0.1", 80)
+    app = application(Site(atlas, Engine("none")), "t", "127.0.0.1", 80)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         assert (await client.get("/?token=t")).status_code == 303
@@ -386,12 +385,11 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
     from queries.web.app import application
     from queries.web.engine import Engine
     from queries.web.site import Site
-    from queries.web.word_index import Searcher
 
     folder = measurable(tmp_path, layers=(0, 1))
     measure_edges(folder, [write_text(tmp_path / "t.txt", 600)])
     with open_atlas(folder) as atlas:
-        site = Site(atlas, Engine(str(tmp_path / "model")), Searcher(atlas))
+        site = Site(atlas, Engine(str(tmp_path / "model")))
         client = TestClient(application(site, "t", "127.0.0.1", 80), base_url="http://127.0.0.1")
         client.get("/?token=t")
         text = client.get("/evidence").text

@@ -4,6 +4,7 @@ feature-atlas.json      the manifest; naming a state of the graph here is what m
 dictionaries/ID/…       rows, record and labels of each dictionary (atlas.folder.dictionary, atlas.folder.labels)
 matches/*.parquet       staged matches of each pair (atlas.folder.matches)
 evidence/…              activations on a text, until figures are made of them (queries.evidence.spool)
+words/STATE/…           words of features, indexed (atlas.folder.word_index)
 graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)
 lock, lock.json         the writer's lock and who holds it (atlas.folder.lock)
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _DICTIONARIES, _MATCHES, _GRAPH, _LOCK, _HOLDER = "dictionaries", "matches", "graph", "lock", "lock.json"
-_EVIDENCE = "evidence"
+_EVIDENCE, _WORDS = "evidence", "words"
 RECORD, DECODER, ENCODER, VECTORS, LABELS = (  # of one dictionary; the record is written last: it says "complete"
     "dictionary.json",
     "decoder.npy",
@@ -53,6 +54,11 @@ def evidence_folder(folder: Path) -> Path:
     return folder / _EVIDENCE
 
 
+def words_folder(folder: Path) -> Path:
+    """Where indexes of words are, one a state."""
+    return folder / _WORDS
+
+
 def graph_folder(folder: Path) -> Path:
     """Where the embedded graph is."""
     return folder / _GRAPH
@@ -75,4 +81,4 @@ def begun_places(folder: Path) -> tuple[Path, ...]:
 
 def is_own(path: Path) -> bool:
     """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
-    return path.name in (_LOCK, _HOLDER, _DICTIONARIES, _MATCHES, _GRAPH) or path.name.endswith(".tmp")
+    return path.name in (_LOCK, _HOLDER, _DICTIONARIES, _MATCHES, _GRAPH, _WORDS) or path.name.endswith(".tmp")

@@ -17,6 +17,7 @@ from atlas.folder.labels import Labels
 from atlas.folder.lock import writing
 from atlas.folder.manifest import Manifest, disk_errors, replacing
 from atlas.folder.paths import RECORD, dictionary_folder, graph_folder, is_own, matches_file
+from atlas.folder.word_index import retire_words, write_words
 from atlas.graph.digest import Digest, digest
 from atlas.graph.store import Store
 from atlas.graph.stored import StoredGraph
@@ -106,9 +107,12 @@ def _to_folder(source: Atlas, folder: Path, replace: bool, progress: Progress) -
             store = LadybugStore(graph_folder(folder), graph.state, fingerprint)
             try:
                 found = _compared(source.store, store, len(graph.matched), progress)
+                with progress.waiting("words"):
+                    write_words(folder, graph.state, source.dictionaries.values())
                 # After the comparison only: what differs is never named by a manifest.
                 dataclasses.replace(source.manifest, store=None, fingerprint=fingerprint, pending=()).save(folder)
                 store.retire(graph.state)
+                retire_words(folder, graph.state)
             finally:
                 store.close()
     return Copied(str(folder), found)

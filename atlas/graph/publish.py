@@ -19,6 +19,7 @@ from atlas.folder.labels import settle
 from atlas.folder.manifest import Manifest
 from atlas.folder.matches import EDGE_KINDS, unmeasured_name
 from atlas.folder.paths import dictionary_folder, matches_folder
+from atlas.folder.word_index import retire_words, write_words
 from atlas.graph.folder_graph import AtlasGraph, run_record
 from atlas.graph.store import Store
 
@@ -52,11 +53,14 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
         replace(begun, pending=(*begun.pending, graph.state)).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
+    with progress.waiting("words"):
+        write_words(folder, graph.state, load_dictionaries(folder, after.dictionaries).values())
     saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=())
     # From here on readers see the new graph; everything after it only clears away.
     saved.save(folder)
     store.retire(graph.state)
     settle_labels(folder, saved)
+    retire_words(folder, graph.state)
     _tidy(folder, saved)
     return saved
 

@@ -15,7 +15,6 @@ from queries.web.app import application
 from queries.web.engine import Engine
 from queries.web.guard import is_loopback
 from queries.web.site import Site
-from queries.web.word_index import Searcher
 
 
 def serve(
@@ -40,8 +39,7 @@ def serve(
                     "reads along has the token",
                     file=sys.stderr,
                 )
-            site = Site(opened, Engine(name, device), Searcher(opened))
-            site.searcher.start()
+            site = Site(opened, Engine(name, device))
             app = application(site, token, host, at)
             # Its own log lines would hold addresses, and the first one the token.
             settings = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, lifespan="off")

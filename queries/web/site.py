@@ -16,7 +16,6 @@ from starlette.responses import HTMLResponse
 from atlas.cli.output import printable
 from atlas.errors import QueryError
 from queries.web.engine import Engine
-from queries.web.word_index import Searcher
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -30,7 +29,6 @@ class Site:
 
     atlas: Atlas
     engine: Engine
-    searcher: Searcher
     kept: dict[str, Any] = field(default_factory=dict)  # what was counted once: an open atlas does not change
     history: list[dict[str, Any]] = field(default_factory=list)  # this session's steering runs, the last one first
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from atlas.ids import SITES
 from queries.lineage.walk import FLOORS
+from queries.search import search
 from queries.web.overview import CYCLES
 from queries.web.site import numbered, site_of
 
@@ -34,7 +35,7 @@ def find(request: Request) -> Response:
     cycle = asked.get("lifecycle") or None
     rows: list[dict[str, Any]] = []
     if text:
-        rows = site.searcher.search(text, limit=LIMIT + 1, site=where, layer=layer)
+        rows = search(site.atlas, text, limit=LIMIT + 1, site=where, layer=layer)
     more = len(rows) > LIMIT
     rows = [row for row in rows[:LIMIT] if cycle is None or row["lifecycle"] == cycle]
     layers = sorted({record.layer for record in site.atlas.dictionaries.values()})
