@@ -64,6 +64,7 @@ class WordIndex:
 
         try:
             about = json.loads((place / _ABOUT).read_text())
+            # A few megabytes, looked through whole by every search; the rest stays on disk.
             pieces = (place / _PIECES).read_bytes()
             arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             texts = pa.ipc.open_file(pa.memory_map(str(place / _TEXTS)))
@@ -83,6 +84,7 @@ class WordIndex:
         import numpy as np
 
         partly, wholly = np.ones((2, self.size), dtype=bool)
+        # Each word may stand in another piece of the feature.
         for word in words:
             having = self._having(word)
             if having is None:
@@ -109,6 +111,7 @@ class WordIndex:
         for n in np.unique(np.searchsorted(places, at, side="right") - 1).tolist():
             piece = self.pieces[places[n] : places[n + 1] - 1].decode()
             its = features[starts[n] : starts[n + 1]]
+            # Only what is used is looked at: reading all of it would take longer than the search.
             if zlib.crc32(np.ascontiguousarray(its).data) != checks[n]:
                 return None
             partly[its] = True
@@ -157,6 +160,7 @@ def write_words(folder: Path, state: str, records: Iterable[Dictionary]) -> None
 
     place = words_folder(folder) / state
     partial = place.with_name(f".{state}.tmp")
+    # Left by a write that was broken off.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     numbers: dict[str, int] = {}
@@ -177,6 +181,7 @@ def write_words(folder: Path, state: str, records: Iterable[Dictionary]) -> None
             total += record.d_sae
     codes, owners, spaces, frequency = (np.concatenate(each) for each in zip(*parts, strict=True))
     lines = [f"{piece}\n".encode() for piece in numbers]
+    # Stable, so that each piece's features stay in their order, in which a bitmap is filled fastest.
     order = np.argsort(codes, kind="stable")
     owners = owners[order]
     starts = np.searchsorted(codes[order], np.arange(len(lines) + 1))
@@ -188,6 +193,7 @@ def write_words(folder: Path, state: str, records: Iterable[Dictionary]) -> None
         np.save(partial / f"{name}.npy", array)
     (partial / _PIECES).write_bytes(pieces)
     (partial / _ABOUT).write_text(json.dumps(about))
+    # Nobody reads it yet: the manifest names the state only once this is there.
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)
 
@@ -222,6 +228,7 @@ def _coded(texts: Sequence[Any], numbers: dict[str, int]) -> tuple[np.ndarray, n
     own = coded.dictionary.to_pylist()
     known = np.array([numbers.setdefault(piece, len(numbers)) for piece in own], dtype=np.int32)
     codes = known[coded.indices.to_numpy()] if own else np.empty(0, np.int32)
+    # A word that stands in a label and in its tokens counts once. As one number each: sorting pairs takes ten times it.
     once = np.unique(codes.astype(np.int64) << 32 | owners)
     return (once >> 32).astype(np.int32), once.astype(np.int32)
 

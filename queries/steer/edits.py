@@ -42,6 +42,7 @@ class Measured:
         amount = values * self.factor
         amount = (amount if self.held is None else amount + self.held) * reach
         if self.rms_eps is not None and module_input is not None:
+            # The row was mapped through the output norm's gain; its division differs by token, and is made here.
             amount = amount * (module_input.float().pow(2).mean(-1, keepdim=True) + self.rms_eps).rsqrt()
         return amount @ self.directions, values
 
@@ -64,6 +65,7 @@ class Edit:
         And the activations of what `measured` holds, `[batch, columns, n]` each.
         """
         if self.ready is not None:
+            # What most plans are: one addition a module, with nothing cast or computed for a token.
             return self.ready, []
         device = hidden.device.type
         if torch.is_autocast_enabled(device):  # it would do the products below in half precision
@@ -75,13 +77,16 @@ class Edit:
         self, hidden: torch.Tensor, read: Read, module_input: torch.Tensor | None
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         parts = [] if self.constant is None else [self.constant]
+        # In half precision a norm over thousands of numbers and small differences of large ones are rounded away.
         seen = hidden.float()
         if self.share is not None:
             parts.append(torch.linalg.vector_norm(seen, dim=-1, keepdim=True) * self.share)
         if self.span is not None:
+            # Of orthonormal rows, so that directions which overlap are not removed twice.
             parts.append(-(seen @ self.span.T) @ self.span)
         measured = [part.change(read, module_input) for part in self.measured]
         parts += [change for change, _ in measured]
+        # One addition to the state: the order in which a plan names its features changes no bit of more than this sum.
         return reduce(torch.add, parts).to(hidden.dtype), [values for _, values in measured]
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Edit:
@@ -106,6 +111,7 @@ def make_edit(
     shares = [each for each in adds if each.strength is not None and each.strength.percent]
     ablated = [each.direction for each in interventions if each.mode == ABLATE]
     groups: dict[str, list[Intervention]] = {}
+    # By dictionary, so that its encoder reads the state once for all of them.
     for each in interventions:
         if each.mode not in (ADD, ABLATE):
             groups.setdefault(each.dictionary.id, []).append(each)
@@ -140,6 +146,7 @@ def _weighted(interventions: list[Intervention], unit: float) -> torch.Tensor | 
     if not interventions:
         return None
     values = [each.strength.value * unit for each in interventions if each.strength is not None]
+    # In float64: vectors that nearly cancel are a plan too.
     total = np.asarray(values) @ np.stack([each.direction for each in interventions]).astype(np.float64)
     with np.errstate(over="ignore"):  # a strength beyond float32 is noticed when it is applied
         return torch.from_numpy(total.astype(np.float32))

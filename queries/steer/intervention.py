@@ -92,8 +92,10 @@ def interventions_on(
     Raises UnknownFeature, also for a dead feature, which has no direction.
     """
     ids = list(strengths)
+    # One read for all: a plan may name thousands.
     labels = {row["id"]: row["label"] for row in atlas.read(LABELS, ids=ids)}
     directions = np.array(atlas.directions(ids), dtype=np.float32)
+    # Each knows where it is from, so that whoever runs it is held to that atlas' policy.
     home = home_of(atlas)
     for id_, direction in zip(ids, directions, strict=True):
         record, index = atlas.locate(id_)
@@ -118,6 +120,7 @@ def turned(atlas: Atlas, turns: Sequence[Turn]) -> list[Intervention]:
     groups: dict[tuple[str, str], dict[str, Strength | None]] = {}
     for turn in turns:
         group = groups.setdefault((turn.mode, turn.positions), {})
+        # Twice would be their sum for one mode and nonsense for another.
         if turn.feature in group:
             raise PlanError(f"{turn.feature} is named twice; give it once, with one strength")
         group[turn.feature] = turn.strength

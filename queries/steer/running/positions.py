@@ -128,6 +128,7 @@ class Passes(Attached):
     def refused(self, message: str) -> ModelError:
         """An error to raise; also at the end of the block, where this is a thread that the user does not see."""
         error = ModelError(message)
+        # A data loader's or a server's worker would take the error with it.
         if threading.get_ident() != self._owner:
             self.refusal = error
         return error
@@ -167,6 +168,7 @@ class Passes(Attached):
         tokens = given.get("input_ids")
         tokens = given.get("inputs_embeds") if tokens is None else tokens
         if len(own.open) == 1:
+            # Left by a pass that was interrupted, this one would read what that one saw.
             own.current = None
             self.seen += 1
         # Prompt tuning, for one, puts columns before those that the outermost module was given.
@@ -182,6 +184,7 @@ class Passes(Attached):
         if own.open and own.open[-1] is module:
             own.open.pop()
         if not own.open:
+            # Only with the outermost module: the model's head comes after its blocks.
             ended, own.current = own.current, None
             if ended is not None and output is not None:
                 self.on_end(ended, output)
@@ -190,6 +193,7 @@ class Passes(Attached):
         """The call's arguments by name."""
         if not args:
             return kwargs
+        # Once a class: inspecting a signature takes longer than a small model's pass.
         if type(module) not in self._names:
             self._names[type(module)] = list(inspect.signature(module.forward).parameters)
         return dict(zip(self._names[type(module)], args, strict=False)) | kwargs
@@ -215,6 +219,7 @@ class Passes(Attached):
         """bool [batch, length]: the prompt's last turn, where prompts are padded on the left."""
         if self._turns is None or self._prompt_length is None:
             return None
+        # Counted from the prompt's end, which is where rows of different lengths meet.
         place = torch.arange(start, start + length)[None]
         first = self._prompt_length - torch.tensor(self._turns)[:, None]
         return (place >= first) & (place < self._prompt_length)

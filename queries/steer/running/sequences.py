@@ -38,6 +38,7 @@ class Call:
         """A call from its arguments; raises ModelError where prompt and generated positions cannot be told apart."""
         given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
         given |= given.pop("kwargs", {})
+        # What the call says counts before its configuration, and that before the model's own, as in transformers.
         configs = (given, vars(given.get("generation_config") or object.__new__(_Empty)), vars(model.generation_config))
 
         def chosen(name: str) -> Any:
@@ -48,6 +49,7 @@ class Call:
                 raise ModelError(
                     f"prompt and generated positions cannot be told apart with {name}: steer all positions, or leave it"
                 )
+        # The names under which a prompt can come; without any, its length is known from the first pass alone.
         tokens = next((given[n] for n in ("inputs", "input_ids", "inputs_embeds") if given.get(n) is not None), None)
         candidates = any(chosen(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
         return cls(None if tokens is None else tokens.shape[1], candidates)
@@ -83,6 +85,7 @@ class Sequences:
         tokens: ids or embeddings `[batch, columns, …]`; start: columns that the cache holds already.
         """
         length = tokens.shape[1]
+        # Threads that share one model may share this too, where all passes count.
         with self._lock:
             found = self._followed(tokens, start, length, cache)
         return min(max(found.prompt - start, 0), length)
@@ -92,6 +95,7 @@ class Sequences:
         stop = start + length
         found = self._find(tokens, start, cache)
         if found is None:
+            # Weakly: a cache is gigabytes, and its user decides when it goes.
             held = None if cache is None else weakref.ref(cache)
             found = Sequence(self._prompt(tokens, stop), stop, tokens if held is None else None, held)
             if self._call is not None:
@@ -103,6 +107,7 @@ class Sequences:
             and start
             and (length > 1 or not found.prompt <= start <= found.end)
         ):
+            # A chat's next turn on the cache of the last one: nobody generated it.
             found.prompt = stop
         found.end = stop
         return found
@@ -131,6 +136,7 @@ class Sequences:
             return None
         for each in reversed(self._known):
             if each.cache is None and each.end == start:
+                # Its first pass made the cache that it was not given.
                 each.cache, each.tokens = weakref.ref(cache), None
             if each.cache is not None and each.cache() is cache:
                 return each

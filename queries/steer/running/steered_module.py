@@ -52,6 +52,7 @@ class SteeredModule(Attached):
         if passes.foreign:
             return None
         now = passes.current or self._alone(passes, hidden)
+        # A block that runs again in a backward pass is steered again, and was counted before.
         if not now.again:
             with self._lock:
                 self.calls += 1
@@ -60,6 +61,7 @@ class SteeredModule(Attached):
                 f"{self.point.name} saw {hidden.shape[1]} positions in a pass of {now.length}: they cannot be counted"
             )
         cut = now.cut if self.split else now.length
+        # Nearly every pass is all prompt or all generated: no tensor is cut and joined for it.
         if cut in (0, now.length):
             steered = self._part(slice(0, now.length), cut == 0, hidden, before, now, passes.read)
         else:
@@ -105,6 +107,7 @@ class SteeredModule(Attached):
             if edit is None:
                 continue
             key = (name, hidden.device, hidden.dtype)
+            # Blocks of one model may lie on several devices, and a hook is told only by what passes through it.
             if key not in self._moved:
                 self._moved[key] = edit.on(hidden.device, hidden.dtype)
             moved = self._moved[key]
@@ -112,6 +115,7 @@ class SteeredModule(Attached):
             if not now.again:
                 self._count(moved, values, where, hidden.shape[0] * hidden.shape[1])
             if where is not None:
+                # Filled, not multiplied: a change that is not finite at padding would come through as NaN.
                 change = change.expand_as(hidden).masked_fill(~where[..., None], 0)
             steered = steered + change
         return steered
@@ -140,6 +144,7 @@ class SteeredModule(Attached):
         """Note Σ h² over real positions: what is not finite there is no state that a model can go on from."""
         if now.real is not None:
             steered = steered.masked_fill(~now.real[..., None].to(steered.device), 0)
+        # A dot product is one pass without an array of squares; what it sums to is looked at once the model is done.
         flat = steered.float().reshape(-1)
         now.sizes.append((self.point.name, torch.dot(flat, flat)))
 
