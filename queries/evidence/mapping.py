@@ -114,17 +114,15 @@ class Transition:
         values, reach = self.source.encoder(before)
         z = values * reach
         own, reach = self.target.encoder(after)
-        predicted = {"skip": before, "ceiling": self._decoded(own * reach)}
+        # Once for all methods, and not kept: the rows of every pair together may not fit in memory.
+        rows = self.target.rows
+        unit, bias = (torch.from_numpy(np.array(each)).to(z) for each in (rows.decoder, rows.vectors["b_dec"]))
+        predicted = {"skip": before, "ceiling": own * reach @ unit + bias}
         for method, (b, a, weight) in self.chosen.items():
             later, earlier = (torch.from_numpy(each).to(z.device) for each in (b, a))
             given = z[:, earlier] * torch.from_numpy(weight).to(z)
-            predicted[method] = self._decoded(torch.zeros_like(own).index_add(1, later, given))
+            predicted[method] = torch.zeros_like(own).index_add(1, later, given) @ unit + bias
         return predicted
-
-    def _decoded(self, lengths: torch.Tensor) -> torch.Tensor:
-        rows = self.target.rows
-        unit = torch.from_numpy(np.array(rows.decoder)).to(lengths)
-        return lengths @ unit + torch.from_numpy(np.array(rows.vectors["b_dec"])).to(lengths)
 
 
 def map_rows(
