@@ -103,9 +103,16 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     help="A direction instead: .npy, JSON list, .safetensors, or a control vector (.gguf).",
 )
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Most rows.")
+@click.option("--index", is_flag=True, help="First index these rows, once: a large atlas is then asked in no time.")
 @format_option
 def neighbours(
-    feature: str | None, atlas: str | None, dictionaries: tuple[str, ...], vector: Path | None, top: int, format_: str
+    feature: str | None,
+    atlas: str | None,
+    dictionaries: tuple[str, ...],
+    vector: Path | None,
+    top: int,
+    index: bool,
+    format_: str,
 ) -> None:
     """The features nearest to a FEATURE by cosine, exactly: in its own dictionary, in others, in all.
 
@@ -113,6 +120,7 @@ def neighbours(
     feature-atlas neighbours smollm2-135m-instruct/9-res-2k/2018
     feature-atlas neighbours 9-res-2k/2018 --in 10-res-2k --in 10-mlp-2k
     feature-atlas neighbours --vector direction.npy --in all
+    feature-atlas neighbours 9-res-2k/2018 --in all --index
     feature-atlas neighbours --vector happy.gguf
 
     Each direction of a control vector is looked for in its own block's dictionaries: those of --in, else those of the
@@ -133,6 +141,7 @@ def neighbours(
             rows = nearest(opened, read_control_vector(vector), dictionaries or None, top=top)
         else:
             wanted = read_direction(vector) if vector is not None else str(feature)
-            rows = neighbours(opened, wanted, dictionaries=dictionaries or None, top=top, progress=Progress())
+            chosen = dictionaries or None
+            rows = neighbours(opened, wanted, dictionaries=chosen, top=top, index=index, progress=Progress())
         names = opened.names
     print_rows(rows, COLUMNS, format_, names=names)

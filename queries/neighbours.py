@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
+from atlas.folder.paths import nearest_file
 from atlas.rows import Rows
+from queries.nearest_index import SPARE, NearestIndex, indexed, make_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,7 @@ def neighbours(
     *,
     dictionaries: Sequence[str] | None = None,
     top: int = 10,
+    index: bool = False,
     progress: Progress | None = None,
 ) -> Rows:
     """The features whose unit decoder rows have the largest cosines with a feature's, or with any direction.
@@ -38,6 +41,8 @@ def neighbours(
         feature: an id, or a direction [d_model] of any length but 0.
         dictionaries: ids of those to look in, or "all"; None: the feature's own.
         top: most rows.
+        index: make an index of these dictionaries' rows first, where there is none (queries.nearest_index); it is used
+            wherever it is there, and gives the same rows.
         progress: where it is shown which dictionaries were looked in; None: nowhere.
 
     Returns:
@@ -57,8 +62,7 @@ def neighbours(
     own: tuple[str, int] | None = None
     if isinstance(feature, str):
         feature = atlas.full_id(feature)
-        record, index = atlas.locate(feature)
-        own = record.id, index
+        own = (place := atlas.locate(feature))[0].id, place[1]
         direction = atlas.directions([feature])[0].astype(np.float64)
     else:
         direction = np.asarray(feature, dtype=np.float64)
@@ -70,26 +74,63 @@ def neighbours(
     names = _wanted(atlas, dictionaries, own[0] if own else None, len(direction))
     # One is looked at in a moment.
     progress = progress if progress and len(names) > 1 else Progress(quiet=True)
+    if index:
+        make_index(atlas, names, progress)
+    if indexed(atlas, names):
+        found, names = _by_index(atlas, names, direction, top, own)
     with progress.steps("neighbours", len(names), "dictionaries") as advance:
         for name in names:
             atlas.rows(name).check(atlas.dictionary(name))
-            cosines = _cosines(atlas.rows(name).decoder, direction)
-            # Below any cosine; taken out by the same test as the feature itself.
-            cosines[~atlas.rows(name).alive] = -2
-            if own and own[0] == name:
-                cosines[own[1]] = -2
-            best = np.argsort(-cosines, kind="stable")[:top]  # stable: equal ones in the order of their index
-            found += [(-float(cosines[i]), name, int(i)) for i in best if cosines[i] >= -1.5]
+            found += _nearest(atlas, name, None, direction, top, own)
             advance(1)
     # Cosines are negated, so that one ascending order puts the best first and equal ones by dictionary and index.
     ranked = sorted(found)[:top]
     return Rows(
         (
-            {"feature": f"{name}/{index}", "similarity": -negative, "rank": rank}
-            for rank, (negative, name, index) in enumerate(ranked)
+            {"feature": f"{name}/{row}", "similarity": -negative, "rank": rank}
+            for rank, (negative, name, row) in enumerate(ranked)
         ),
         COLUMNS,
     )
+
+
+def _nearest(
+    atlas: Atlas, name: str, among: np.ndarray | None, direction: np.ndarray, top: int, own: tuple[str, int] | None
+) -> list[tuple[float, str, int]]:
+    """The nearest of some rows of a dictionary, None: of all; cosine negated, dictionary, row."""
+    import numpy as np
+
+    rows = atlas.rows(name)
+    among = np.arange(len(rows.alive)) if among is None else np.sort(among)
+    whole = len(among) == len(rows.alive)
+    cosines = _cosines(rows.decoder if whole else rows.decoder[among], direction)
+    # Below any cosine; taken out by the same test as the feature itself.
+    cosines[~rows.alive[among]] = -2
+    if own and own[0] == name:
+        cosines[among == own[1]] = -2
+    best = np.argsort(-cosines, kind="stable")[:top]  # stable: equal ones in the order of their index
+    return [(-float(cosines[i]), name, int(among[i])) for i in best if cosines[i] >= -1.5]
+
+
+def _by_index(
+    atlas: Atlas, names: Sequence[str], direction: np.ndarray, top: int, own: tuple[str, int] | None
+) -> tuple[list[tuple[float, str, int]], list[str]]:
+    """What the indexes prove to be nearest, and the dictionaries that have to be looked at whole."""
+    import numpy as np
+
+    assert atlas.path is not None
+    found: list[tuple[float, str, int]] = []
+    bounds: dict[str, float] = {}
+    for name in names:
+        record = atlas.dictionary(name)
+        index = NearestIndex(nearest_file(atlas.path, record.rows_sha256))
+        candidates = index.candidates(direction.astype(np.float32), top + SPARE)
+        atlas.rows(name).check(record, candidates.ids.tolist())
+        bounds[name] = candidates.bound
+        found += _nearest(atlas, name, candidates.ids, direction, top, own)
+    worst = -sorted(found)[:top][-1][0] if len(found) >= top else -1.0
+    whole = [name for name in names if bounds[name] >= worst]
+    return [each for each in found if each[1] not in whole], whole
 
 
 def read_direction(path: Path) -> np.ndarray:

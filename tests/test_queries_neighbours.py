@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from saes import planted
+from saes import planted, unit, write_sae
 
 from atlas import open_atlas
 from atlas.cli.main import _run
+from atlas.cli.progress import Progress
 from atlas.errors import QueryError, UnknownFeature
 from ingest import ingest
 from queries import ask, lineage, neighbours, show
+from queries.nearest_index import indexed, make_index
 
 ID = "tiny-1m/1-res-64/5"
+_by_index = importlib.import_module("queries.neighbours")._by_index
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,72 @@ def test_equal_to_all_products_in_float64(folder: Path, dictionaries: list[str] 
         # The same direction, given as one of another length, finds the feature itself first.
         (first, *_) = neighbours(atlas, 3 * direction, dictionaries=["all"])
         assert first["feature"] == ID and first["similarity"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def indexed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two residual dictionaries and a module's, 700 rows each; in one of them most rows lie close together."""
+    folder = tmp_path_factory.mktemp("indexed")
+    rng = np.random.default_rng(0)
+    for layer, site in ((0, "res"), (0, "mlp"), (1, "res")):
+        rows = unit(rng.normal(size=(700, 48)))
+        if (layer, site) == (0, "mlp"):
+            # Closer to each other than the index tells apart: no number of candidates proves which are nearest.
+            rows[:600] = unit(rows[0] + 1e-4 * rng.normal(size=(600, 48)))
+        rows[13] = 0
+        write_sae(folder / "saes", layer, site, rows)
+    ingest([folder / "saes"], folder / "a")
+    return folder / "a"
+
+
+@pytest.mark.parametrize("name", ["0-res-700/5", "0-mlp-700/3", "0-mlp-700/650", "1-res-700/699"])
+def test_an_index_gives_the_same_rows(indexed_folder: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(indexed_folder, tmp_path / "a")
+    with open_atlas(tmp_path / "a") as atlas:
+        feature = f"tiny-1m/{name}"
+        plain = {top: neighbours(atlas, feature, dictionaries=["all"], top=top) for top in (1, 10, 400)}
+        neighbours(atlas, feature, dictionaries=["all"], index=True)
+        assert len(list((tmp_path / "a" / "nearest").glob("*.faiss"))) == 3 and indexed(atlas, list(atlas.dictionaries))
+        for top, rows in plain.items():
+            found = neighbours(atlas, feature, dictionaries=["all"], top=top)
+            assert [row["feature"] for row in found] == [row["feature"] for row in rows]
+            one, other = ([row["similarity"] for row in each] for each in (found, rows))
+            np.testing.assert_allclose(one, other, atol=1e-12)
+            assert not any(row["feature"].endswith("/13") for row in found)
+        # Of one dictionary too.
+        assert neighbours(atlas, feature, top=3)[0]["feature"] == neighbours(atlas, feature, top=1)[0]["feature"]
+
+
+def test_most_questions_need_no_dictionary_whole(indexed_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(indexed_folder, tmp_path / "a")
+    with open_atlas(tmp_path / "a") as atlas:
+        names = list(atlas.dictionaries)
+        make_index(atlas, names, Progress(quiet=True))
+        whole = []
+        for place in range(20):
+            direction = atlas.directions([f"tiny-1m/1-res-700/{20 + place}"])[0].astype(np.float64)
+            found, left = _by_index(atlas, names, direction, 10, None)
+            whole += left
+            assert {each[1] for each in found}.isdisjoint(left)
+        # Where the ten nearest lie beside the close ones.
+        assert set(whole) <= {"tiny-1m/0-mlp-700"} and len(whole) < 5
+        # Among the close ones nothing is proven, and that dictionary is computed.
+        direction = atlas.directions(["tiny-1m/0-mlp-700/3"])[0].astype(np.float64)
+        assert _by_index(atlas, names, direction, 10, None)[1] == ["tiny-1m/0-mlp-700"]
+
+
+def test_a_damaged_index_is_said_and_an_index_goes_with_its_rows(indexed_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(indexed_folder, tmp_path / "a")
+    with open_atlas(tmp_path / "a") as atlas:
+        make_index(atlas, list(atlas.dictionaries), Progress(quiet=True))
+        stem = atlas.dictionaries["tiny-1m/1-res-700"].rows_sha256
+        path = tmp_path / "a" / "nearest" / f"{stem}.faiss"
+        path.write_bytes(path.read_bytes()[:500])
+        with pytest.raises(QueryError, match="missing or damaged"):
+            neighbours(atlas, "tiny-1m/1-res-700/3")
+    assert _run(["remove", "1-res-700", "-a", str(tmp_path / "a")]) == 0
+    assert not path.exists() and len(list(path.parent.glob("*.faiss"))) == 2
+    assert _run(["neighbours", "0-res-700/3", "--index", "--format", "json", "-a", str(tmp_path / "a")]) == 0
 
 
 def test_what_cannot_be_looked_for(folder: Path) -> None:

@@ -5,6 +5,7 @@ dictionaries/ID/…       rows, record and labels of each dictionary (atlas.fold
 matches/*.parquet       staged matches of each pair (atlas.folder.matches)
 evidence/…              activations on a text, until figures are made of them (queries.evidence.spool)
 words/STATE/…           words of features, indexed (atlas.folder.word_index)
+nearest/*.faiss         rows indexed for the nearest, where that was asked for (queries.nearest_index)
 graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)
 lock, lock.json         the writer's lock and who holds it (atlas.folder.lock)
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _DICTIONARIES, _MATCHES, _GRAPH, _LOCK, _HOLDER = "dictionaries", "matches", "graph", "lock", "lock.json"
-_EVIDENCE, _WORDS = "evidence", "words"
+_EVIDENCE, _WORDS, _NEAREST = "evidence", "words", "nearest"
 RECORD, DECODER, ENCODER, VECTORS, LABELS = (  # of one dictionary; the record is written last: it says "complete"
     "dictionary.json",
     "decoder.npy",
@@ -59,6 +60,16 @@ def words_folder(folder: Path) -> Path:
     return folder / _WORDS
 
 
+def nearest_folder(folder: Path) -> Path:
+    """Where indexes of rows are."""
+    return folder / _NEAREST
+
+
+def nearest_file(folder: Path, rows_sha256: str) -> Path:
+    """The index of a dictionary's rows."""
+    return folder / _NEAREST / f"{rows_sha256}.faiss"
+
+
 def graph_folder(folder: Path) -> Path:
     """Where the embedded graph is."""
     return folder / _GRAPH
@@ -81,4 +92,5 @@ def begun_places(folder: Path) -> tuple[Path, ...]:
 
 def is_own(path: Path) -> bool:
     """Whether something in a folder without a manifest is what work on an atlas left there before it was finished."""
-    return path.name in (_LOCK, _HOLDER, _DICTIONARIES, _MATCHES, _GRAPH, _WORDS) or path.name.endswith(".tmp")
+    own = (_LOCK, _HOLDER, _DICTIONARIES, _MATCHES, _GRAPH, _WORDS, _NEAREST)
+    return path.name in own or path.name.endswith(".tmp")

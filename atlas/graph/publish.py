@@ -18,7 +18,7 @@ from atlas.cli.progress import Progress
 from atlas.folder.labels import settle
 from atlas.folder.manifest import Manifest
 from atlas.folder.matches import EDGE_KINDS, unmeasured_name
-from atlas.folder.paths import dictionary_folder, matches_folder
+from atlas.folder.paths import dictionary_folder, matches_folder, nearest_folder
 from atlas.folder.word_index import retire_words, write_words
 from atlas.graph.folder_graph import AtlasGraph, run_record
 from atlas.graph.store import Store
@@ -82,6 +82,10 @@ def _tidy(folder: Path, manifest: Manifest) -> None:
     kept = set(manifest.pairs)
     for path in matches_folder(folder).glob("*"):
         if path.name not in kept:
+            path.unlink(missing_ok=True)
+    rows = {record.rows_sha256 for record in load_dictionaries(folder, manifest.dictionaries).values()}
+    for path in nearest_folder(folder).glob("*"):
+        if path.stem not in rows:
             path.unlink(missing_ok=True)
 
 
