@@ -271,6 +271,9 @@ def _operators(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _operators(child)
 
 
+EVERY_EDGE = ("hubs", "strongest", "strongest-push", "alike-never-together", "alike-and-together")
+
+
 @pytest.mark.parametrize("name", [*(n for n, q in QUESTIONS.items() if not q.by_rows), "search"])
 def test_every_question_s_plan_starts_from_an_index(store: Neo4jStore, driver: neo4j.Driver, name: str) -> None:
     """No scan of all nodes or of all features by label, but where every edge is read: an index would be read whole."""
@@ -280,10 +283,12 @@ def test_every_question_s_plan_starts_from_an_index(store: Neo4jStore, driver: n
         cypher = SEARCH
         parameters |= {"words": ["war"], "longest": "war", "site": "res", "layer": 2}
     else:
-        cypher = question.cypher
+        cypher = question.on_server or question.cypher
         parameters |= {key: parameter.default for key, parameter in question.parameters.items()}
         ends = ("planted/3-res-24/7", "planted/1-res-24/3")
         parameters |= dict(zip(question.features, ends, strict=False))
+    # The planner's counts are sampled now and then: until then a graph just written is empty to it, and scanned.
+    driver.execute_query("CALL db.prepareForReplanning(60)")
     profile = driver.execute_query(f"PROFILE {cypher}", parameters).summary.profile
     assert profile is not None
     found = list(_operators(profile))
@@ -291,7 +296,7 @@ def test_every_question_s_plan_starts_from_an_index(store: Neo4jStore, driver: n
     assert starts
     for kind, details in starts:
         few = kind == "NodeByLabelScan" and details.endswith(":Dictionary")
-        everything = kind == "NodeByLabelScan" and name in ("hubs", "strongest")
+        everything = kind == "NodeByLabelScan" and name in EVERY_EDGE
         assert "Index" in kind or few or everything, (kind, details)
     if question is not None and question.features:
-        assert any(kind == "NodeUniqueIndexSeek" for kind, _ in starts)
+        assert any(kind == "NodeUniqueIndexSeek" for kind, _ in starts), starts
