@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not server"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not server and not slow"
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

@@ -170,6 +170,7 @@ HEAVY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cypher", HEAVY, ids=[text[:50] for text in HEAVY])
 def test_heavy_statements_end_in_time(store: LadybugStore, cypher: str) -> None:
     start = time.monotonic()
@@ -194,6 +195,7 @@ def test_after_a_timeout_the_next_statement_works(store: LadybugStore) -> None:
     assert ask(store, "RETURN 1 AS x").rows == [{"x": 1}]
 
 
+@pytest.mark.slow
 def test_a_worker_that_answers_no_more_is_ended(store: LadybugStore) -> None:
     ask(store, "RETURN 1 AS x")
     os.kill(_worker(store), signal.SIGSTOP)

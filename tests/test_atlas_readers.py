@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from neo4j_for_tests import Server, emptied
 from saes import planted
 
@@ -92,6 +93,7 @@ def looked_at(address: str, act: Any, threads: int = THREADS, processes: int = P
     return tuple(sum((each[n] for each in found), own) for n, own in enumerate(vars(readers).values()) if n < 3)
 
 
+@pytest.mark.slow
 def test_fifty_readers_of_a_folder_see_whole_states_while_layers_come(tmp_path: Path) -> None:
     sources, atlas = planted(tmp_path / "saes", range(4)), tmp_path / "a"
     states = []

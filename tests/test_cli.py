@@ -54,6 +54,7 @@ COUNT = "MATCH (f:Feature {layer: $l}) RETURN f.site AS site, count(*) AS n ORDE
 ROWS = [{"site": "att", "n": 64}, {"site": "mlp", "n": 64}, {"site": "res", "n": 64}]
 
 
+@pytest.mark.slow
 def test_query_in_every_format(atlas: Path) -> None:
     base = ("query", COUNT, "--param", "l=1", "-a", str(atlas), "--format")
     assert json.loads(run(*base, "json").stdout) == ROWS
@@ -123,6 +124,7 @@ def test_a_reader_that_stops_early_is_no_error(atlas: Path) -> None:
     assert done.stdout == "f.id\n" and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_interrupted_is_130(atlas: Path) -> None:
     # Long, but not large: a statement that meets the cap on memory first would end with 1.
     cypher = "UNWIND range(1, 100000) AS x UNWIND range(1, 100000) AS y RETURN sum(x * y % 7)"
@@ -158,6 +160,7 @@ def _by_depth(path: Path) -> tuple[int, int]:
     return int(layer), ("hook_attn_out", "hook_mlp_out", "hook_resid_post").index(hook)
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing_and_says_what_is_left(atlas: Path, tmp_path: Path) -> None:
     sources = planted(tmp_path / "saes", range(3))
     done = run("ingest", str(sources), "-a", str(tmp_path / "new"), "--dry-run", "--format", "json")
@@ -263,6 +266,7 @@ def test_what_is_cut_is_said(atlas: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "cut" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_copy_replaces_another_state_when_told_to(atlas: Path, tmp_path: Path) -> None:
     copy = ("copy", "-a", str(atlas), "--to", str(tmp_path / "there"))
     assert run(*copy).returncode == 0
@@ -273,6 +277,7 @@ def test_a_copy_replaces_another_state_when_told_to(atlas: Path, tmp_path: Path)
     assert replaced.returncode == 0 and replaced.stdout == run(*copy).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_any_encoding_of_the_terminal(atlas: Path, encoding: str) -> None:
     words = "RETURN '電影 – 😀 “x”' AS label"
@@ -311,6 +316,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         cache_folder()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gigabytes", [8, 32])
 def test_a_limited_address_space(tmp_path: Path, gigabytes: int) -> None:
     """As batch systems set it; the engine maps 8 TB where nothing keeps it from that."""

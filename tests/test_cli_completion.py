@@ -39,6 +39,7 @@ def test_commands_and_questions() -> None:
     assert "--format" in offered("ask", "--f")
 
 
+@pytest.mark.slow
 def test_ids_of_the_atlas_that_is_meant(folder: Path, tmp_path: Path) -> None:
     wanted = [f"3-res-24/{i}" for i in (2, 20, 21, 22, 23)]
     assert offered("show", "-a", str(folder), "3-res-24/2") == wanted

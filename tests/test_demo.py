@@ -10,6 +10,7 @@ import pytest
 from atlas.cli.main import _run
 
 
+@pytest.mark.slow
 def test_the_demo_shows_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "atlas"
     assert _run(["demo", str(folder)]) == 0

@@ -38,6 +38,7 @@ def check(store: LadybugStore, other: Ask, planted: Planted) -> None:
     assert kinds.count("same") > 0.65 * len(SEEDS) and len(slow) <= len(SEEDS) // 5, slow
 
 
+@pytest.mark.slow
 def test_the_same_rows_as_arcadedb(store: LadybugStore, planted: Planted, tmp_path: Path) -> None:
     check(store, arcade(planted, tmp_path), planted)
 

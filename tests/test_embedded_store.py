@@ -57,6 +57,7 @@ def test_large_tables_are_copied_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     store.close()
 
 
+@pytest.mark.slow
 def test_a_graph_may_be_much_larger_than_the_engine_s_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """330,000 edges with 64 MB; what was loaded and kept in the buffer until the end took 130 MB, at 1 GB 6 million."""
     monkeypatch.setattr(atlas.embedded.load, "ROWS", 40_000)
@@ -253,6 +254,7 @@ def _publish(folder: Path, limit: int = 0) -> subprocess.Popen[str]:
 
 
 # bytes a file may have: within the staged nodes, the database's nodes, the staged edges, the database's edges
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [20_000, 500_000, 2_000_000, 10_000_000])
 def test_a_full_disk_is_one_line_and_leaves_the_old_state(tmp_path: Path, limit: int) -> None:
     store = published(tmp_path)
@@ -265,6 +267,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_state(tmp_path: Path, limit:
     store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.0, 0.4, 0.8])
 def test_a_killed_publish_leaves_the_old_state_and_the_next_one_cleans_up(tmp_path: Path, moment: float) -> None:
     store = published(tmp_path)

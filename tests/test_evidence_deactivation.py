@@ -276,6 +276,7 @@ def test_frozen_random_rows_take_all_that_the_state_has_along_them(tmp_path: Pat
         assert found["frozen"]["change"] < found["top1"]["change"]
 
 
+@pytest.mark.slow
 def test_rows_have_their_shape_and_the_denominators_differ(tmp_path: Path) -> None:
     text = write_text(tmp_path / "t.txt", 900)
     atlas = tiny_atlas(tmp_path, layers=(0, 1, 2))

@@ -149,6 +149,7 @@ def test_blocks_of_later_features_change_nothing(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(np.concatenate([b.correlation for b in blocks]), whole.correlation)
 
 
+@pytest.mark.slow
 def test_broken_off_in_the_pass_it_goes_on_with_the_same_numbers(
     atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +179,7 @@ def test_broken_off_in_the_pass_it_goes_on_with_the_same_numbers(
     assert not (atlas / "evidence").exists()
 
 
+@pytest.mark.slow
 def test_broken_off_in_the_graph_it_is_the_one_state_or_the_other(atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_atlas(atlas) as opened:
         before = opened.read(EDGES)
@@ -212,6 +214,7 @@ def _replace(*arguments: Any, **changes: Any) -> Any:
     return replace(*arguments, **changes)
 
 
+@pytest.mark.slow
 def test_another_text_replaces_the_figures_whole_and_info_says_which(atlas: Path) -> None:
     other = write_text(atlas.parent / "other.txt", 300, seed=9)
     measure_edges(atlas, [atlas.parent / "t.txt"])
@@ -259,6 +262,7 @@ def test_a_lineage_keeps_to_what_fires_together(atlas: Path) -> None:
     assert removed > 10
 
 
+@pytest.mark.slow
 def test_contexts_are_drawn_by_the_seed(atlas: Path) -> None:
     found = []
     for seed in (0, 0, 1):

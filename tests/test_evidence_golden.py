@@ -71,6 +71,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "a"
 
 
+@pytest.mark.slow
 def test_an_atlas_that_holds_it_finds_every_feature_and_score(atlas: Path) -> None:
     with open_atlas(atlas) as opened:
         rows = golden(opened)
@@ -84,6 +85,7 @@ def test_an_atlas_that_holds_it_finds_every_feature_and_score(atlas: Path) -> No
     assert {row["site"]: row["close"] for row in printed if row["close"] is not None} == {"mlp": True, "res": True}
 
 
+@pytest.mark.slow
 def test_an_atlas_that_does_not_is_told(tmp_path: Path) -> None:
     ingest([scope(tmp_path / "saes", range(6, 9), wrong=6)], tmp_path / "a", k=1)
     with open_atlas(tmp_path / "a") as opened:

@@ -57,6 +57,7 @@ def test_every_public_function_is_here() -> None:
     assert names >= {"ask", "generate", "lineage", "search", "show", "steered", "theme_score", "open_atlas", "captured"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: str(function.__qualname__))
 def test_the_example_runs(
     function: Callable[..., Any], known: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch

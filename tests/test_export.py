@@ -60,6 +60,7 @@ def order(row: dict[str, Any]) -> tuple[str, str]:
     return str(row.get("later", row.get("id"))), str(row.get("earlier", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["parquet", "csv"])
 def test_tables_hold_what_the_graph_holds(folder: Path, tmp_path: Path, format_: str) -> None:
     with open_atlas(folder) as atlas:
@@ -94,6 +95,7 @@ def as_sheet(value: Any) -> Any:
     return f"'{clean}" if clean.startswith(("=", "+", "-", "@")) else clean
 
 
+@pytest.mark.slow
 def test_graphml_opens_in_networkx_and_keeps_gephis_rules(folder: Path, tmp_path: Path) -> None:
     with open_atlas(folder) as atlas:
         exported = export_atlas(atlas, tmp_path / "out", "graphml")

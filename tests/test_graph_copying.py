@@ -74,6 +74,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in parts}
 
 
+@pytest.mark.slow
 def test_there_and_back(
     empty: str | None, first: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ def test_labels_go_on_after_a_copy(empty: str | None, sources: Path, tmp_path: P
     assert Labels.load(place).column("fires_on", 64).to_pylist()[:2] == ["w0, of", "w1, of"]
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_there_is_left_as_it_is(first: Path, tmp_path: Path) -> None:
     copied(first, tmp_path / "second")
     (graph,) = (tmp_path / "second" / "graph").glob("graph-*")
@@ -149,6 +151,7 @@ def test_another_atlas_is_never_overwritten(empty: str | None, tmp_path: Path) -
 # --- what is there and is not the copy's --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_state_is_replaced_only_openly(empty: str | None, first: Path, sources: Path, tmp_path: Path) -> None:
     there = empty or str(tmp_path / "there")
     copied(first, there)
@@ -225,6 +228,7 @@ def test_a_bound_folder_is_no_target(neo4j_lts: Server, first: Path, tmp_path: P
         copied(uri, tmp_path / "bound")
 
 
+@pytest.mark.slow
 def test_what_broken_off_writes_left_is_not_taken(first: Path, tmp_path: Path) -> None:
     """Whole dictionaries of other content under the same ids, and one without its record."""
     others = write_saes(tmp_path / "others", range(2), seed=5)
@@ -283,6 +287,7 @@ def test_matches_stay_in_their_place(first: Path, tmp_path: Path, key: str) -> N
 # --- labels -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_new_labels_reach_a_copy(first: Path, tmp_path: Path) -> None:
     for words in (["one", "two"], ["uno", "due"]):
         labelled(first, label=words)

@@ -111,6 +111,7 @@ def test_lists_with_null_and_of_several_types(atlas: Atlas) -> None:
     assert [atlas.query(absent, x=x)[0]["n"] for x in ([0, 1], [0, None], [], [0.0, 1.5])] == [66, 0, 72, 69]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [50_000, 200_000])
 def test_long_lists_are_joined(atlas: Atlas, size: int) -> None:
     ids = [f"x{i}" for i in range(size)] + IDS + IDS[:1]

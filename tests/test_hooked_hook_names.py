@@ -175,6 +175,7 @@ def test_the_model_s_configuration_decides(tmp_path: Path, caplog: pytest.LogCap
     assert (source.site, source.layer) == ("res", 3)
 
 
+@pytest.mark.slow
 def test_the_stream_between_in_an_atlas(tmp_path: Path) -> None:
     """It gets its own ids and edges, and leaves the life cycle of the stream after the block as it was."""
     root = planted(tmp_path / "saes", range(2, 4))

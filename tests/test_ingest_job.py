@@ -124,6 +124,7 @@ def test_a_new_layer_adds_only_its_pairs_and_equals_an_atlas_made_at_once(source
     assert edges(tmp_path / "a") == edges(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_another_k_matches_anew(sources: Path, tmp_path: Path) -> None:
     ingest([sources], tmp_path / "a", k=1)
     ingest([sources], tmp_path / "a", k=2)
@@ -207,6 +208,7 @@ def test_a_dead_writer_s_lock_is_taken_over(sources: Path, tmp_path: Path) -> No
     assert ingest([sources], atlas, layers=[0]).published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.05, 0.3, 0.6, 0.9, 1.2])
 def test_killed_at_any_moment_the_same_command_gives_the_same_edges(
     sources: Path, tmp_path: Path, delay: float

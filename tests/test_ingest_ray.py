@@ -41,6 +41,7 @@ def digest_of(folder: Path) -> Digest:
         return digest(atlas.store)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_whole_is_the_same_though_a_node_is_lost_in_the_middle(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

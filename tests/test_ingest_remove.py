@@ -35,6 +35,7 @@ def saes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return planted(tmp_path_factory.mktemp("remove") / "saes", range(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [{"layers": {1}}, {"sites": {"mlp"}}, {"layers": {2}, "sites": {"res", "att"}}])
 def test_what_remains_is_as_if_the_rest_had_never_been_there(saes: Path, tmp_path: Path, gone: dict[str, Any]) -> None:
     ingest([saes], tmp_path / "a")

@@ -56,6 +56,7 @@ def parts_of(sources: Path, folder: Path, count: int) -> list[Path]:
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 30])
 def test_the_whole_is_the_same_whatever_the_parts(sources: Path, whole: Path, tmp_path: Path, count: int) -> None:
     """30 shards of 15 pairs: half of them have none."""
@@ -190,6 +191,7 @@ def test_the_scripts_for_clusters_are_sound() -> None:
     assert words[:2] == ["feature-atlas", "ingest"] and "--ray" in words
 
 
+@pytest.mark.slow
 def test_the_slurm_script_makes_parts_and_joins_them(sources: Path, whole: Path, tmp_path: Path) -> None:
     script = Path(__file__).parent.parent / "docker" / "ingest.slurm"
     places = {"PARTS": str(tmp_path / "parts"), "ATLAS": str(tmp_path / "a")}

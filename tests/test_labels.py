@@ -68,6 +68,7 @@ def by_hand(model: Any, tokenizer: Any, folder: str, module: str) -> torch.Tenso
     return torch.where(before > tensors["threshold"], before.relu(), 0.0)
 
 
+@pytest.mark.slow
 def test_figures_on_text_are_those_of_the_model_run_by_hand(
     model: tuple[Any, Any], atlas: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_promoted_tokens_by_arithmetic() -> None:
     assert ids.tolist() == [[2, 0, 1]]
 
 
+@pytest.mark.slow
 def test_promoted_tokens_of_a_token_s_own_direction(model: tuple[Any, Any], atlas: Path) -> None:
     assert label_atlas(atlas, promoted=True)["promoted"] > 2000
     with open_atlas(atlas) as opened:
@@ -129,6 +131,7 @@ def test_promoted_tokens_of_a_token_s_own_direction(model: tuple[Any, Any], atla
     assert row["p"].split(", ")[0] == first
 
 
+@pytest.mark.slow
 def test_imported_labels_join_on_the_id_and_keep_what_was_there(atlas: Path, tmp_path: Path) -> None:
     layer = int(RES.split(".")[1])
     rows = [
@@ -261,6 +264,7 @@ def test_a_long_text_in_pieces_has_the_tokens_that_it_has_as_a_whole(
     assert len(first.text) < len(TEXT)
 
 
+@pytest.mark.slow
 def test_a_text_without_an_end_is_read_as_far_as_is_asked_for(
     model: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +329,7 @@ def test_what_is_left_out_is_counted(atlas: Path, tmp_path: Path, caplog: pytest
         assert text in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indent", [None, 1])
 def test_exports_as_people_save_them_again(atlas: Path, tmp_path: Path, indent: int | None) -> None:
     """With a byte order mark and blank lines, and as one array instead of lines."""

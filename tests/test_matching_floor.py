@@ -96,6 +96,7 @@ def test_leading_directions_are_eigenvectors() -> None:
     np.testing.assert_allclose(spectrum.leading.T @ spectrum.rest, 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_energies_from_a_few_rows() -> None:
     # Half of the directions are one of the 4,000 rows: its square of 1 weighs 1 / 4,000 in xᵀCx, as much as the squares
     # of all others, 1 / 4,000 each. Of 1,000 rows drawn, a quarter of these ancestors is among them.

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BUNDLE = Path(__file__).parents[1] / "ingest" / "bundle" / "smollm2-135m"
 ALLOWED = 10**9  # bytes beside two dictionaries
 # A process is charged with the memory of the one that started it, until it runs its own program: hence a small one in
@@ -26,6 +28,7 @@ def peak(*arguments: str) -> int:
     return size * (1 if sys.platform == "darwin" else 1024)
 
 
+@pytest.mark.slow
 def test_the_bundle_is_ingested_within_bounds(tmp_path: Path) -> None:
     # 12 dictionaries of 2,048 features, 576 wide: decoder and encoder of two take 4 · 2,048 · 576 · 4 bytes = 19 MB.
     # Torch alone, imported and unloaded, would take 0.95 GB.

@@ -38,6 +38,7 @@ def test_every_edge_has_its_push(sources: Path, tmp_path: Path) -> None:
     assert len(rows) > 1000 and rows[0]["push"] == pytest.approx(rows[0]["s"], rel=1e-5)  # unit rows
 
 
+@pytest.mark.slow
 def test_matches_staged_without_push_get_it_and_are_not_matched_again(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +68,7 @@ def test_matches_staged_without_push_get_it_and_are_not_matched_again(
         assert one.read(PUSHES) == other.read(PUSHES) and one.read(PUSHES)[0]["push"] is not None
 
 
+@pytest.mark.slow
 def test_a_graph_without_the_column_says_how_to_get_it(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

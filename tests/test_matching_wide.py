@@ -30,6 +30,7 @@ print(more, len(found), found.rank.max(), found.forward_rank.max())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(N, OTHER), (OTHER, N)])
 def test_memory_stays_within_two_blocks_and_a_gigabyte(sizes: tuple[int, int]) -> None:
     """On top of the rows: two blocks of 2,048 rows and their products are 17 MB, the best few of each row 84 MB."""

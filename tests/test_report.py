@@ -54,6 +54,7 @@ def reported(folders: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
     return base
 
 
+@pytest.mark.slow
 def test_a_report_holds_everything_and_loads_nothing(reported: Path) -> None:
     html = (reported / "report.html").read_text()
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', html)
@@ -76,6 +77,7 @@ def test_a_report_holds_everything_and_loads_nothing(reported: Path) -> None:
     assert (reported / "tiny-trials.csv").exists() and list((reported / "tiny-plans").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_figure_s_numbers_are_the_table_s(reported: Path) -> None:
     sweep = contents_of(reported).sweeps[0]
     with open(reported / "figures" / "tiny-arms.csv") as file:
@@ -98,6 +100,7 @@ def test_without_matplotlib_the_numbers_are_there(reported: Path, monkeypatch: p
     assert "Figures are left out" in (reported / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_again_gives_the_same_texts(folders: tuple[str, str], reported: Path) -> None:
     with open_atlas(folders[0]) as atlas:
         (row,) = run_again(atlas, reported, lambda name: load_model(name, device="cpu"), Progress(quiet=True))

@@ -42,6 +42,7 @@ def dictionary_learning(kind: str, **fields: Any) -> dict[str, Any]:
     return {"trainer": trainer | fields, "buffer": {"ctx_len": 128}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "state", "fields"),
     [
@@ -71,6 +72,7 @@ def test_dictionary_learning_encodes_as_saelens(
     assert_as_saelens(release, sae_id, tmp_path)
 
 
+@pytest.mark.slow
 def test_qwen_scope_and_hook_z_shapes(tmp_path: Path) -> None:
     torch.save(random(W_enc=(N, D), W_dec=(D, N), b_enc=(N,), b_dec=(D,)), tmp_path / "layer0.sae.pt")
     with open_pickle(tmp_path / "layer0.sae.pt", "qwen_scope", "topk") as tensors:
@@ -161,6 +163,7 @@ def refused(path: Path, match: str) -> None:
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
 def test_code_is_not_run(tmp_path: Path) -> None:
     made = tmp_path / "made"
     nested = {"W_dec": torch.zeros(2), "more": [[{"a": (Touch(made),)}]]}
@@ -172,6 +175,7 @@ def test_code_is_not_run(tmp_path: Path) -> None:
     assert not made.exists()
 
 
+@pytest.mark.slow
 def test_nor_with_torch_s_variable_that_lifts_the_restriction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save(Touch(tmp_path / "made"), tmp_path / "a.pt")
@@ -179,6 +183,7 @@ def test_nor_with_torch_s_variable_that_lifts_the_restriction(tmp_path: Path, mo
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 def test_huge_claims_end_the_reader_alone(tmp_path: Path) -> None:
     few = np.zeros(4, np.float32).tobytes()
     # a view that repeats four numbers over 4 TB
@@ -197,12 +202,14 @@ def test_huge_claims_end_the_reader_alone(tmp_path: Path) -> None:
     refused(hostile_zip(tmp_path / "list.pt", pickle.dumps({"a": [0] * 200_000}, protocol=2)), "too many")
 
 
+@pytest.mark.slow
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     depth = 200_000
     deep = b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."  # lists in lists
     refused(hostile_zip(tmp_path / "deep.pt", deep), "")
 
 
+@pytest.mark.slow
 def test_what_is_no_file_of_torch(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_bytes(b"not a torch file")
     refused(tmp_path / "text.pt", "")

@@ -141,6 +141,7 @@ def test_a_factor_beside_a_checkpoint_is_folded_as_saelens_folds_it(tmp_path: Pa
     assert_same(sae, record, rows)
 
 
+@pytest.mark.slow
 def test_llama_scope_from_the_cache_with_its_factor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = use_cache(tmp_path / "hub", monkeypatch)
     repository, path = "fnlp/Llama3_1-8B-Base-LXR-8x", "Llama3_1-8B-Base-L3R-8x"

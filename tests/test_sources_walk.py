@@ -11,6 +11,7 @@ from registry_walk import totals, walk
 pytest.importorskip("sae_lens")
 
 
+@pytest.mark.slow
 def test_nearly_all_of_the_list_can_be_ingested(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("the walk asks nothing of a network")

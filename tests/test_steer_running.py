@@ -128,6 +128,7 @@ def test_a_static_cache_with_a_sliding_window_gives_the_same_text() -> None:
         assert record.hooks[0]["positions"] == 21
 
 
+@pytest.mark.slow
 def test_continuous_batching_steers_every_request_or_says_why_not(llama: Any) -> None:
     prompts = [[5, 9, 11, 30], [40], [7, 8, 21]]
     options = transformers.GenerationConfig(max_new_tokens=4, do_sample=False, eos_token_id=99, pad_token_id=0)
@@ -388,6 +389,7 @@ def test_how_often_and_how_strongly_a_feature_was_active(llama: Any) -> None:
     assert found["largest"] == pytest.approx(float(active.max()), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["wrapped", "model", "blocks"])
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.filterwarnings("ignore")

@@ -126,6 +126,7 @@ def test_a_score_is_the_mean_over_samples_with_its_error() -> None:
     assert only.words_se == pytest.approx(math.sqrt(sum((count - mean) ** 2 for count in counts) / 2 / 3))
 
 
+@pytest.mark.slow
 def test_steer_prints_what_the_contract_says(folders: tuple[str, str], tmp_path: Path) -> None:
     atlas, model = folders
     plan = str(tmp_path / "plan.json")

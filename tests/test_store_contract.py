@@ -211,6 +211,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_saes(tmp_path_factory.mktemp("saes"), range(3))
 
 
+@pytest.mark.slow
 def test_an_ingest_gives_the_same_edges_in_steps_as_at_once(place: Path, sources: Path, tmp_path: Path) -> None:
     ingest([sources], tmp_path / "reference", k=3)
     with open_atlas(tmp_path / "reference") as atlas:
@@ -347,6 +348,7 @@ def test_what_does_more_than_read_is_refused(filled: Atlas, cypher: str) -> None
     assert digest(filled.store) == before
 
 
+@pytest.mark.slow
 def test_bounds(filled: Atlas) -> None:
     assert len(filled.query("MATCH (f:Feature) RETURN f.id", limit=7)) == 7
     with pytest.raises(QueryError, match="did not end"):

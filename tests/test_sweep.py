@@ -171,6 +171,7 @@ def test_texts_depend_on_their_own_seeds_not_on_their_batch() -> None:
     assert [each.tokens for each in other] != [each.tokens for each in together]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_texts_of_its_plans_and_batches_change_nothing(folders: tuple[str, str], tmp_path: Path) -> None:
     chosen = design(folders)
     trials = ran(folders, tmp_path / "a", chosen)
@@ -215,6 +216,7 @@ def test_a_sweep_is_the_texts_of_its_plans_and_batches_change_nothing(folders: t
     assert steered != plain
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(folders: tuple[str, str], tmp_path: Path) -> None:
     whole = ran(folders, tmp_path / "whole", design(folders), batch=4)
     code = (
@@ -312,6 +314,7 @@ def test_contrast_passages_are_as_many_of_each_kind() -> None:
         contrast_passages(war, theme_pattern(["war"]), 0)
 
 
+@pytest.mark.slow
 def test_the_command_prints_its_tables_and_keeps_everything(folders: tuple[str, str], tmp_path: Path) -> None:
     atlas, model = folders
     (tmp_path / "prose.txt").write_text("\n".join(f"w3 w5 w{i} w9 w8 w7\nw6 w5 w{i} w9 w8 w7" for i in range(10, 40)))
@@ -341,6 +344,7 @@ def test_the_command_prints_its_tables_and_keeps_everything(folders: tuple[str, 
     assert os.listdir(tmp_path / "out" / "trials")
 
 
+@pytest.mark.slow
 def test_suppression_turns_the_factor_and_ends_sooner(folders: tuple[str, str], tmp_path: Path) -> None:
     chosen = design(
         folders, mode="suppress", strengths=("0", "-2"), arms=KINDS["suppress"], prompts=("w5 w9", "w6"), samples=1

@@ -128,6 +128,7 @@ def test_totals_by_hand() -> None:
     assert found["total"] is None and found["axbench"] == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 def test_limits_and_broken_replies_are_waited_out() -> None:
     answers = {
         1: (429, b'{"error": {"message": "slow down"}}', {"Retry-After": "0.2"}),
@@ -229,6 +230,7 @@ def replace_shuffled(texts: Planted) -> Planted:
     return texts._replace(shuffled=[text.lower() for text in texts.shuffled])
 
 
+@pytest.mark.slow
 def test_a_judge_that_cannot_order_planted_texts_is_refused_by_name(tmp_path: Path) -> None:
     texts = planted(DESIGN, trials(PLAIN), THEME)
     with answering(lambda *_: (200, completion("1"), {})) as server:
@@ -244,6 +246,7 @@ def test_a_judge_that_cannot_order_planted_texts_is_refused_by_name(tmp_path: Pa
     assert planted(DESIGN, [*trials(PLAIN), *prompted]).theme == THEME
 
 
+@pytest.mark.slow
 def test_missing_ratings_are_missing_and_too_many_fail(tmp_path: Path) -> None:
     def mostly(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
         return (200, completion("no digit here"), {}) if "mute" in str(body) else honest(number, body)
@@ -330,6 +333,7 @@ class FirstOrder:
         return 200, completion(most if good else "0"), {}
 
 
+@pytest.mark.slow
 def test_a_sweep_is_chosen_by_its_judge(folders: tuple[str, str], tmp_path: Path) -> None:
     atlas, model = folders
     (tmp_path / "prose.txt").write_text("\n".join(f"w3 w5 w{i} w9 w8 w7\nw6 w5 w{i} w9 w8 w7" for i in range(10, 40)))

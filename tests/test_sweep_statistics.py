@@ -45,6 +45,7 @@ def test_what_is_missing_is_left_out() -> None:
     assert interval(np.array([[2.0]])) == (1, 2.0, None, None, None)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_says() -> None:
     generator, inside = np.random.default_rng(1), 0
     for round_ in range(200):

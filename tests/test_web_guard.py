@@ -223,6 +223,7 @@ def test_loopback() -> None:
     assert not is_loopback("0.0.0.0") and not is_loopback("lab.example")
 
 
+@pytest.mark.slow
 def test_beyond_loopback_only_with_a_warning_and_errors_are_one_line(page: Served, tmp_path: Path) -> None:
     atlas = tiny_atlas(tmp_path, range(2))
     with served(atlas, "none", "--host", "0.0.0.0") as other:

@@ -88,6 +88,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", PAGES)
 def test_pages_hold_nothing_that_acts_and_link_only_to_what_is_there(client: httpx.Client, address: str) -> None:
     answer = client.get(address)
@@ -177,6 +178,7 @@ def expected(folder: Path, **options: Any) -> tuple[str, str]:
     return made[0], made[1]
 
 
+@pytest.mark.slow
 def test_a_stream_says_what_the_library_says(client: httpx.Client, folder: Path) -> None:
     plain, turned = expected(folder)
     with client.stream("POST", "/steer/stream", data=FORM | {"control": "1"}) as response:
@@ -368,6 +370,7 @@ with open_atlas(sys.argv[1]) as atlas:
 """
 
 
+@pytest.mark.slow
 def test_all_but_steering_works_without_torch(folder: Path) -> None:
     atlas = str(folder / "atlas <b>")
     done = subprocess.run([sys.executable, "-c", CODE, atlas, *PAGES], capture_output=True, text=True, check=False)

@@ -40,6 +40,7 @@ def run(site: Path, folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_module_of_the_repository_is_installed_and_imports(site: Path, tmp_path: Path) -> None:
     files = {path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     assert files == {path.relative_to(site) for room in ROOMS for path in (site / room).rglob("*.py")}
@@ -52,6 +53,7 @@ def test_every_module_of_the_repository_is_installed_and_imports(site: Path, tmp
     assert len(found) == len(files) and all(path.startswith(str(site)) for path in found)
 
 
+@pytest.mark.slow
 def test_the_installed_command_makes_an_atlas_of_the_bundle(site: Path, tmp_path: Path) -> None:
     command = "from atlas.cli.main import main; main()"
     bundle = site / "ingest" / "bundle" / "smollm2-135m"
@@ -61,6 +63,7 @@ def test_the_installed_command_makes_an_atlas_of_the_bundle(site: Path, tmp_path
     assert tree.splitlines()[0] == f"{feature}: 4 features, earliest first"
 
 
+@pytest.mark.slow
 def test_the_installed_page_is_served(site: Path, tmp_path: Path) -> None:
     """Scripts, styles and templates are those of the wheel, not of the repository."""
     Planted(range(3)).at(tmp_path / "atlas")
