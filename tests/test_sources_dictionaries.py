@@ -126,6 +126,11 @@ def test_rows_that_an_earlier_version_wrote_are_read_as_they_are(tmp_path: Path)
     older.check(record, encoder=True)
     np.testing.assert_array_equal(older.decoder, decoder)
     np.testing.assert_array_equal(older.encoder, encoder)
+    for dtype in ("<i4", "<U3", [("float16", "<u2")], [("bfloat16", "<u2"), ("x", "u1")]):
+        np.save(place / "encoder.npy", np.zeros((D_SAE, D_MODEL), dtype))
+        with pytest.raises(CorruptAtlas, match="no numbers that an ingest writes"):
+            Rows.open(place, record)
+    np.save(place / "encoder.npy", encoder)
     for name, shape in (("decoder_divisors", (1, D_SAE + 1)), ("encoder_factors", (D_SAE - 1,))):
         np.savez(place / "vectors.npz", **vectors | {name: np.ones(shape, np.float32)})  # type: ignore[arg-type]
         with pytest.raises(CorruptAtlas, match="another shape"):

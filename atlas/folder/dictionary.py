@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from atlas.errors import CorruptAtlas
 from atlas.folder.manifest import replacing
 from atlas.folder.paths import DECODER, ENCODER, RECORD, VECTORS
-from atlas.folder.stored_rows import StoredRows
+from atlas.folder.stored_rows import StoredRows, is_known
 from atlas.ids import is_file_name, is_id, is_sha256
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ class Rows:
         # Where norms are missing the decoder stands in for them, whose two dimensions never fit.
         a_row = [vectors.get("norms", decoder).shape]
         a_row += [each.shape[-1:] for each in (divisors, factors) if each is not None]
+        if not (is_known(decoder.dtype) and is_known(encoder.dtype)):
+            raise CorruptAtlas(f"the rows of {record.id} are no numbers that an ingest writes; ingest it again")
         if (decoder.shape, encoder.shape) != expected or set(a_row) != {(record.d_sae,)}:
             raise CorruptAtlas(f"the rows of {record.id} have another shape than its record says; ingest it again")
         # An atlas of format 4 has neither: its rows are those that are used.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+_NAMES = (("bfloat16",), ("float8_e4m3",), ("float8_e5m2",))
 _PART = 1 << 22  # numbers of a block where all rows are read: 16 MB
 
 
@@ -91,6 +92,11 @@ def products(vectors: np.ndarray, rows: np.ndarray | StoredRows) -> np.ndarray:
     for start, block in blocks_of(rows):
         found[:, start : start + len(block)] = vectors @ block.T
     return found
+
+
+def is_known(dtype: np.dtype[Any]) -> bool:
+    """Whether `as_float32` reads it: a floating dtype, or one of the three that stand for what NumPy lacks."""
+    return dtype.kind == "f" if dtype.names is None else dtype.names in _NAMES
 
 
 def as_float32(part: np.ndarray) -> np.ndarray:
