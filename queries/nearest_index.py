@@ -14,8 +14,11 @@ So the answer is that of all rows, proven for each question, and not one that is
 from __future__ import annotations
 
 import json
+import mmap
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from atlas.cli.progress import Progress
 
 SPARE = 50  # candidates of each dictionary besides those that are wanted
+NOTHING_ELSE = -2.0  # below every cosine
 _ROUNDING = 1e-5  # what float32 may add to a product of unit vectors in the index
 
 
@@ -40,39 +44,53 @@ class Candidates:
     """Rows of one dictionary that may be nearest, and a bound for all that are not among them."""
 
     ids: np.ndarray  # int64 [m]
-    bound: float  # no other row has a larger cosine; −1 where there is none
+    bound: float  # no other row has a larger cosine; NOTHING_ELSE where there is no other
 
 
 class NearestIndex:
     """The index of one dictionary, mapped from its file."""
 
     def __init__(self, path: Path) -> None:
-        """Raises QueryError where it is missing or damaged."""
+        """Raises QueryError where it is missing, damaged, or another than was written."""
         import faiss
 
         try:
+            about = json.loads(_about(path).read_text())
+            # Before anything is proven by it: a flipped bit could hide the nearest row of all.
+            if _crc(path) != about["crc32"]:
+                raise ValueError("its bytes have changed")
             self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-            self._error = float(json.loads(_about(path).read_text())["error"])
+            self._error = float(about["error"])
         except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
             raise QueryError(f"{path} is missing or damaged ({error}); make it anew with --index") from None
+
+    @classmethod
+    @lru_cache(maxsize=1024)
+    def open(cls, path: Path) -> NearestIndex:
+        """The same one for every question of a process: a file's name says what rows it holds."""
+        return cls(path)
 
     def candidates(self, direction: np.ndarray, count: int) -> Candidates:
         """At least so many rows that may have the largest cosines with a unit direction, float32 [d]."""
         count = min(count, self._index.ntotal)
         products, ids = self._index.search(direction[None], count)
-        rest = count < self._index.ntotal
-        return Candidates(ids[0], float(products[0, -1]) + self._error + _ROUNDING if rest else -1.0)
+        if count == self._index.ntotal:
+            return Candidates(ids[0], NOTHING_ELSE)
+        return Candidates(ids[0], float(products[0, -1]) + self._error + _ROUNDING)
 
 
-def indexed(atlas: Atlas, names: Sequence[str]) -> bool:
-    """Whether all these dictionaries have an index."""
-    return atlas.path is not None and all(
-        nearest_file(atlas.path, atlas.dictionaries[name].rows_sha256).exists() for name in names
-    )
+def index_of(atlas: Atlas, name: str) -> NearestIndex | None:
+    """The index of a dictionary; None where none was made. Raises QueryError where it is damaged."""
+    path = _path(atlas, name)
+    return NearestIndex.open(path) if path is not None and path.exists() else None
+
+
+def _path(atlas: Atlas, name: str) -> Path | None:
+    return atlas.path and nearest_file(atlas.path, atlas.dictionaries[name].rows_sha256)
 
 
 def make_index(atlas: Atlas, names: Sequence[str], progress: Progress) -> None:
-    """Make the index of these dictionaries where it is missing; broken off, it goes on with the next dictionary.
+    """Make the index of these dictionaries where it is missing or damaged; broken off, the same call goes on.
 
     Raises QueryError for an atlas without a folder, FolderError where that cannot be written to.
     """
@@ -80,10 +98,11 @@ def make_index(atlas: Atlas, names: Sequence[str], progress: Progress) -> None:
         raise QueryError("the index lies in the atlas folder, and this atlas has none: copy it to one first")
     with progress.steps("index", len(names), "dictionaries") as advance, disk_errors(atlas.path):
         for name in names:
-            record = atlas.dictionaries[name]
-            path = nearest_file(atlas.path, record.rows_sha256)
-            if not path.exists():
-                _make(path, record, atlas.rows(name))
+            path = nearest_file(atlas.path, atlas.dictionaries[name].rows_sha256)
+            try:
+                NearestIndex.open(path)
+            except QueryError:
+                _make(path, atlas.dictionaries[name], atlas.rows(name))
             advance(1)
 
 
@@ -101,11 +120,17 @@ def _make(path: Path, record: Dictionary, rows: Rows) -> None:
         index.add(np.ascontiguousarray(block))
         held = index.reconstruct_n(start, len(block))
         error = max(error, float(np.linalg.norm((held - block).astype(np.float64), axis=1).max()))
-    with replacing(_about(path)) as temporary:
-        temporary.write_text(json.dumps({"dictionary": record.id, "error": error}))
-    # After it: an index that is there has its error beside it.
     with replacing(path) as temporary:
         faiss.write_index(index, str(temporary))
+        about = {"dictionary": record.id, "error": error, "crc32": _crc(temporary)}
+        # Before it is there by its name: an index has its error beside it.
+        with replacing(_about(path)) as beside:
+            beside.write_text(json.dumps(about))
+
+
+def _crc(path: Path) -> int:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return zlib.crc32(data)
 
 
 def _about(path: Path) -> Path:

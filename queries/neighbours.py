@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
-from atlas.folder.paths import nearest_file
 from atlas.rows import Rows
-from queries.nearest_index import SPARE, NearestIndex, indexed, make_index
+from queries.nearest_index import SPARE, index_of, make_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,8 +75,7 @@ def neighbours(
     progress = progress if progress and len(names) > 1 else Progress(quiet=True)
     if index:
         make_index(atlas, names, progress)
-    if indexed(atlas, names):
-        found, names = _by_index(atlas, names, direction, top, own)
+    found, names = _by_index(atlas, names, direction, top, own)
     with progress.steps("neighbours", len(names), "dictionaries") as advance:
         for name in names:
             atlas.rows(name).check(atlas.dictionary(name))
@@ -115,21 +113,19 @@ def _nearest(
 def _by_index(
     atlas: Atlas, names: Sequence[str], direction: np.ndarray, top: int, own: tuple[str, int] | None
 ) -> tuple[list[tuple[float, str, int]], list[str]]:
-    """What the indexes prove to be nearest, and the dictionaries that have to be looked at whole."""
+    """What indexes prove to be nearest, and the dictionaries that have to be looked at whole: all that have none."""
     import numpy as np
 
-    assert atlas.path is not None
     found: list[tuple[float, str, int]] = []
     bounds: dict[str, float] = {}
     for name in names:
-        record = atlas.dictionary(name)
-        index = NearestIndex(nearest_file(atlas.path, record.rows_sha256))
-        candidates = index.candidates(direction.astype(np.float32), top + SPARE)
-        atlas.rows(name).check(record, candidates.ids.tolist())
-        bounds[name] = candidates.bound
-        found += _nearest(atlas, name, candidates.ids, direction, top, own)
+        if (index := index_of(atlas, name)) is not None:
+            candidates = index.candidates(direction.astype(np.float32), top + SPARE)
+            atlas.rows(name).check(atlas.dictionary(name), candidates.ids.tolist())
+            bounds[name] = candidates.bound
+            found += _nearest(atlas, name, candidates.ids, direction, top, own)
     worst = -sorted(found)[:top][-1][0] if len(found) >= top else -1.0
-    whole = [name for name in names if bounds[name] >= worst]
+    whole = [name for name in names if name not in bounds or bounds[name] >= worst]
     return [each for each in found if each[1] not in whole], whole
 
 

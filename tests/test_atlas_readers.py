@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ print(json.dumps([readers.seen, readers.errors, readers.times]))
 def state(atlas: Atlas) -> list[int]:
     """How much of everything there is; each count is a statement of its own."""
     return [len(atlas.dictionaries), *(int(atlas.read(each)[0]["n"]) for each in COUNTS)]
+
+
+def noted(address: Path | str, states: list[list[int]]) -> None:
+    """Add the state that is there now."""
+    with open_atlas(address) as opened:
+        states.append(state(opened))
 
 
 class Readers:
@@ -96,12 +103,8 @@ def looked_at(address: str, act: Any, threads: int = THREADS, processes: int = P
 @pytest.mark.slow
 def test_fifty_readers_of_a_folder_see_whole_states_while_layers_come(tmp_path: Path) -> None:
     sources, atlas = planted(tmp_path / "saes", range(4)), tmp_path / "a"
-    states = []
-
-    def note() -> None:
-        with open_atlas(atlas) as opened:
-            states.append(state(opened))
-
+    states: list[list[int]] = []
+    note = partial(noted, atlas, states)
     ingest([sources], atlas, layers=[0, 1])
     note()
 
@@ -125,12 +128,8 @@ def test_readers_of_a_server_see_whole_states_or_are_told_that_it_is_written_to(
     address = emptied(neo4j_lts)
     sources, folder = planted(tmp_path / "saes", range(3)), tmp_path / "a"
     bind(folder, ServerAddress.parse(address))
-    states = []
-
-    def note() -> None:
-        with open_atlas(address) as opened:
-            states.append(state(opened))
-
+    states: list[list[int]] = []
+    note = partial(noted, address, states)
     ingest([sources], folder, layers=[0, 1])
     note()
 

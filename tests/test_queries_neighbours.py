@@ -17,7 +17,7 @@ from atlas.cli.progress import Progress
 from atlas.errors import QueryError, UnknownFeature
 from ingest import ingest
 from queries import ask, lineage, neighbours, show
-from queries.nearest_index import indexed, make_index
+from queries.nearest_index import NearestIndex, index_of, make_index
 
 ID = "tiny-1m/1-res-64/5"
 _by_index = importlib.import_module("queries.neighbours")._by_index
@@ -74,7 +74,8 @@ def test_an_index_gives_the_same_rows(indexed_folder: Path, tmp_path: Path, name
         feature = f"tiny-1m/{name}"
         plain = {top: neighbours(atlas, feature, dictionaries=["all"], top=top) for top in (1, 10, 400)}
         neighbours(atlas, feature, dictionaries=["all"], index=True)
-        assert len(list((tmp_path / "a" / "nearest").glob("*.faiss"))) == 3 and indexed(atlas, list(atlas.dictionaries))
+        assert len(list((tmp_path / "a" / "nearest").glob("*.faiss"))) == 3
+        assert all(index_of(atlas, each) is not None for each in atlas.dictionaries)
         for top, rows in plain.items():
             found = neighbours(atlas, feature, dictionaries=["all"], top=top)
             assert [row["feature"] for row in found] == [row["feature"] for row in rows]
@@ -103,15 +104,38 @@ def test_most_questions_need_no_dictionary_whole(indexed_folder: Path, tmp_path:
         assert _by_index(atlas, names, direction, 10, None)[1] == ["tiny-1m/0-mlp-700"]
 
 
+def test_some_dictionaries_may_have_an_index_and_others_none(indexed_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(indexed_folder, tmp_path / "a")
+    feature = "tiny-1m/1-res-700/21"
+    with open_atlas(tmp_path / "a") as atlas:
+        plain = neighbours(atlas, feature, dictionaries=["all"], top=30)
+        make_index(atlas, ["tiny-1m/1-res-700"], Progress(quiet=True))
+        direction = atlas.directions([feature])[0].astype(np.float64)
+        assert "tiny-1m/1-res-700" not in _by_index(atlas, list(atlas.dictionaries), direction, 5, None)[1]
+        found = neighbours(atlas, feature, dictionaries=["all"], top=30)
+        assert [row["feature"] for row in found] == [row["feature"] for row in plain]
+        # More than there are: every row is a candidate, and nothing is computed twice.
+        assert len(neighbours(atlas, feature, top=5000)) == 698
+
+
 def test_a_damaged_index_is_said_and_an_index_goes_with_its_rows(indexed_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(indexed_folder, tmp_path / "a")
     with open_atlas(tmp_path / "a") as atlas:
         make_index(atlas, list(atlas.dictionaries), Progress(quiet=True))
         stem = atlas.dictionaries["tiny-1m/1-res-700"].rows_sha256
         path = tmp_path / "a" / "nearest" / f"{stem}.faiss"
-        path.write_bytes(path.read_bytes()[:500])
-        with pytest.raises(QueryError, match="missing or damaged"):
-            neighbours(atlas, "tiny-1m/1-res-700/3")
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 64  # of the codes: the file is read without a complaint
+        plain = [row["feature"] for row in neighbours(atlas, "tiny-1m/1-res-700/3")]
+        for damaged in (whole[:500], bytes(flipped), b""):
+            path.write_bytes(damaged)
+            NearestIndex.open.cache_clear()
+            with pytest.raises(QueryError, match=r"missing or damaged.*--index"):
+                neighbours(atlas, "tiny-1m/1-res-700/3")
+            # As the message says.
+            assert [row["feature"] for row in neighbours(atlas, "tiny-1m/1-res-700/3", index=True)] == plain
+        assert path.read_bytes() == whole
     assert _run(["remove", "1-res-700", "-a", str(tmp_path / "a")]) == 0
     assert not path.exists() and len(list(path.parent.glob("*.faiss"))) == 2
     assert _run(["neighbours", "0-res-700/3", "--index", "--format", "json", "-a", str(tmp_path / "a")]) == 0

@@ -21,7 +21,21 @@ from atlas.graph.copying import copy_atlas
 from queries.search import SEARCH, _by_index, search
 
 MODULE = importlib.import_module("queries.search")  # whose name is the function's in its package
-WORDS = ("war", "War", "warm", "wool", "re-war", "“war”", "film,", "the film", "Ärger", "语言 模型", "a,b", '"x"', "")
+WORDS = (
+    "war",
+    "War",
+    "warm",
+    "wool",
+    "re-war",
+    "“war”",
+    "film,",
+    "the film",
+    "Ärger",
+    "语言 模型",
+    "a,b",
+    '"x"',
+    "",
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +72,21 @@ def _noting(read: list[str]) -> Any:
 
 @pytest.mark.parametrize(
     "text",
-    ["war", "WAR wool", "r", "war,", "a,b", "film", "ärger", "语言", "“war”", '"x"', "the war film", "nothing", ","],
+    [
+        "war",
+        "WAR wool",
+        "r",
+        "war,",
+        "a,b",
+        "film",
+        "ärger",
+        "语言",
+        "“war”",
+        '"x"',
+        "the war film",
+        "nothing",
+        ",",
+    ],
 )
 @pytest.mark.parametrize("options", [{}, {"limit": 7}, {"site": "mlp"}, {"layer": 1, "site": "res"}, {"layer": 9}])
 def test_the_index_answers_as_the_graph(
@@ -71,6 +99,23 @@ def test_the_index_answers_as_the_graph(
     monkeypatch.setattr(Atlas, "read", _noting(read))
     assert search(atlas, text, **chosen) == by_graph
     assert SEARCH not in read
+
+
+def test_what_is_no_space_is_no_space_to_the_index(
+    atlas: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tabs, narrow and no-break spaces stand within a word of the graph's search; letters that lower in odd ways."""
+    copy_atlas(atlas, str(tmp_path / "a"))
+    labels = ["war\tx", "thin\u2009war", "nb\u00a0war", "a\nwar", "war\u200bzero", "  war  ", "İx", "ΣΊΣΥΦΟΣ", "ẞ", "ǅ"]
+    new = pa.table({"dictionary": ["tiny-1m/0-res-64"] * len(labels), "index": [*range(len(labels))], "label": labels})
+    pq.write_table(new, tmp_path / "new.parquet")
+    assert _run(["label", "--import", str(tmp_path / "new.parquet"), "-a", str(tmp_path / "a")]) == 0
+    with open_atlas(tmp_path / "a") as labelled:
+        for text in ("war", "x", "thin", "nb", "a", "zero", "İx", "i̇x", "σίσυφος", "σίσυφοσ", "ß", "ẞ", "ǆ"):
+            monkeypatch.setattr(MODULE, "LARGE", 10**9)
+            by_graph = search(labelled, text, limit=300)
+            monkeypatch.setattr(MODULE, "LARGE", 1)
+            assert search(labelled, text, limit=300) == by_graph, text
 
 
 def test_the_last_word_is_a_whole_one_too(atlas: Atlas) -> None:
@@ -99,14 +144,23 @@ def test_the_index_follows_the_state_and_goes_with_a_copy(atlas: Atlas, tmp_path
         assert second.name == labelled.manifest.state
 
 
-@pytest.mark.parametrize("name", ["pieces.txt", "features.npy", "places.npy", "texts.arrow", "dictionaries.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pieces.txt", "features.npy", "places.npy", "dictionaries.json"),
+        *("texts.arrow", "frequency.npy", "spaces.npy"),
+    ],
+)
 def test_a_damaged_index_is_not_asked(atlas: Atlas, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One bit of what decides which features are found; the graph has the same words, and answers."""
     copy_atlas(atlas, str(tmp_path / "a"))
     (place,) = words_folder(tmp_path / "a").iterdir()
     data = bytearray((place / name).read_bytes())
-    if name in ("texts.arrow", "dictionaries.json"):
-        data = data[: len(data) // 2]
+    if name == "texts.arrow":
+        # Of the words that rows are ordered by.
+        data[data.index(b"war")] ^= 1
+    elif name in ("frequency.npy", "spaces.npy"):
+        data[128] ^= 1
     elif name == "features.npy":
         # What has the piece "war": any bit of its features.
         with open_atlas(tmp_path / "a") as opened:

@@ -19,6 +19,7 @@ from hubcache import cached, use_cache
 
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Rows
+from atlas.folder.stored_rows import as_float32
 from hooked.encoder import Encoder
 from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import find_sources
@@ -81,7 +82,7 @@ def test_qwen_scope_and_hook_z_shapes(tmp_path: Path) -> None:
     torch.save({name: value.bfloat16() for name, value in state.items()}, tmp_path / "linear.pt")
     with open_pickle(tmp_path / "linear.pt", "deepseek_r1", "standard") as tensors:
         np.testing.assert_array_equal(tensors.whole("W_dec"), state["decoder.weight"].bfloat16().float().numpy().T)
-        np.testing.assert_array_equal(tensors.rows("W_dec", 3, 9), tensors.whole("W_dec")[3:9])
+        np.testing.assert_array_equal(as_float32(tensors.rows("W_dec", 3, 9)), tensors.whole("W_dec")[3:9])
 
 
 def test_qwen_scope_from_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ In `words/{state}/`, made when a state of the graph is published; its texts are 
 - `dictionaries.json`  id, layer, site, first feature and number of features of each; features count through all
 - `pieces.txt`         every piece once, lower case, a line each; `places.npy` int64 [n + 1], where its line begins
 - `features.npy`       int32, the features that have each piece, ascending; `starts.npy` int64 [n + 1], where its begin
-- `checks.npy`         uint32 [n + 2], CRC-32 of each piece's features, of the pieces and of their places
 - `spaces.npy` int32, `frequency.npy` float64 [features]; `texts.arrow`, what rows are ordered by, a batch a dictionary
+- `checks.npy`         uint32, CRC-32 of each piece's features, of what each dictionary's are ordered by, of the pieces,
+  of their places and of dictionaries.json
 
 All of it is mapped, so that a search reads what it needs. Where anything is missing or damaged there is no index, and
 the graph, which has the same words, is asked.
@@ -20,7 +21,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from atlas.folder.dictionary import Dictionary
 
-_APART = re.compile(r'[\s,"“”]+')  # what stands between whole words
+_APART = re.compile('[,"“”]')  # what the search of the graph takes for a space
 _ABOUT, _PIECES, _TEXTS = "dictionaries.json", "pieces.txt", "texts.arrow"
 _ARRAYS = ("places", "starts", "features", "checks", "spaces", "frequency")
 
@@ -53,6 +54,7 @@ class WordIndex:
     pieces: bytes
     texts: Any  # an Arrow file with columns label and fires_on, lower case, between spaces, marks taken out
     arrays: dict[str, np.ndarray]
+    sound: set[int] = field(default_factory=set)  # dictionaries whose order was found to be what was written
 
     @classmethod
     def open(cls, folder: Path, state: str | None) -> WordIndex | None:
@@ -63,13 +65,14 @@ class WordIndex:
         import pyarrow as pa
 
         try:
-            about = json.loads((place / _ABOUT).read_text())
+            listed = (place / _ABOUT).read_bytes()
+            about = json.loads(listed)
             # A few megabytes, looked through whole by every search; the rest stays on disk.
             pieces = (place / _PIECES).read_bytes()
             arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-            texts = pa.ipc.open_file(pa.memory_map(str(place / _TEXTS)))
-            whole = [zlib.crc32(pieces), zlib.crc32(np.ascontiguousarray(arrays["places"]).data)]
-            sound = texts.num_record_batches == len(about) and arrays["checks"][-2:].tolist() == whole
+            texts = _mapped(place)
+            whole = [zlib.crc32(each) for each in (pieces, np.ascontiguousarray(arrays["places"]).data, listed)]
+            sound = texts.num_record_batches == len(about) and arrays["checks"][-3:].tolist() == whole
         except (OSError, ValueError, KeyError, TypeError, EOFError, pa.ArrowException):
             return None
         return cls(about, pieces, texts, arrays) if sound else None
@@ -97,6 +100,8 @@ class WordIndex:
                 first = about["first"]
                 features = np.flatnonzero(partly[first : first + about["size"]])
                 if len(features):
+                    if not self._is_sound(number):
+                        return None
                     keys = self._order(number, features, wholly[first + features], words)
                     best += _first(keys, features, about["id"], limit)
         return [Found(id_, not keys[0]) for keys, id_ in sorted(best)[:limit]]
@@ -118,6 +123,17 @@ class WordIndex:
             if word in _APART.split(piece):
                 wholly[its] = True
         return partly, wholly
+
+    def _is_sound(self, number: int) -> bool:
+        """Whether what a dictionary's features are ordered by is what was written; looked at once."""
+        if number not in self.sound:
+            about, batch = self.dictionaries[number], self.texts.get_batch(number)
+            where = slice(about["first"], about["first"] + about["size"])
+            found = _crc(batch, self.arrays["spaces"][where], self.arrays["frequency"][where])
+            if found != self.arrays["checks"][number - 3 - len(self.dictionaries)]:
+                return False
+            self.sound.add(number)
+        return True
 
     def _order(self, number: int, features: np.ndarray, whole: np.ndarray, words: Sequence[str]) -> np.ndarray:
         """float64 [6, features], as the search of the graph orders rows: smaller ones first, the first row decides.
@@ -179,6 +195,9 @@ def write_words(folder: Path, state: str, records: Iterable[Dictionary]) -> None
                 {"id": record.id, "layer": record.layer, "site": record.site, "first": total, "size": record.d_sae}
             )
             total += record.d_sae
+    # As they lie there, which is how a search will see them.
+    texts = _mapped(partial)
+    checks_of_order = [_crc(texts.get_batch(n), *part[2:]) for n, part in enumerate(parts)]
     codes, owners, spaces, frequency = (np.concatenate(each) for each in zip(*parts, strict=True))
     lines = [f"{piece}\n".encode() for piece in numbers]
     # Stable, so that each piece's features stay in their order, in which a bitmap is filled fastest.
@@ -186,13 +205,14 @@ def write_words(folder: Path, state: str, records: Iterable[Dictionary]) -> None
     owners = owners[order]
     starts = np.searchsorted(codes[order], np.arange(len(lines) + 1))
     pieces, places = b"".join(lines), np.cumsum([0, *map(len, lines)], dtype=np.int64)
-    checks = [zlib.crc32(owners[a:b].data) for a, b in itertools.pairwise(starts)]
-    checks += [zlib.crc32(pieces), zlib.crc32(places.data)]
+    listed = json.dumps(about).encode()
+    checks = [zlib.crc32(owners[a:b].data) for a, b in itertools.pairwise(starts)] + checks_of_order
+    checks += [zlib.crc32(each) for each in (pieces, places.data, listed)]
     arrays = {"places": places, "starts": starts.astype(np.int64), "features": owners, "spaces": spaces}
     for name, array in (arrays | {"checks": np.array(checks, np.uint32), "frequency": frequency}).items():
         np.save(partial / f"{name}.npy", array)
     (partial / _PIECES).write_bytes(pieces)
-    (partial / _ABOUT).write_text(json.dumps(about))
+    (partial / _ABOUT).write_bytes(listed)
     # Nobody reads it yet: the manifest names the state only once this is there.
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)
@@ -222,15 +242,35 @@ def _coded(texts: Sequence[Any], numbers: dict[str, int]) -> tuple[np.ndarray, n
     import numpy as np
     import pyarrow.compute as pc
 
-    lists = pc.utf8_split_whitespace(pc.binary_join_element_wise(*texts, " "))
-    owners = pc.list_parent_indices(lists).to_numpy().astype(np.int32)
-    coded = pc.list_flatten(lists).dictionary_encode()
+    # At spaces alone, as the search of the graph knows words: a tab or a narrow space stands within one.
+    lists = pc.split_pattern(pc.binary_join_element_wise(*texts, " "), " ")
+    words = pc.list_flatten(lists)
+    there = pc.not_equal(words, "")
+    owners = pc.list_parent_indices(lists).filter(there).to_numpy().astype(np.int32)
+    coded = words.filter(there).dictionary_encode()
     own = coded.dictionary.to_pylist()
     known = np.array([numbers.setdefault(piece, len(numbers)) for piece in own], dtype=np.int32)
     codes = known[coded.indices.to_numpy()] if own else np.empty(0, np.int32)
     # A word that stands in a label and in its tokens counts once. As one number each: sorting pairs takes ten times it.
     once = np.unique(codes.astype(np.int64) << 32 | owners)
     return (once >> 32).astype(np.int32), once.astype(np.int32)
+
+
+def _mapped(place: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(str(place / _TEXTS)))
+
+
+def _crc(batch: Any, spaces: np.ndarray, frequency: np.ndarray) -> int:
+    """CRC-32 of what one dictionary's features are ordered by."""
+    found = 0
+    for column in batch.columns:
+        for buffer in column.buffers():
+            found = zlib.crc32(buffer or b"", found)
+    for array in (spaces, frequency):
+        found = zlib.crc32(array.data, found)
+    return found
 
 
 def _spaces(texts: Any) -> np.ndarray:

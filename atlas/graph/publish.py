@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,7 +46,8 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
         state = secrets.token_hex(8)
         # What waits for the present state counts for the new one too, which would not find it under that name.
         settle_labels(folder, after)
-    graph = AtlasGraph(folder, load_dictionaries(folder, after.dictionaries), after, state)
+    records = load_dictionaries(folder, after.dictionaries)
+    graph = AtlasGraph(folder, records, after, state)
     if after.store is not None:
         begun = Manifest.load(folder)
         # Before the server's graph changes: if this process dies, the next one knows the state there as its own.
@@ -54,14 +55,14 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
     with progress.waiting("words"):
-        write_words(folder, graph.state, load_dictionaries(folder, after.dictionaries).values())
+        write_words(folder, graph.state, records.values())
     saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=())
     # From here on readers see the new graph; everything after it only clears away.
     saved.save(folder)
     store.retire(graph.state)
     settle_labels(folder, saved)
     retire_words(folder, graph.state)
-    _tidy(folder, saved)
+    _tidy(folder, saved, {record.rows_sha256 for record in records.values()})
     return saved
 
 
@@ -77,13 +78,12 @@ def settle_labels(folder: Path, manifest: Manifest) -> None:
         settle(dictionary_folder(folder, id_), manifest.state)
 
 
-def _tidy(folder: Path, manifest: Manifest) -> None:
-    """Remove staged files that the manifest does not name, and what interrupted writes left."""
+def _tidy(folder: Path, manifest: Manifest, rows: Set[str]) -> None:
+    """Remove staged files that the manifest does not name, indexes of other rows, and what interrupted writes left."""
     kept = set(manifest.pairs)
     for path in matches_folder(folder).glob("*"):
         if path.name not in kept:
             path.unlink(missing_ok=True)
-    rows = {record.rows_sha256 for record in load_dictionaries(folder, manifest.dictionaries).values()}
     for path in nearest_folder(folder).glob("*"):
         if path.stem not in rows:
             path.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ class DecoderRows:
         """[n, d_model] twice: rows as they are kept, and as they are read, float32 unit rows, zero where dead."""
         factor = self.configuration.norm_factor or 1.0
         for start, stop in _spans(self.configuration.d_sae, self.configuration.d_out):
-            kept = self.tensors.rows_as_kept("W_dec", start, stop)
+            kept = self.tensors.rows("W_dec", start, stop)
             rows = as_float32(kept)
             if factor != 1:
                 rows = rows / np.float32(factor)
@@ -104,8 +104,8 @@ class EncoderRows:
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         if self.configuration.encoder == "matching_pursuit":  # searches among the decoder rows
-            return self.tensors.rows_as_kept("W_dec", start, stop)
-        return self.tensors.columns_as_kept("W_enc", start, stop)
+            return self.tensors.rows("W_dec", start, stop)
+        return self.tensors.columns("W_enc", start, stop)
 
     def vectors(self) -> dict[str, np.ndarray]:
         """float32: what activation needs, by SAELens's names; after all blocks have been taken."""

@@ -43,33 +43,23 @@ class Tensors:
         return cls(state, {name: tuple(tensor.shape) for name, tensor in state.items()})
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """float32 [stop − start, …]: rows of a matrix, or elements of a vector."""
-        return _float32(self.parts[name][start:stop])
-
-    def columns(self, name: str, start: int, stop: int) -> np.ndarray:
-        """float32 [stop − start, n_rows]: columns of a matrix, transposed."""
-        return _float32(self.parts[name][:, start:stop].T)
-
-    def rows_as_kept(self, name: str, start: int, stop: int) -> np.ndarray:
-        """`rows` in the tensor's own dtype (`atlas.folder.stored_rows`)."""
+        """[stop − start, …]: rows of a matrix, in the tensor's own dtype (`atlas.folder.stored_rows`)."""
         return _kept(self.parts[name][start:stop])
 
-    def columns_as_kept(self, name: str, start: int, stop: int) -> np.ndarray:
-        """`columns` in the tensor's own dtype."""
+    def columns(self, name: str, start: int, stop: int) -> np.ndarray:
+        """[stop − start, n_rows]: columns of a matrix, transposed, in the tensor's own dtype."""
         return _kept(self.parts[name][:, start:stop].T)
 
     def whole(self, name: str) -> np.ndarray:
         """float32: a tensor as it is."""
-        return _float32(self.parts[name])
-
-
-def _float32(part: Any) -> np.ndarray:
-    """A contiguous array of its own, so that nobody writes into what it was read from."""
-    return np.array(as_float32(_kept(part)), np.float32, order="C")
+        return as_float32(_kept(self.parts[name]))
 
 
 def _kept(part: Any) -> np.ndarray:
-    """A contiguous array of its own, in the dtype of what it was read from; float32 where no file can have that."""
+    """A contiguous array in the dtype of what it was read from; float32 where no file can have that.
+
+    Of its own, so that nobody writes into what it was read from.
+    """
     if not isinstance(part, np.ndarray):
         name = str(part.dtype).removeprefix("torch.")
         view, kind = _TORCH.get(name, ("", None))
