@@ -70,6 +70,16 @@ def test_a_graph_may_be_much_larger_than_the_engine_s_buffer(tmp_path: Path, mon
     store.close()
 
 
+def test_a_process_may_have_many_graphs_open(tmp_path: Path) -> None:
+    """The engine's own 8 TB of address space each are too much for sixteen."""
+    graph = PlantedGraph()
+    LadybugStore(tmp_path, None).publish(graph)
+    stores = [LadybugStore(tmp_path, graph.state) for _ in range(50)]
+    assert [store.read(COUNT)[0]["n"] for store in stores] == [57] * 50
+    for store in stores:
+        store.close()
+
+
 def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
     store = published(tmp_path)
     rows = store.read(

@@ -17,6 +17,7 @@ from atlas.errors import CorruptAtlas
 
 HASHED = 64 << 20  # bytes: files up to this size are hashed whole, larger ones at SAMPLES places of equal size
 SAMPLES = 64
+_SMALLEST = 1 << 28  # bytes of address space that the engine needs, however small a graph is
 _REBUILD = "delete that file and run feature-atlas ingest on the atlas: matches are staged, so it is soon rebuilt"
 
 
@@ -82,14 +83,16 @@ def _fingerprint(descriptor: int) -> dict[str, Any]:
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def mapped_sizes(buffer: int) -> dict[str, int]:
+def mapped_sizes(buffer: int, size: int | None = None) -> dict[str, int]:
     """How much address space the engine may map: `buffer_pool_size` and `max_db_size` of ladybug.Database, in bytes.
 
-    It maps 8 TB for any database, which fails wherever the address space is limited (`ulimit -v`, some batch systems).
-    There it gets a quarter of what is allowed, as a power of two, which is how large a graph can be.
+    It maps 8 TB for any database: a process has room for fifteen of them, and none where the address space is limited
+    (`ulimit -v`, some batch systems). There it gets a quarter of what is allowed, as a power of two, which is how large
+    a graph can be. A file that is only read does not grow: `size` is its own.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return {"buffer_pool_size": buffer}
-    largest = 1 << (limit // 4).bit_length() - 1
-    return {"buffer_pool_size": min(buffer, limit // 8), "max_db_size": max(1 << 28, largest)}
+    limited = limit != resource.RLIM_INFINITY
+    largest = max(_SMALLEST, 1 << (limit // 4).bit_length() - 1) if limited else 1 << 43
+    if size is not None:
+        largest = min(largest, max(_SMALLEST, 1 << (2 * size).bit_length()))
+    return {"buffer_pool_size": min(buffer, limit // 8) if limited else buffer, "max_db_size": largest}

@@ -173,11 +173,12 @@ class LadybugStore:
 
     def _opened(self) -> ladybug.Connection:
         if self._connection is None:
-            _, path = self._held()
+            descriptor, path = self._held()
             import ladybug
 
             try:
-                self._database = database(path, read_only=True, max_num_threads=2, **mapped_sizes(BUFFER))
+                sizes = mapped_sizes(BUFFER, os.fstat(descriptor).st_size)
+                self._database = database(path, read_only=True, max_num_threads=2, **sizes)
                 self._connection = prepared(ladybug.Connection(self._database))
             except RuntimeError as error:
                 where = state_path(self.folder, str(self.state))
