@@ -121,15 +121,17 @@ def test_fifty_readers_of_a_folder_see_whole_states_while_layers_come(tmp_path: 
     assert len(seen) >= THREADS + 5 * PROCESSES and np.median(times) < 30
 
 
+@pytest.mark.parametrize("by_folder", [False, True])
 def test_readers_of_a_server_see_whole_states_or_are_told_that_it_is_written_to(
-    tmp_path: Path, neo4j_lts: Server
+    tmp_path: Path, neo4j_lts: Server, by_folder: bool
 ) -> None:
     """A server has one state at a time. While the next one is written nobody is given a part of it."""
     address = emptied(neo4j_lts)
     sources, folder = planted(tmp_path / "saes", range(3)), tmp_path / "a"
     bind(folder, ServerAddress.parse(address))
+    read = str(folder) if by_folder else address
     states: list[list[int]] = []
-    note = partial(noted, address, states)
+    note = partial(noted, read, states)
     ingest([sources], folder, layers=[0, 1])
     note()
 
@@ -137,7 +139,7 @@ def test_readers_of_a_server_see_whole_states_or_are_told_that_it_is_written_to(
         ingest([sources], folder)
         note()
 
-    seen, errors, _ = looked_at(address, more, threads=8, processes=1)
+    seen, errors, _ = looked_at(read, more, threads=8, processes=1)
     assert states[0] in seen and states[-1] in seen and all(each in states for each in seen)
     others = [each for each in errors if "written to" not in each]
     assert not others, others[:3]

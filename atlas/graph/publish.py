@@ -48,14 +48,15 @@ def publish(folder: Path, store: Store, after: Manifest, progress: Progress, sta
         settle_labels(folder, after)
     records = load_dictionaries(folder, after.dictionaries)
     graph = AtlasGraph(folder, records, after, state)
+    # Before the graph: between a server's new state and the manifest that names it readers have to wait.
+    with progress.waiting("words"):
+        write_words(folder, graph.state, records.values())
     if after.store is not None:
         begun = Manifest.load(folder)
         # Before the server's graph changes: if this process dies, the next one knows the state there as its own.
         replace(begun, pending=(*begun.pending, graph.state)).save(folder)
     with progress.steps("graph", graph.size, "rows") as advance:
         fingerprint = store.publish(graph, progress=advance)
-    with progress.waiting("words"):
-        write_words(folder, graph.state, records.values())
     saved = replace(after, state=graph.state, fingerprint=fingerprint, pending=())
     # From here on readers see the new graph; everything after it only clears away.
     saved.save(folder)

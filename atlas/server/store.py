@@ -215,7 +215,8 @@ class Neo4jStore:
             if found[0]["state"] is None:
                 raise self._unfinished()
             if self.state not in (None, found[0]["state"]):
-                raise CorruptAtlas(
+                # Between the server's new state and the folder that names it: its writer is there still.
+                raise self._written_to() or CorruptAtlas(
                     f"{self.address} holds another state of this atlas than its folder; where an ingest or label of "
                     "this folder was broken off, repeat it; where another folder wrote there, take its atlas on with: "
                     f"feature-atlas init NEWDIR --store {self.address}"
@@ -246,11 +247,16 @@ class Neo4jStore:
             f"--database or server, or read that one with -a {self.address}"
         )
 
-    def _unfinished(self) -> LockedAtlas:
+    def _written_to(self) -> LockedAtlas | None:
+        """The error for what somebody writes to now; None where nobody does."""
         from atlas.server.lock import current_writer
 
-        if who := current_writer(self._connection):
-            return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done")
+        who = current_writer(self._connection)
+        return LockedAtlas(f"{self.address} is being written to by {who}; wait until it is done") if who else None
+
+    def _unfinished(self) -> LockedAtlas:
+        if (error := self._written_to()) is not None:
+            return error
         # It may have ended between the two looks: then nothing was broken off.
         if any(row["state"] is not None for row in self._connection.read(STATE)):
             return changed(self.address)
