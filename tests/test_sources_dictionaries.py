@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from atlas.errors import CorruptAtlas, IngestError
 from atlas.folder.dictionary import Dictionary, Rows
-from atlas.folder.stored_rows import rows_sha256
+from atlas.folder.stored_rows import as_float32, rows_sha256
 from hooked.encoder import Encoder
 from ingest.sources import rows as rows_module
 from ingest.sources.dictionaries import write_dictionary
@@ -198,8 +198,10 @@ def test_every_code_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype
         assert found.shapes == {"matrix": expected.shape, "scalar": ()}
         np.testing.assert_array_equal(found.whole("matrix"), expected)
         np.testing.assert_array_equal(found.whole("scalar"), expected[3, 5])
-        np.testing.assert_array_equal(found.rows("matrix", 2, 9), expected[2:9])
-        np.testing.assert_array_equal(found.columns("matrix", 1, 7), expected[:, 1:7].T)
+        rows, columns = found.rows("matrix", 2, 9), found.columns("matrix", 1, 7)
+        assert rows.dtype == columns.dtype and rows.dtype.itemsize == values.element_size()  # as the file has them
+        np.testing.assert_array_equal(as_float32(rows), expected[2:9])
+        np.testing.assert_array_equal(as_float32(columns), expected[:, 1:7].T)
 
 
 def test_a_type_without_float32_values_is_refused(tmp_path: Path) -> None:
