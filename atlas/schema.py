@@ -19,7 +19,7 @@ _TYPES = {"str": STRING, "int": INTEGER, "float": FLOAT, "bool": BOOLEAN}
 ATLAS, MODEL, DICTIONARY, FEATURE, RUN = "Atlas", "Model", "Dictionary", "Feature", "Run"
 MATCHED = "MATCHED"
 RESEMBLES = "RESEMBLES"
-FIRES_WITH = "FIRES_WITH"  # correlates most on a text, and is no match by cosine (queries.evidence.edges)
+FIRES_WITH = "FIRES_WITH"  # correlates most on a text, and is no match by cosine (queries.evidence.firing.edges)
 EDGE_OF_SITE = {RES: "FROM_RES", MLP: "FROM_MLP", ATT: "FROM_ATT"}  # by the earlier feature's site
 
 

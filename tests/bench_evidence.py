@@ -19,9 +19,9 @@ from hooked.capture import run_until
 from hooked.load import load_model
 from hooked.reading import contexts
 from ingest import ingest
+from queries.evidence.firing.spool import BATCH, Spool
 from queries.evidence.readers import readers_of
 from queries.evidence.sampling import draw, runnable, starts
-from queries.evidence.spool import BATCH, Spool
 
 BUNDLE = Path(__file__).parent.parent / "ingest" / "bundle" / "smollm2-135m"
 

@@ -19,14 +19,14 @@ from atlas.errors import ModelError, QueryError
 from hooked.encoder import Encoder
 from hooked.hookpoints import read_point, write_point
 from hooked.load import load_model
-from queries.evidence.edges import measure_edges
+from queries.evidence.controls.frozen import Frozen
+from queries.evidence.firing.edges import measure_edges
 from queries.evidence.intervals import shares
 from queries.evidence.readers import Reader
 from queries.evidence.removals import copies
 from queries.evidence.removals.copies import Context, first_block, losses, run_changed
 from queries.evidence.removals.deactivation import deactivation
 from queries.evidence.removals.effects import write_effects
-from queries.evidence.removals.frozen import Frozen
 from queries.evidence.removals.layout import Change
 from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import METHODS

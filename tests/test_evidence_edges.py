@@ -24,9 +24,9 @@ from hooked.encoder import Encoder
 from hooked.load import load_model
 from ingest import ingest
 from queries import lineage
-from queries.evidence import spool as spooling
-from queries.evidence.cofiring import SUPPORT, alone, together
-from queries.evidence.edges import measure_edges
+from queries.evidence.firing import spool as spooling
+from queries.evidence.firing.cofiring import SUPPORT, alone, together
+from queries.evidence.firing.edges import measure_edges
 from queries.evidence.removals.deactivation import deactivation
 from queries.evidence.removals.effects import write_effects
 
@@ -137,7 +137,7 @@ def test_sums_against_numpy_on_dense_float64() -> None:
 def test_blocks_of_later_features_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import scipy.sparse as sp
 
-    from queries.evidence import cofiring
+    from queries.evidence.firing import cofiring
 
     rng = np.random.default_rng(1)
     y, x = (sp.csr_array(rng.random((200, 25)) * (rng.random((200, 25)) < 0.4)) for _ in range(2))

@@ -296,7 +296,7 @@ def test_every_question_s_plan_starts_from_an_index(store: Neo4jStore, driver: n
     assert starts
     for kind, details in starts:
         few = kind == "NodeByLabelScan" and details.endswith(":Dictionary")
-        everything = kind == "NodeByLabelScan" and name in EVERY_EDGE
+        everything = kind in ("NodeByLabelScan", "DirectedRelationshipTypeScan") and name in EVERY_EDGE
         assert "Index" in kind or few or everything, (kind, details)
     if question is not None and question.features:
         assert any(kind == "NodeUniqueIndexSeek" for kind, _ in starts), starts

@@ -384,7 +384,7 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
     from evidence_atlas import write_text
     from starlette.testclient import TestClient
 
-    from queries.evidence.edges import measure_edges
+    from queries.evidence.firing.edges import measure_edges
     from queries.web.app import application
     from queries.web.engine import Engine
     from queries.web.site import Site

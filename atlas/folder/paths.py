@@ -3,7 +3,7 @@
 feature-atlas.json      the manifest; naming a state of the graph here is what makes it the current one
 dictionaries/ID/…       rows, record and labels of each dictionary (atlas.folder.dictionary, atlas.folder.labels)
 matches/*.parquet       staged matches of each pair (atlas.folder.matches)
-evidence/…              activations on a text, until figures are made of them (queries.evidence.spool)
+evidence/…              activations on a text, until figures are made of them (queries.evidence.firing.spool)
 words/STATE/…           words of features, indexed (atlas.folder.word_index)
 nearest/*.faiss         rows indexed for the nearest, where that was asked for (queries.nearest_index)
 graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)

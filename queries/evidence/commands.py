@@ -41,6 +41,7 @@ def _text_options(tokens: int, about: str, least: int = 0) -> Decorator:
 _permutation = click.option(
     "--permutation", is_flag=True, help="Also match all features one to one (2,048: a second; 16,384: minutes)."
 )
+_frozen = click.option("--frozen", is_flag=True, help="Also a control dictionary of random rows that nobody trained.")
 
 
 @click.group()
@@ -65,7 +66,7 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
     """
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.edges import EdgesReport, measure_edges
+    from queries.evidence.firing.edges import EdgesReport, measure_edges
 
     report = measure_edges(atlas, texts, tokens=tokens, progress=Progress(), **options)
     print_rows([vars(report) | {"atlas": str(report.atlas)}], list(EdgesReport.__annotations__), format_)
@@ -76,10 +77,11 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
 @_text_options(500, "Tokens at which active features are looked at, five of a context.", least=1)
 @click.option(
     "--table",
-    type=click.Choice(("shares", "tests", "rates")),
+    type=click.Choice(("shares", "tests", "rates", "controls")),
     default="shares",
     show_default=True,
-    help="Groups by layer; their cosines compared; dead and silent features of each dictionary.",
+    help="Groups by layer; their cosines compared; dead and silent features of each dictionary; how often the best "
+    "match is active, beside random features, rows that nobody trained, and a source that cannot be one.",
 )
 @format_option
 def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, format_: str, **options: Any) -> None:
@@ -87,15 +89,18 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
     from atlas import open_atlas
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
+    from queries.evidence.controls import present
     from queries.evidence.groups import RATES, SHARES, TESTS, groups
 
     with open_atlas(atlas) as opened:
-        found = groups(opened, texts, positions=tokens, progress=Progress(), **options)
+        found = groups(opened, texts, positions=tokens, controls=table == "controls", progress=Progress(), **options)
     if table == "tests":
         rows = found.tests()
         print_rows(rows, TESTS, format_)
         below = sum(row["p"] < 0.001 for row in rows)
         click.echo(f"p < 0.001 in {below} of {len(rows)} tests, not corrected for their number", err=True)
+    elif table == "controls":
+        print_rows(found.controls(), present.COLUMNS, format_)
     elif table == "rates":
         print_rows(found.rates(), RATES, format_)
     else:
@@ -113,7 +118,7 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
     help="By method; strong effects that rankings name; the best match by its cosine; what it does to the loss.",
 )
 @_permutation
-@click.option("--frozen", is_flag=True, help="Also a control dictionary of random rows that nobody trained.")
+@_frozen
 @click.option("--common", is_flag=True, help="Only targets whose best match is active: the same for all methods.")
 @format_option
 def deactivation(
@@ -163,6 +168,7 @@ def deactivation(
     help="Whose best matches: each later feature's, or each earlier one's.",
 )
 @_permutation
+@_frozen
 @format_option
 def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: Any) -> None:
     """Do matches predict the next layer? Variance that they explain, beside a ceiling and controls (paper App. F)."""
@@ -173,6 +179,60 @@ def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: An
 
     with open_atlas(atlas) as opened:
         rows = map_rows(opened, texts, progress=Progress(), **options)
+    print_rows(rows, COLUMNS, format_)
+
+
+@evidence.command()
+@atlas_option
+@click.option(
+    "--features",
+    type=click.IntRange(min=0),
+    default=2048,
+    show_default=True,
+    metavar="N",
+    help="Later features tried in the dictionary that cannot be the source; 0: all.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws them.")
+@format_option
+def floor(atlas: str | None, format_: str, **options: Any) -> None:
+    """How many best matches lie above their noise floor, and how many in a dictionary that cannot be the source?
+
+    Of a pair with an MLP or attention: the same module of the nearest layer behind, at the same floor. From rows alone.
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.controls.impossible import COLUMNS, floor_rows
+
+    with open_atlas(atlas) as opened:
+        rows = floor_rows(opened, progress=Progress(), **options)
+    print_rows(rows, COLUMNS, format_)
+
+
+@evidence.command()
+@atlas_option
+@click.option(
+    "--least",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    metavar="COSINE",
+    help="From which two features of two sets count as the same one.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the shuffle and the intervals.")
+@format_option
+def stability(atlas: str | None, format_: str, **options: Any) -> None:
+    """Do two sets of dictionaries at the same places give the same answers? Seeds or widths, from rows alone.
+
+    How many features both have, and of those whether a lineage's step and the life cycle are the same in both.
+    """
+    from atlas import open_atlas
+    from atlas.cli.output import print_rows
+    from atlas.cli.progress import Progress
+    from queries.evidence.stability import COLUMNS, stability_rows
+
+    with open_atlas(atlas) as opened:
+        rows = stability_rows(opened, progress=Progress(), **options)
     print_rows(rows, COLUMNS, format_)
 
 

@@ -5,6 +5,7 @@
    matches, one for each site, are active there too: res, mlp, att, several of them, or none (nowhere).
 3. Cosines of groups are compared with one row a feature and group (Mann-Whitney): occurrences of one feature are not
    independent, and with enough of them any difference is significant. So the effect size stands beside p.
+4. Where asked, what chance gives stands beside how often a best match is active (queries.evidence.controls.present).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from atlas.ids import SITES
+from queries.evidence.controls.present import Control, control_rows
 from queries.evidence.intervals import auc, shares
 from queries.evidence.readers import Reader, readers_of
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts
@@ -51,6 +53,7 @@ class Occurrences:
     fires: dict[str, np.ndarray] = field(default_factory=dict)  # by dictionary: positions at which each was active
     positions: dict[str, int] = field(default_factory=dict)  # by dictionary: positions read
     readers: Mapping[str, Reader] = field(default_factory=dict)
+    seen: list[dict[str, np.ndarray]] = field(default_factory=list)  # beside controls, where asked
 
     def shares(self) -> list[Row]:
         """Each layer's occurrences by group, and mean cosines over the features seen in it."""
@@ -100,6 +103,10 @@ class Occurrences:
             )
         return rows
 
+    def controls(self) -> list[Row]:
+        """How often the best match is active too, by layer and site, beside what chance gives; [] where not asked."""
+        return control_rows(self.seen, self.seed) if self.seen else []
+
     def _table(self) -> dict[str, np.ndarray]:
         return {name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]}
 
@@ -110,6 +117,7 @@ def groups(
     *,
     positions: int = POSITIONS,
     seed: int = 0,
+    controls: bool = False,
     model: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -119,6 +127,7 @@ def groups(
     Args:
         texts: files; contexts and tokens in them are drawn by `seed`.
         positions: tokens in all, PER_TEXT of each context.
+        controls: also look at random features, random rows, and dictionaries that cannot be the source.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
 
@@ -147,6 +156,11 @@ def groups(
     readers = readers_of(atlas, records, loaded)
     found = Occurrences(seed, readers=readers)
     for start, group in starts(tokenizer, records).items():
+        beside = {
+            id_: [Control.of(pair, readers, group, seed) for pair in its]
+            for id_, its in later.items()
+            if controls and id_ in group
+        }
         with progress.steps("activations", len(sample.tokens), "tokens") as advance, torch.inference_mode():
             text = 0
             for part in read(loaded, start, group, sample.tokens, BATCH):
@@ -159,6 +173,9 @@ def groups(
                         for id_, its in later.items():
                             if id_ in group:
                                 found.columns.append(_occurrences(its, active, text))
+                            for each in beside.get(id_, ()):
+                                hidden = part.hidden[each.pair.earlier.id][row, place]
+                                found.seen.append(each.seen(active, hidden, text))
                     text += 1
                 advance(int((part.numbers >= 0).sum()))
     if not any(len(each["layer"]) for each in found.columns):

@@ -27,6 +27,7 @@ from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
+from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader, readers_of
 from queries.evidence.sampling import draw, runnable, starts
 from queries.evidence.sources import Source, sources
@@ -42,6 +43,7 @@ METHODS = (
     "skip",  # x̂ = the stream before the later block: as if it wrote nothing
     "ceiling",  # the later dictionary's own reconstruction
     "shuffled",  # top1 with the matches dealt out anew among living features
+    "frozen",  # weighted, with random rows that nobody trained in place of the earlier dictionary, where asked
 )
 DIRECTIONS = ("target", "source")
 COLUMNS = ("source", "target", "method", "explained_variance")
@@ -90,12 +92,16 @@ class Transition:
     source: Reader
     target: Reader
     chosen: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # by method: later, earlier feature, weight
+    frozen: Frozen | None
 
     @classmethod
     def of(
-        cls, pair: Source, readers: Mapping[str, Reader], direction: str, seed: int, permutation: bool
+        cls, pair: Source, readers: Mapping[str, Reader], direction: str, seed: int, permutation: bool, frozen: bool
     ) -> Transition:
-        """By the best match of each target, or of each source; `permutation`: by one-to-one partners too."""
+        """By the best match of each target, or of each source; `permutation`: by one-to-one partners too.
+
+        `frozen`: by matches with random rows too.
+        """
         b, a, similarity = pair.firsts(direction)
         alive = np.flatnonzero(readers[pair.later.id].rows.alive)
         dealt = np.random.default_rng([seed, pair.later.depth]).permutation(alive)
@@ -107,7 +113,10 @@ class Transition:
             partners = pair.permuted
             given = np.flatnonzero(partners >= 0)
             chosen["permutation"] = (given, partners[given], np.ones(len(given)))
-        return cls(pair, readers[pair.earlier.id], readers[pair.later.id], chosen)
+        random = Frozen.of(pair, readers[pair.earlier.id], seed) if frozen else None
+        if random is not None:
+            chosen["frozen"] = random.firsts(direction)
+        return cls(pair, readers[pair.earlier.id], readers[pair.later.id], chosen, random)
 
     def predictions(self, before: torch.Tensor, after: torch.Tensor) -> dict[str, torch.Tensor]:
         """x̂ `[n, d_model]` by method, from the stream where either dictionary reads it."""
@@ -120,7 +129,10 @@ class Transition:
         predicted = {"skip": before, "ceiling": own * reach @ unit + bias}
         for method, (b, a, weight) in self.chosen.items():
             later, earlier = (torch.from_numpy(each).to(z.device) for each in (b, a))
-            given = z[:, earlier] * torch.from_numpy(weight).to(z)
+            giving = z
+            if method == "frozen" and self.frozen is not None:
+                giving = self.frozen.lengths(before, (z > 0).sum(dim=1))
+            given = giving[:, earlier] * torch.from_numpy(weight).to(z)
             predicted[method] = torch.zeros_like(own).index_add(1, later, given) @ unit + bias
         return predicted
 
@@ -133,6 +145,7 @@ def map_rows(
     seed: int = 0,
     direction: str = "target",
     permutation: bool = False,
+    frozen: bool = False,
     model: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -143,6 +156,7 @@ def map_rows(
         texts: files; contexts of them are drawn by `seed`, `tokens` tokens in all (0: all).
         direction: target or source, see above.
         permutation: also by a one-to-one matching of all features; about a second for 2,048, minutes for 16,384.
+        frozen: also from random rows that nobody trained, as many active at a token as of the earlier dictionary's.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
 
@@ -166,7 +180,9 @@ def map_rows(
     loaded, tokenizer = load_model(model or next(iter(records.values())).model_name, device=device)
     sample = draw(texts, tokenizer, tokens, seed)
     readers = readers_of(atlas, records, loaded)
-    found = {pair.key: (Transition.of(pair, readers, direction, seed, permutation), Variance()) for pair in pairs}
+    found = {
+        pair.key: (Transition.of(pair, readers, direction, seed, permutation, frozen), Variance()) for pair in pairs
+    }
     with torch.inference_mode():
         for start, group in starts(tokenizer, records).items():
             own = [each for each in found.values() if each[0].pair.later.id in group]
@@ -180,7 +196,7 @@ def map_rows(
         dict(zip(COLUMNS, (t.pair.earlier.id, t.pair.later.id, method, value), strict=True))
         for t, variance in found.values()
         for method in METHODS
-        if permutation or method != "permutation"
+        if method in ("mean", "skip", "ceiling") or method in t.chosen
         for value in [0.0 if method == "mean" else variance.explained(method)]
     ]
 

@@ -19,9 +19,9 @@ from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from atlas.folder.stored_rows import products
+from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader, readers_of
 from queries.evidence.removals.copies import Context, first_block
-from queries.evidence.removals.frozen import Frozen
 from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import trials
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts

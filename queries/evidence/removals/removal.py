@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from atlas.errors import ModelError
+from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader
 from queries.evidence.removals.copies import Context, run_changed
-from queries.evidence.removals.frozen import Frozen
 from queries.evidence.removals.layout import Change
 from queries.evidence.sources import Source
 

@@ -22,11 +22,14 @@ _RIDGE = 1e-6  # added to a second moment of trace 1, which may lack directions
 
 @dataclass(frozen=True)
 class Frozen:
-    """Random rows in place of an earlier dictionary's, and each later feature's best match among them."""
+    """Random rows in place of an earlier dictionary's, and the best matches between them and the later features."""
 
     rows: torch.Tensor  # float32 [d_sae, d_model], unit rows
     centre: torch.Tensor  # float32 [d_model], subtracted from the state
-    best: np.ndarray  # int64 [d_sae later]
+    best: np.ndarray  # int64 [d_sae later], each later feature's best match among the rows
+    cosine: np.ndarray  # float32 [d_sae later], theirs
+    given: np.ndarray  # int64 [d_sae], each row's best match among the later features
+    given_cosine: np.ndarray  # float32 [d_sae], theirs
 
     @classmethod
     def of(cls, pair: Source, reader: Reader, seed: int) -> Frozen | None:
@@ -43,12 +46,18 @@ class Frozen:
         shape = np.linalg.cholesky(moment + _RIDGE * np.eye(len(moment)))
         drawn = rng.standard_normal((record.d_sae, record.d_model)) @ shape.T
         unit = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
-        best = np.empty(pair.later.d_sae, dtype=np.int64)
+        best, given = np.empty(pair.later.d_sae, dtype=np.int64), np.zeros(record.d_sae, dtype=np.int64)
+        cosine, given_cosine = np.empty(len(best), np.float32), np.full(record.d_sae, -2, np.float32)
         for start in range(0, len(best), _BLOCK):
             part = slice(start, start + _BLOCK)
-            best[part] = (pair.rows[0].decoder[part] @ unit.T).argmax(axis=1)
+            products = pair.rows[0].decoder[part] @ unit.T
+            best[part], cosine[part] = products.argmax(axis=1), products.max(axis=1)
+            above = products.max(axis=0) > given_cosine
+            given[above] = start + products[:, above].argmax(axis=0)
+            given_cosine[above] = products[:, above].max(axis=0)
         device = reader.encoder.norms.device
-        return cls(torch.from_numpy(unit).to(device), torch.from_numpy(rows.vectors["b_dec"]).to(device), best)
+        centre = torch.from_numpy(rows.vectors["b_dec"]).to(device)
+        return cls(torch.from_numpy(unit).to(device), centre, best, cosine, given, given_cosine)
 
     def writes(self, hidden: torch.Tensor, count: int) -> tuple[np.ndarray, torch.Tensor]:
         """The `count` rows active at a hidden state `[d_model]`, int64 [m], and what each writes, float32 [m, d]."""
@@ -56,3 +65,16 @@ class Frozen:
         values, active = along.topk(min(count, len(along)))
         kept = values > 0
         return active[kept].cpu().numpy(), values[kept][:, None] * self.rows[active[kept]]
+
+    def lengths(self, hidden: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Activations float32 [n, d_sae] at hidden states `[n, d_model]`: at each its `counts` [n] longest, else 0."""
+        along = (hidden.float() - self.centre) @ self.rows.T
+        values, active = along.topk(min(int(counts.max()), along.shape[1]), dim=1)
+        kept = torch.arange(values.shape[1], device=values.device) < counts[:, None]
+        return torch.zeros_like(along).scatter(1, active, values.clamp(min=0) * kept)
+
+    def firsts(self, direction: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Later features, rows and cosines of the best matches by target, or by source, as `Source.firsts`."""
+        if direction == "target":
+            return np.arange(len(self.best)), self.best, self.cosine
+        return self.given, np.arange(len(self.given)), self.given_cosine

@@ -1,8 +1,8 @@
 """Which matches fire together? The job of `evidence edges`: co-firing, lift, correlation and support of every edge.
 
-1. One pass over the text; activations go to disk, sparse (queries.evidence.spool).
-2. A pair of dictionaries at a time: figures of its matches (queries.evidence.cofiring), and for every later feature its
-   most correlated earlier ones, as many as matches are kept. Those that are no match become edges FIRES_WITH.
+1. One pass over the text; activations go to disk, sparse (queries.evidence.firing.spool).
+2. A pair of dictionaries at a time: figures of its matches (queries.evidence.firing.cofiring), and for every later
+   feature its most correlated earlier ones, as many as matches are kept. Those that are no match become FIRES_WITH.
 3. The graph is published with them; what an earlier measurement said is replaced whole.
 """
 
@@ -23,10 +23,10 @@ from atlas.errors import QueryError
 from atlas.folder.matches import EDGE_KINDS, read_pair, split
 from atlas.folder.paths import matches_file
 from hooked.direct_path import push
-from queries.evidence.cofiring import SUPPORT, Alone, Block, alone, together
 from queries.evidence.figures import figures_of, with_column
+from queries.evidence.firing.cofiring import SUPPORT, Alone, Block, alone, together
+from queries.evidence.firing.spool import Spool
 from queries.evidence.sampling import draw, runnable, starts
-from queries.evidence.spool import Spool
 
 if TYPE_CHECKING:
     import pyarrow as pa

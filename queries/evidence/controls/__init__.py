@@ -1,0 +1,1 @@
+"""What chance gives: random rows in place of a dictionary, and dictionaries that cannot be the source."""

@@ -1,0 +1,1 @@
+"""Which features fire together on a text, written to the edges."""
