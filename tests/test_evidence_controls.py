@@ -12,11 +12,12 @@ from saes import unit, write_sae
 
 from atlas import open_atlas
 from atlas.errors import QueryError
+from atlas.folder.paths import floor_file
 from hooked.encoder import Encoder
 from hooked.load import load_model
 from ingest import ingest
 from queries.evidence.controls.frozen import Frozen
-from queries.evidence.controls.impossible import best_among, floor_rows, impossible
+from queries.evidence.controls.impossible import best_among, floor_rows, impossible, keep, kept
 from queries.evidence.groups import groups
 from queries.evidence.readers import Reader
 from queries.evidence.sampling import chosen_places
@@ -55,9 +56,9 @@ def plant(folder: Path) -> Path:
     are zero, which is no direction. mlp of 2 has all.
     """
     axes = np.eye(6, dtype=np.float32)
-    for layer, site, kept in ((0, "res", 6), (0, "mlp", 3), (1, "mlp", 1), (2, "mlp", 6)):
+    for layer, site, living in ((0, "res", 6), (0, "mlp", 3), (1, "mlp", 1), (2, "mlp", 6)):
         rows = np.zeros((6, 6), np.float32)
-        rows[:kept] = axes[:kept]
+        rows[:living] = axes[:living]
         write_sae(folder / "saes", layer, site, rows)
     ingest([folder / "saes"], folder / "atlas")
     return folder / "atlas"
@@ -72,6 +73,26 @@ def test_matches_above_the_floor_beside_a_source_that_cannot_be_one(tmp_path: Pa
     assert (row["n"], row["above"], row["tried"]) == (3, 1, 6)
     assert row["share"] == pytest.approx(1 / 6) and row["share_low"] == 0 and 1 / 6 < row["share_high"] <= 0.5
     assert few["tried"] == 4 and few["share"] in (0, 0.25)
+
+
+def test_rows_are_kept_for_as_long_as_the_dictionaries_are_the_same(tmp_path: Path) -> None:
+    place = plant(tmp_path)
+    with open_atlas(place) as atlas:
+        assert kept(atlas) == []
+        rows = floor_rows(atlas)
+        keep(atlas, rows)
+        assert kept(atlas) == rows
+    ingest([], place, k=2)  # other edges of the same dictionaries
+    with open_atlas(place) as atlas:
+        assert kept(atlas) == rows
+    floor_file(place).write_text(floor_file(place).read_text()[:-9])
+    with open_atlas(place) as atlas:
+        assert kept(atlas) == []
+        keep(atlas, rows)
+    rng = np.random.default_rng(0)
+    ingest([write_sae(tmp_path / "more", 3, "mlp", unit(rng.normal(size=(6, 6))))], place)
+    with open_atlas(place) as atlas:
+        assert kept(atlas) == []
 
 
 def test_which_source_cannot_be_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from atlas.graph.copying import copy_atlas
 from hooked.encoder import Encoder
 from hooked.load import load_model
 from ingest import ingest
-from queries import lineage
+from queries import ask, lineage
 from queries.evidence.firing import spool as spooling
 from queries.evidence.firing.cofiring import SUPPORT, alone, together
 from queries.evidence.firing.edges import measure_edges
@@ -280,6 +280,17 @@ def test_what_cannot_be_measured_is_refused(atlas: Path, tmp_path: Path) -> None
         measure_edges(atlas, [])
 
 
+def _questions(atlas: Atlas) -> list[list[dict[str, Any]]]:
+    """Answers over the figures, which a server gives by statements of its own: few and all, everywhere and not."""
+    wheres: list[dict[str, Any]] = [{}, {"site": "mlp"}, {"layer": 1, "site": "res"}]
+    return [
+        ask(atlas, name, limit=limit, **where, **({"min_similarity": 0.0} if "never" in name else {}))
+        for where in wheres
+        for name in ("alike-and-together", "alike-never-together")
+        for limit in (2, 5, 10_000)
+    ]
+
+
 @pytest.mark.parametrize("store", ["neo4j_lts"])
 def test_a_server_holds_the_same(atlas: Path, tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
     """Copied there, measured there anew, and back in a folder."""
@@ -288,9 +299,11 @@ def test_a_server_holds_the_same(atlas: Path, tmp_path: Path, store: str, reques
     measure_edges(atlas, [atlas.parent / "t.txt"])
     with open_atlas(atlas) as opened:
         expected, measured = opened.read(EDGES), opened.manifest.measured
+        asked = _questions(opened)
         copy_atlas(opened, address)
     with open_atlas(address) as opened:
         assert opened.read(EDGES) == expected
+        assert _questions(opened) == asked and len(asked[2]) > 5
         assert json.dumps(opened.manifest.measured) == json.dumps(measured)
         copy_atlas(opened, str(tmp_path / "back"))
     with open_atlas(tmp_path / "back") as opened:

@@ -251,7 +251,7 @@ def test_a_server_answers_every_question_as_the_folder_does(atlas: Atlas, neo4j_
                 about = features[: len(question.features)]
                 assert ask(server, name, *about, limit=ALL) == ask(atlas, name, *about, limit=ALL), name
         wheres: list[dict[str, Any]] = [{}, {"site": "mlp", "layer": 3}]
-        for name in ("strongest", "strongest-push"):
+        for name in ("strongest", "strongest-push", "alike-and-together", "alike-never-together"):
             for limit in (1, 7, 30):
                 for where in wheres:
                     assert ask(server, name, limit=limit, **where) == ask(atlas, name, limit=limit, **where)

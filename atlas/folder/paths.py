@@ -4,6 +4,7 @@ feature-atlas.json      the manifest; naming a state of the graph here is what m
 dictionaries/ID/…       rows, record and labels of each dictionary (atlas.folder.dictionary, atlas.folder.labels)
 matches/*.parquet       staged matches of each pair (atlas.folder.matches)
 evidence/…              activations on a text, until figures are made of them (queries.evidence.firing.spool)
+floor.json              best matches above their floors beside impossible sources (queries.evidence.controls.impossible)
 words/STATE/…           words of features, indexed (atlas.folder.word_index)
 nearest/*.faiss         rows indexed for the nearest, where that was asked for (queries.nearest_index)
 graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)
@@ -53,6 +54,11 @@ def matches_file(folder: Path, name: str) -> Path:
 def evidence_folder(folder: Path) -> Path:
     """Where activations are kept while evidence is measured."""
     return folder / _EVIDENCE
+
+
+def floor_file(folder: Path) -> Path:
+    """Where the rows of `evidence floor` are kept for whoever shows them."""
+    return folder / "floor.json"
 
 
 def words_folder(folder: Path) -> Path:

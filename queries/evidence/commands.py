@@ -198,15 +198,20 @@ def floor(atlas: str | None, format_: str, **options: Any) -> None:
     """How many best matches lie above their noise floor, and how many in a dictionary that cannot be the source?
 
     Of a pair with an MLP or attention: the same module of the nearest layer behind, at the same floor. From rows alone.
+    The page shows them afterwards.
     """
     from atlas import open_atlas
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.controls.impossible import COLUMNS, floor_rows
+    from queries.evidence.controls.impossible import COLUMNS, floor_rows, keep
 
     with open_atlas(atlas) as opened:
         rows = floor_rows(opened, progress=Progress(), **options)
-    print_rows(rows, COLUMNS, format_)
+        print_rows(rows, COLUMNS, format_)
+        try:
+            keep(opened, rows)
+        except OSError as error:
+            click.echo(f"not kept for the page: {error}", err=True)
 
 
 @evidence.command()

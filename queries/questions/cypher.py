@@ -7,6 +7,8 @@ they end at 30 hops; and `coalesce($layer, f.layer) = f.layer` is how a paramete
 names are those of `atlas.schema`: a test holds them to it.
 """
 
+from atlas.schema import EDGE_OF_SITE
+
 # For a server with vectors (copy --vectors); elsewhere `ask` computes it from the rows (queries.questions.similar).
 SIMILAR_TO = """
 MATCH (f:Feature {id: $feature})
@@ -217,25 +219,40 @@ ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
 
-# Any best matches give a bound from below; a hundred thousand take a fraction of a second and bound all but tightly.
-# Ends without a label make the planner read a type's edges one after the other, with one it starts from every feature
-# and goes to each of its edges, which takes five times as long; so does a pattern of several types.
-STRONGEST_PUSH_ON_SERVER = """
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
-WHERE r.push IS NOT NULL AND (coalesce($site, '') = '' OR a.site = $site)
-  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
-WITH r.push AS push LIMIT 100000
-WITH push ORDER BY push DESC LIMIT $limit
-WITH CASE WHEN count(push) < $limit THEN -1.0e300 ELSE min(push) END AS bound
-CALL (bound) {
-  MATCH (b)-[r:FROM_RES]->(a) WHERE r.push >= bound RETURN b, r, a
-  UNION ALL
-  MATCH (b)-[r:FROM_MLP]->(a) WHERE r.push >= bound RETURN b, r, a
-  UNION ALL
-  MATCH (b)-[r:FROM_ATT]->(a) WHERE r.push >= bound RETURN b, r, a
-}
+
+def _edges_where(condition: str) -> str:
+    """Edges b -> a of every type that meet a condition on the edge, for a server that has to look at each of them.
+
+    Ends without a label make the planner read a type's edges one after the other. With one it starts from every feature
+    and goes to each of its edges, which takes five times as long; so does a pattern of several types.
+    """
+    return "\n  UNION ALL\n".join(
+        f"  MATCH (b)-[r:{type_}]->(a) WHERE {condition} RETURN b, r, a" for type_ in EDGE_OF_SITE.values()
+    )
+
+
+_WHERE = """
 WITH b, r, a
-WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)"""
+
+
+def _bound(figure: str, condition: str, least: float) -> str:
+    """As `bound` the limit-th largest figure of some best matches, or `least` where there are fewer.
+
+    Any of them give a bound from below; a hundred thousand take a fraction of a second and bound all but tightly.
+    """
+    return f"""
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {{rank: 0}}]->(a:Feature)
+WHERE {condition} AND (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+WITH {figure} AS figure LIMIT 100000
+WITH figure ORDER BY figure DESC LIMIT $limit
+WITH CASE WHEN count(figure) < $limit THEN {least} ELSE min(figure) END AS bound"""
+
+
+STRONGEST_PUSH_ON_SERVER = f"""{_bound("r.push", "r.push IS NOT NULL", -1e300)}
+CALL (bound) {{
+{_edges_where("r.push >= bound")}
+}}{_WHERE}
 RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
        r.forward_rank AS forward_rank
 ORDER BY push DESC, later, earlier
@@ -302,6 +319,16 @@ ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
 
+SILENT_MATCHES_ON_SERVER = f"""
+CALL () {{
+{_edges_where("r.cofire = 0.0 AND r.similarity >= $min_similarity")}
+}}{_WHERE}
+RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
+       a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
+ORDER BY similarity DESC, later, earlier
+LIMIT $limit
+"""
+
 UNLIKE_TOGETHER = """
 MATCH (b:Feature)-[r:FIRES_WITH]->(a:Feature)
 WHERE r.cofire >= $min_cofire AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
@@ -315,6 +342,17 @@ ALIKE_AND_TOGETHER = """
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
 WHERE r.correlation > 0.0 AND (coalesce($site, '') = '' OR a.site = $site)
   AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
+       r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
+       b.label AS later_label, a.label AS earlier_label
+ORDER BY both DESC, later, earlier
+LIMIT $limit
+"""
+
+ALIKE_AND_TOGETHER_ON_SERVER = f"""{_bound("r.similarity * r.correlation", "r.correlation > 0.0", 0.0)}
+CALL (bound) {{
+{_edges_where("r.correlation > 0.0 AND r.similarity * r.correlation >= bound")}
+}}{_WHERE}
 RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
        r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
        b.label AS later_label, a.label AS earlier_label

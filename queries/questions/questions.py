@@ -15,6 +15,7 @@ from queries.questions.chains import longest_lived
 from queries.questions.cypher import (
     ABOVE_FLOOR,
     ALIKE_AND_TOGETHER,
+    ALIKE_AND_TOGETHER_ON_SERVER,
     ANCESTORS,
     BORN_HERE,
     DEAD,
@@ -29,6 +30,7 @@ from queries.questions.cypher import (
     PATH,
     SHARED_ANCESTORS,
     SILENT_MATCHES,
+    SILENT_MATCHES_ON_SERVER,
     SIMILAR_TO,
     SPLITS,
     STRONGEST,
@@ -192,6 +194,7 @@ _ALL = (
         SILENT_MATCHES,
         (),
         {"min_similarity": _STRONG, "site": _SITE, "layer": _LAYER},
+        on_server=SILENT_MATCHES_ON_SERVER,
     ),
     Question(
         "together-not-alike",
@@ -206,6 +209,7 @@ _ALL = (
         ALIKE_AND_TOGETHER,
         (),
         {"site": _SITE, "layer": _LAYER},
+        on_server=ALIKE_AND_TOGETHER_ON_SERVER,
     ),
     Question("dead", "dictionaries by their share of dead features", DEAD),
 )

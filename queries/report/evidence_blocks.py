@@ -18,6 +18,10 @@ _ABOUT = {
     "recall": "Of the strong effects that an exhaustive search finds, which a ranking names; and its precision.",
     "map": "Explained variance of the next layer's activations by the map (paper, App. F), about the mean.",
     "groups": "Predecessor groups by layer (paper §5.1).",
+    "controls": "How often a feature's best match is active where the feature is, beside a random feature of that "
+    "dictionary, random rows that nobody trained (arXiv 2602.14111), and a module that cannot be the source.",
+    "floor": "Best matches above the pair's noise floor, beside those in a module that writes only behind the feature.",
+    "stability": "Whether two sets of dictionaries at the same places, seeds or widths, give the same answers.",
     "golden": "The graph that the paper prints (Table 5).",
 }
 
@@ -48,6 +52,8 @@ def _pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None
         ("layer", "recall", "by", "site", {"margin": "above 1.5", "top": 5}),
         ("target", "explained_variance", "method", None, {}),
         ("layer", "share", "group", "site", {}),
+        ("layer", "share", "method", "site", {}),
+        ("layer", "same", "question", "other", {}),
     ):
         if not {x, y, by, *only} <= columns:
             continue

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from atlas.cli.info import dictionary_rows, pair_rows, summary
 from atlas.ids import RES
+from queries.evidence.controls.impossible import kept
 from queries.web.overview import overview
 from queries.web.site import Markup, site_of
 
@@ -27,12 +28,14 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     """What is counted over the whole graph, once: it does not change while the atlas is open."""
     _, rows = dictionary_rows(atlas)
     _, pairs = pair_rows(atlas)
+    above = {(row["later"], row["earlier"]): row for row in kept(atlas)}
     facts = summary(atlas)
     return {
         "facts": facts,
         "picture": Markup(overview(rows)),
         "rows": rows,
         "pairs": pairs,
+        "above": above,
         "example": _example(atlas),
     }
 
