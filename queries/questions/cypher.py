@@ -240,12 +240,13 @@ def _bound(figure: str, condition: str, least: float) -> str:
     """As `bound` the limit-th largest figure of some best matches, or `least` where there are fewer.
 
     Any of them give a bound from below; a hundred thousand take a fraction of a second and bound all but tightly.
+    The figure is made behind the limit, or the planner sorts first and reads them all.
     """
     return f"""
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {{rank: 0}}]->(a:Feature)
 WHERE {condition} AND (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
-WITH {figure} AS figure LIMIT 100000
-WITH figure ORDER BY figure DESC LIMIT $limit
+WITH r LIMIT 100000
+WITH {figure} AS figure ORDER BY figure DESC LIMIT $limit
 WITH CASE WHEN count(figure) < $limit THEN {least} ELSE min(figure) END AS bound"""
 
 
