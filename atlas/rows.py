@@ -1,4 +1,4 @@
-"""Rows of an answer: a list of dicts that can also become a pandas frame."""
+"""Rows of an answer: a list of dicts that a notebook shows as a table, and that can become a pandas frame."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MOST = 100  # rows that a notebook is given
+
+
 class Rows(list[dict[str, Any]]):
     """A list of rows, each a dict; `columns` are their names in order, also where there are no rows."""
 
     def __init__(self, rows: Iterable[dict[str, Any]] = (), columns: Sequence[str] | None = None) -> None:
         super().__init__(rows)
         self.columns = tuple(dict.fromkeys(name for row in self for name in row)) if columns is None else tuple(columns)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: a table, which also reads where styles and scripts are stripped."""
+        from atlas.cli.output import render
+        from atlas.notebook import bundle, table
+
+        shown, columns = list(self[:MOST]), list(self.columns)
+        more = f"{len(self) - MOST:,} further rows" if len(self) > MOST else ""
+        html = table(shown, columns=columns) + (f"<p>{more}</p>" if more else "")
+        return bundle(render(shown, columns, "table") + more, html, include, exclude)
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a pandas.DataFrame, columns in their order; raises AtlasError where pandas is not installed.

@@ -13,6 +13,7 @@ import pytest
 from flow_graphs import HOSTILE, flow
 
 from atlas.errors import QueryError
+from atlas.rows import Rows
 from queries.drawing.alone import html
 from queries.drawing.counts import fitting
 from queries.drawing.figure import Dot, Figure, Line
@@ -218,6 +219,12 @@ def test_notebooks_get_text_and_a_picture_without_scripts_and_styles() -> None:
     assert made["text/plain"].splitlines()[0].startswith("tiny/13-res-8k/0: ")
     assert not re.search(r"<style|<script|style=|\sid=", made["text/html"])
     assert list(flow(9)._repr_mimebundle_(include=["text/plain"])) == ["text/plain"]
+    rows = Rows([{"id": f"m/0-res-2k/{i}", "similarity": i / 8, "label": "<b>a\x1b[0m\n"} for i in range(120)])
+    made = rows._repr_mimebundle_()
+    assert made["text/html"].count("<tr>") == 101 and made["text/html"].endswith("<p>20 further rows</p>")
+    assert "<td>m/0-res-2k/1</td><td>0.125</td><td>&lt;b&gt;a</td>" in made["text/html"]
+    assert made["text/plain"].splitlines()[0].split() == ["id", "similarity", "label"] and "\x1b" not in str(made)
+    assert "<th>a</th>" in Rows((), ("a",))._repr_mimebundle_()["text/html"]
     assert list(flow(9)._repr_mimebundle_(exclude=["text/plain"])) == ["text/html"]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import QueryError
+from atlas.rows import Rows
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
@@ -42,7 +43,7 @@ ORDER BY similarity DESC LIMIT 1
 Row = dict[str, Any]
 
 
-def golden(atlas: Atlas) -> list[Row]:
+def golden(atlas: Atlas) -> Rows:
     """A row for each printed feature whose layer the atlas holds, and for each MLP match found where none is printed.
 
     `same`: whether the feature found is the printed one; `close`: whether a printed score is met, null where none is.
@@ -73,7 +74,7 @@ def golden(atlas: Atlas) -> list[Row]:
             f"the printed graph is of {MODEL} with Gemma Scope's dictionaries of 16k features, and the atlas holds no "
             "two neighbouring ones; ingest gemma-scope-2b-pt-res-canonical and gemma-scope-2b-pt-mlp-canonical"
         )
-    return sorted(rows, key=lambda row: (row["layer"], row["site"] == "res"))
+    return Rows(sorted(rows, key=lambda row: (row["layer"], row["site"] == "res")), COLUMNS)
 
 
 def _asked(atlas: Atlas, cypher: str, **ends: str) -> Row | None:

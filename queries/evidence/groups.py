@@ -22,6 +22,7 @@ from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from atlas.ids import SITES
+from atlas.rows import Rows
 from queries.evidence.controls.present import Control, control_rows
 from queries.evidence.intervals import auc, shares
 from queries.evidence.readers import Reader, readers_of
@@ -55,7 +56,7 @@ class Occurrences:
     readers: Mapping[str, Reader] = field(default_factory=dict)
     seen: list[dict[str, np.ndarray]] = field(default_factory=list)  # beside controls, where asked
 
-    def shares(self) -> list[Row]:
+    def shares(self) -> Rows:
         """Each layer's occurrences by group, and mean cosines over the features seen in it."""
         table, rows = self._table(), []
         for layer in np.unique(table["layer"]):
@@ -68,9 +69,9 @@ class Occurrences:
                 kept = _each_feature_once(own, group)
                 cosines = [_mean(own[f"s_{site}"][kept]) for site in SITES]
                 rows.append(_row(SHARES, (int(layer), name, int(inside.sum()), *share, len(kept), *cosines)))
-        return rows
+        return Rows(rows, SHARES)
 
-    def tests(self) -> list[Row]:
+    def tests(self) -> Rows:
         """Every two groups of a layer compared by each cosine; AUC: how often the first group's feature has more."""
         from scipy.stats import mannwhitneyu
 
@@ -88,9 +89,9 @@ class Occurrences:
                     effect = auc((values[0], values[1]), (_presence(own, one), _presence(own, other)), self.seed)
                     sizes, p = map(len, values), float(mannwhitneyu(*values).pvalue)
                     rows.append(_row(TESTS, (int(layer), site, GROUPS[one], GROUPS[other], *sizes, *effect, p)))
-        return rows
+        return Rows(rows, TESTS)
 
-    def rates(self) -> list[Row]:
+    def rates(self) -> Rows:
         """How much each dictionary is used: dead and silent features, and active ones a token."""
         rows = []
         for id_, reader in self.readers.items():
@@ -101,11 +102,11 @@ class Occurrences:
             rows.append(
                 _row(RATES, (id_, record.layer, record.site, record.d_sae, dead, silent, l0, self.positions[id_]))
             )
-        return rows
+        return Rows(rows, RATES)
 
-    def controls(self) -> list[Row]:
+    def controls(self) -> Rows:
         """How often the best match is active too, by layer and site, beside what chance gives; [] where not asked."""
-        return control_rows(self.seen, self.seed) if self.seen else []
+        return control_rows(self.seen, self.seed) if self.seen else Rows()
 
     def _table(self) -> dict[str, np.ndarray]:
         return {name: np.concatenate([part[name] for part in self.columns]) for name in self.columns[0]}

@@ -27,6 +27,7 @@ from atlas.cli.progress import Progress
 from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary
 from atlas.ids import RES
+from atlas.rows import Rows
 from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader, readers_of
 from queries.evidence.sampling import draw, runnable, starts
@@ -149,7 +150,7 @@ def map_rows(
     model: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
-) -> list[Row]:
+) -> Rows:
     """A row for each neighbouring pair of residual dictionaries and each of METHODS.
 
     Args:
@@ -192,13 +193,13 @@ def map_rows(
                         for transition, variance in own:
                             _add(part, transition, variance)
                         advance(int((part.numbers >= 0).sum()))
-    return [
+    return Rows(
         dict(zip(COLUMNS, (t.pair.earlier.id, t.pair.later.id, method, value), strict=True))
         for t, variance in found.values()
         for method in METHODS
         if method in ("mean", "skip", "ceiling") or method in t.chosen
         for value in [0.0 if method == "mean" else variance.explained(method)]
-    ]
+    )
 
 
 def _add(part: Batch, transition: Transition, variance: Variance) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from atlas.errors import QueryError
 from atlas.folder.stored_rows import blocks_of
 from atlas.ids import RES, SITES
+from atlas.rows import Rows as Answer
 from queries.evidence.controls.impossible import best_among
 from queries.evidence.intervals import shares
 from queries.evidence.sources import Source, sources
@@ -58,7 +59,7 @@ class _Partners:
         return near
 
 
-def stability_rows(atlas: Atlas, *, least: float = LEAST, seed: int = 0, progress: Progress | None = None) -> list[Row]:
+def stability_rows(atlas: Atlas, *, least: float = LEAST, seed: int = 0, progress: Progress | None = None) -> Answer:
     """A row for each layer, each two sets that both have it, and each question; see above.
 
     `same` is a share of `n` with a 95 % interval by features; `shuffled` the same share with partners dealt out anew,
@@ -117,7 +118,7 @@ def stability_rows(atlas: Atlas, *, least: float = LEAST, seed: int = 0, progres
             same, shuffled = ((cycles[0][f] == cycles[1][each])[told] for each in (g, dealt))
             rows.append(where | _row("lifecycle", same, shuffled, seed))
             advance(1)
-    return rows
+    return Answer(rows, COLUMNS)
 
 
 def _steps(stored: list[Source], one: Dictionary, other: Dictionary) -> Iterator[tuple[Source, Source]]:

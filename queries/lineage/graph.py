@@ -123,7 +123,7 @@ class Lineage:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """The tree and the picture, for notebooks."""
-        from queries.drawing.notebook import bundle
+        from atlas.notebook import bundle
         from queries.drawing.svg import svg
 
         # By name: the tree is drawn from lineages, and two files do not import each other.

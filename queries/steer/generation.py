@@ -44,7 +44,7 @@ class Generation:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """The text and the hooks that fired, for notebooks: plain, and as HTML without styles."""
-        from queries.drawing.notebook import bundle, table
+        from atlas.notebook import bundle, table
         from queries.drawing.words import escaped
 
         hooks = [{name: hook[name] for name in ("module", "calls", "positions")} for hook in self.hooks]

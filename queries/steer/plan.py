@@ -202,7 +202,7 @@ class SteeringPlan:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What is turned and how, for notebooks: lines of text and a table without styles."""
-        from queries.drawing.notebook import bundle, table
+        from atlas.notebook import bundle, table
 
         rows = [{**each.to_dict(), "strength": str(each.strength or "")} for each in self.interventions]
         shown = [{name: row[name] for name in ("feature", "label", "mode", "strength", "positions")} for row in rows]

@@ -22,6 +22,7 @@ from atlas.folder.manifest import replacing
 from atlas.folder.paths import floor_file
 from atlas.folder.stored_rows import blocks_of
 from atlas.ids import RES
+from atlas.rows import Rows as Answer
 from queries.evidence.intervals import shares
 from queries.questions.cypher import ABOVE_FLOOR
 
@@ -65,7 +66,7 @@ def best_among(features: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray
     return best, cosine
 
 
-def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress: Progress | None = None) -> list[Row]:
+def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress: Progress | None = None) -> Answer:
     """A row for each matched pair: best matches above its noise floor, and the same in a source that cannot be one.
 
     `above` is of all `n` later features that have a match, `share` [share_low, share_high] of those `tried` in the
@@ -110,7 +111,7 @@ def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress:
             )
             rows.append(dict(zip(COLUMNS, values, strict=True)))
             advance(1)
-    return rows
+    return Answer(rows, COLUMNS)
 
 
 def keep(atlas: Atlas, rows: Sequence[Row]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.stored_rows import blocks_of
+from atlas.rows import Rows as Answer
 from queries.evidence.controls.frozen import Frozen
 from queries.evidence.controls.impossible import best_among, impossible
 from queries.evidence.intervals import shares
@@ -69,7 +69,7 @@ class Control:
         return found | {name: np.full(len(features), value) for name, value in where.items()}
 
 
-def control_rows(seen: Sequence[Seen], seed: int) -> list[dict[str, Any]]:
+def control_rows(seen: Sequence[Seen], seed: int) -> Answer:
     """Shares of a layer's occurrences at which the predecessor by each method is active, with intervals by text."""
     table = {name: np.concatenate([each[name] for each in seen]) for name in seen[0]}
     rows = []
@@ -81,7 +81,7 @@ def control_rows(seen: Sequence[Seen], seed: int) -> list[dict[str, Any]]:
                     share = shares(table[method][own], np.ones(own.sum()), table["text"][own], seed)
                     values = [None if each != each else each for each in share]
                     rows.append(dict(zip(COLUMNS, (int(layer), site, method, int(own.sum()), *values), strict=True)))
-    return rows
+    return Answer(rows, COLUMNS)
 
 
 def _best(later: Rows, rows: Rows) -> np.ndarray:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from atlas.rows import Rows
 from queries.evidence.intervals import shares
+from queries.evidence.removals import recall
 from queries.evidence.removals.copies import Context, losses
 from queries.evidence.removals.recall import cosine_rows, pairs_of, recall_rows
 from queries.evidence.removals.removal import METHODS, Trial
@@ -60,7 +62,7 @@ class Outcome:
         where = {"layer": source.later.layer, "site": source.earlier.site, "text": text, "old": old}
         self.losses.append({name: np.full(count, value) for name, value in where.items()} | {"new": np.array(new)})
 
-    def rows(self, *, common: bool = False) -> list[Row]:
+    def rows(self, *, common: bool = False) -> Rows:
         """The table: a row for each layer, site, method and margin that anything was tried in.
 
         common: only targets whose best match is active, so that methods are compared on the same ones.
@@ -69,35 +71,35 @@ class Outcome:
         if common:
             there = np.isfinite(table["top1"])
             table = {name: column[there] for name, column in table.items()}
-        return [
+        return Rows(
             row
             for layer, site in _places(table)
             for method in METHODS
             for margin in MARGINS
             if (row := self._row(table, layer, site, method, margin)) is not None
-        ]
+        )
 
-    def recall(self) -> list[Row]:
+    def recall(self) -> Rows:
         """Of the strong effects, the share that each ranking names (queries.evidence.removals.recall)."""
         pairs = _joined(self.pairs)
-        return recall_rows(pairs, _places(pairs), self.seed)
+        return Rows(recall_rows(pairs, _places(pairs), self.seed), recall.COLUMNS)
 
-    def loss(self) -> list[Row]:
+    def loss(self) -> Rows:
         """Share by which the next token's loss rises where a best match is removed: the guard of the forward pass."""
         if not self.losses:
-            return []
+            return Rows((), LOSS_COLUMNS)
         table, rows = _joined(self.losses), []
         for layer, site in _places(table):
             kept = (table["layer"] == layer) & (table["site"] == site)
             old, new = table["old"][kept], table["new"][kept]
             values = (layer, site, int(kept.sum()), *shares(new - old, old, table["text"][kept], self.seed))
             rows.append(dict(zip(LOSS_COLUMNS, (None if v != v else v for v in values), strict=True)))
-        return rows
+        return Rows(rows, LOSS_COLUMNS)
 
-    def by_cosine(self) -> list[Row]:
+    def by_cosine(self) -> Rows:
         """Success of removing the best match, by its cosine."""
         pairs = _joined(self.pairs)
-        return cosine_rows(pairs, _places(pairs), self.seed)
+        return Rows(cosine_rows(pairs, _places(pairs), self.seed), recall.COSINE_COLUMNS)
 
     def _row(self, table: Mapping[str, np.ndarray], layer: int, site: str, method: str, margin: Any) -> Row | None:
         name, low, high = margin
