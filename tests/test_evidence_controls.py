@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from evidence_atlas import idle_atlas, tiny_atlas, write_text
 from saes import unit, write_sae
 
 from atlas import open_atlas
+from atlas.cli.main import root
 from atlas.errors import QueryError
-from atlas.folder.paths import floor_file
+from atlas.folder.paths import results_folder
+from atlas.folder.results import Result, kept
 from hooked.encoder import Encoder
 from hooked.load import load_model
 from ingest import ingest
 from queries.evidence.controls.frozen import Frozen
-from queries.evidence.controls.impossible import best_among, floor_rows, impossible, keep, kept
+from queries.evidence.controls.impossible import best_among, floor_rows, impossible
 from queries.evidence.groups import groups
 from queries.evidence.readers import Reader
 from queries.evidence.sampling import chosen_places
@@ -75,24 +79,29 @@ def test_matches_above_the_floor_beside_a_source_that_cannot_be_one(tmp_path: Pa
     assert few["tried"] == 4 and few["share"] in (0, 0.25)
 
 
-def test_rows_are_kept_for_as_long_as_the_dictionaries_are_the_same(tmp_path: Path) -> None:
+def test_tables_are_kept_for_as_long_as_the_dictionaries_are_the_same(tmp_path: Path) -> None:
     place = plant(tmp_path)
-    with open_atlas(place) as atlas:
-        assert kept(atlas) == []
-        rows = floor_rows(atlas)
-        keep(atlas, rows)
-        assert kept(atlas) == rows
+
+    def there() -> dict[str, Result]:
+        with open_atlas(place) as atlas:
+            return kept(place, atlas.dictionaries)
+
+    assert there() == {}
+    result = CliRunner().invoke(root, ["evidence", "floor", "-a", str(place), "--format", "json", "--features", "5"])
+    assert result.exit_code == 0, result.output
+    rows = tuple(json.loads(result.stdout))
+    assert there() == {"floor": Result("features 5, seed 0", rows)}
     ingest([], place, k=2)  # other edges of the same dictionaries
-    with open_atlas(place) as atlas:
-        assert kept(atlas) == rows
-    floor_file(place).write_text(floor_file(place).read_text()[:-9])
-    with open_atlas(place) as atlas:
-        assert kept(atlas) == []
-        keep(atlas, rows)
+    assert there()["floor"].rows == rows
+    path = results_folder(place) / "floor.json"
+    whole = path.read_text()
+    for damaged in (whole[:-9], "[]", '{"of": 1}', ""):
+        path.write_text(damaged)
+        assert there() == {}
+    path.write_text(whole)
     rng = np.random.default_rng(0)
     ingest([write_sae(tmp_path / "more", 3, "mlp", unit(rng.normal(size=(6, 6))))], place)
-    with open_atlas(place) as atlas:
-        assert kept(atlas) == []
+    assert there() == {}
 
 
 def test_which_source_cannot_be_one(tmp_path: Path) -> None:

@@ -384,7 +384,10 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
     from evidence_atlas import write_text
     from starlette.testclient import TestClient
 
+    from atlas.folder.results import keep
+    from queries.evidence.controls.impossible import floor_rows
     from queries.evidence.firing.edges import measure_edges
+    from queries.evidence.mapping import COLUMNS
     from queries.web.app import application
     from queries.web.engine import Engine
     from queries.web.site import Site
@@ -400,7 +403,20 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
             "MATCH (b:Feature {layer: 1, site: 'res'})-[r:FROM_MLP {rank: 0}]->(a:Feature) "
             "RETURN count(*) AS matches, count(r.cofire) AS known, avg(r.cofire) AS cofire"
         )
-    assert row["known"] > 0 and "t.txt" in text and not Markup(text).active
+        assert row["known"] > 0 and "t.txt" in text and not Markup(text).active
+        # What a command of `evidence` printed, with its figure; names that are none of its tables are passed over.
+        keep(
+            folder, "map", atlas.dictionaries, [dict(zip(COLUMNS, ("a/0", "a/1<b>", "top1", 0.25), strict=True))], "<i>"
+        )
+        keep(folder, "advice <b>", atlas.dictionaries, [{"feature": "x"}], "")
+        site.kept.clear()
+        told = client.get("/evidence").text
+        assert "a/1&lt;b&gt;" in told and "&lt;i&gt;" in told and "<i>" not in told and "advice" not in told
+        assert told.count('<img src="data:image/svg+xml;base64,') == 1
+        keep(folder, "floor", atlas.dictionaries, floor_rows(atlas), "")
+        site.kept.clear()
+        above = [row for row in floor_rows(atlas) if row["share"] is not None]
+        assert above and "no source" in client.get("/").text and f"{above[0]['share']:.2f}" in client.get("/").text
     cells = re.findall(
         r'1-mlp-20</td><td class="number">([^<]*)</td>\s*<td class="number">[^<]*</td>'
         r'<td class="number">([^<]*)</td><td class="number">([^<]*)</td>',

@@ -4,7 +4,7 @@ feature-atlas.json      the manifest; naming a state of the graph here is what m
 dictionaries/ID/…       rows, record and labels of each dictionary (atlas.folder.dictionary, atlas.folder.labels)
 matches/*.parquet       staged matches of each pair (atlas.folder.matches)
 evidence/…              activations on a text, until figures are made of them (queries.evidence.firing.spool)
-floor.json              best matches above their floors beside impossible sources (queries.evidence.controls.impossible)
+results/*.json          tables that evidence and advise measured (atlas.folder.results)
 words/STATE/…           words of features, indexed (atlas.folder.word_index)
 nearest/*.faiss         rows indexed for the nearest, where that was asked for (queries.nearest_index)
 graph/…                 the embedded graph, where the store is embedded (atlas.embedded.file)
@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _DICTIONARIES, _MATCHES, _GRAPH, _LOCK, _HOLDER = "dictionaries", "matches", "graph", "lock", "lock.json"
-_EVIDENCE, _WORDS, _NEAREST = "evidence", "words", "nearest"
+_EVIDENCE, _WORDS, _NEAREST, _RESULTS = "evidence", "words", "nearest", "results"
 RECORD, DECODER, ENCODER, VECTORS, LABELS = (  # of one dictionary; the record is written last: it says "complete"
     "dictionary.json",
     "decoder.npy",
@@ -56,9 +56,9 @@ def evidence_folder(folder: Path) -> Path:
     return folder / _EVIDENCE
 
 
-def floor_file(folder: Path) -> Path:
-    """Where the rows of `evidence floor` are kept for whoever shows them."""
-    return folder / "floor.json"
+def results_folder(folder: Path) -> Path:
+    """Where measured tables are kept for whoever shows them."""
+    return folder / _RESULTS
 
 
 def words_folder(folder: Path) -> Path:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from atlas.cli.options import Decorator, atlas_option, format_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from atlas.atlas import Atlas
+    from atlas.rows import Rows
 
 
 def _text_options(tokens: int, about: str, least: int = 0) -> Decorator:
@@ -38,6 +44,23 @@ def _text_options(tokens: int, about: str, least: int = 0) -> Decorator:
     return decorate
 
 
+def _told(opened: Atlas, name: str, rows: Rows, format_: str, **options: Any) -> None:
+    """Print a table, then leave it in the atlas's folder for the page; printed first, for it may have taken long."""
+    from atlas.cli.output import print_rows
+    from atlas.folder.results import keep
+
+    print_rows(rows, rows.columns, format_)
+    if opened.path is None:
+        return
+    texts = [path.name for path in options.pop("texts", ())]
+    given = {key: value for key, value in options.items() if value is not None and value is not False}
+    said = [*texts, *(key if value is True else f"{key} {value}" for key, value in given.items() if key != "device")]
+    try:
+        keep(opened.path, name, opened.dictionaries, rows, ", ".join(said))
+    except OSError as error:
+        click.echo(f"not kept for the page: {error}", err=True)
+
+
 _permutation = click.option(
     "--permutation", is_flag=True, help="Also match all features one to one (2,048: a second; 16,384: minutes)."
 )
@@ -47,6 +70,8 @@ _frozen = click.option("--frozen", is_flag=True, help="Also a control dictionary
 @click.group()
 def evidence() -> None:
     """Is it true? Edges and maps of an atlas measured on a text, beside what chance gives.
+
+    Tables are left in the atlas's folder, and shown on the page's Evidence.
 
     \b
     feature-atlas evidence edges --text prose.txt --tokens 100000
@@ -87,24 +112,16 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
 def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, format_: str, **options: Any) -> None:
     """Which best matches of an active feature are active too? Eight groups by layer (paper §5.1)."""
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.controls import present
-    from queries.evidence.groups import RATES, SHARES, TESTS, groups
+    from queries.evidence.groups import groups
 
     with open_atlas(atlas) as opened:
         found = groups(opened, texts, positions=tokens, controls=table == "controls", progress=Progress(), **options)
+        rows = getattr(found, table)()
+        _told(opened, "groups" if table == "shares" else table, rows, format_, texts=texts, tokens=tokens, **options)
     if table == "tests":
-        rows = found.tests()
-        print_rows(rows, TESTS, format_)
         below = sum(row["p"] < 0.001 for row in rows)
         click.echo(f"p < 0.001 in {below} of {len(rows)} tests, not corrected for their number", err=True)
-    elif table == "controls":
-        print_rows(found.controls(), present.COLUMNS, format_)
-    elif table == "rates":
-        print_rows(found.rates(), RATES, format_)
-    else:
-        print_rows(found.shares(), SHARES, format_)
 
 
 @evidence.command()
@@ -129,25 +146,22 @@ def deactivation(
     Edges that were tried get the property effect.
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.removals import recall
     from queries.evidence.removals.deactivation import deactivation
     from queries.evidence.removals.effects import write_effects
-    from queries.evidence.removals.outcome import COLUMNS, LOSS_COLUMNS
 
     progress = Progress()
     with open_atlas(atlas) as opened:
         outcome = deactivation(opened, texts, positions=tokens, progress=progress, **options)
         folder = opened.path
-    if table == "recall":
-        print_rows(outcome.recall(), recall.COLUMNS, format_)
-    elif table == "cosine":
-        print_rows(outcome.by_cosine(), recall.COSINE_COLUMNS, format_)
-    elif table == "loss":
-        print_rows(outcome.loss(), LOSS_COLUMNS, format_)
-    else:
-        print_rows(outcome.rows(common=common), COLUMNS, format_)
+        made: dict[str, Callable[[], Rows]] = {
+            "recall": outcome.recall,
+            "cosine": outcome.by_cosine,
+            "loss": outcome.loss,
+            "success": lambda: outcome.rows(common=common),
+        }
+        told = {"texts": texts, "tokens": tokens, "common": common, **options}
+        _told(opened, "deactivation" if table == "success" else table, made[table](), format_, **told)
     # After the table: it took long, and must not be lost where the atlas cannot be written to.
     if folder is None:
         click.echo("the atlas has no folder here: effects are not written to its edges", err=True)
@@ -173,13 +187,11 @@ def deactivation(
 def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: Any) -> None:
     """Do matches predict the next layer? Variance that they explain, beside a ceiling and controls (paper App. F)."""
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.mapping import COLUMNS, map_rows
+    from queries.evidence.mapping import map_rows
 
     with open_atlas(atlas) as opened:
-        rows = map_rows(opened, texts, progress=Progress(), **options)
-    print_rows(rows, COLUMNS, format_)
+        _told(opened, "map", map_rows(opened, texts, progress=Progress(), **options), format_, texts=texts, **options)
 
 
 @evidence.command()
@@ -198,20 +210,13 @@ def floor(atlas: str | None, format_: str, **options: Any) -> None:
     """How many best matches lie above their noise floor, and how many in a dictionary that cannot be the source?
 
     Of a pair with an MLP or attention: the same module of the nearest layer behind, at the same floor. From rows alone.
-    The page shows them afterwards.
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.controls.impossible import COLUMNS, floor_rows, keep
+    from queries.evidence.controls.impossible import floor_rows
 
     with open_atlas(atlas) as opened:
-        rows = floor_rows(opened, progress=Progress(), **options)
-        print_rows(rows, COLUMNS, format_)
-        try:
-            keep(opened, rows)
-        except OSError as error:
-            click.echo(f"not kept for the page: {error}", err=True)
+        _told(opened, "floor", floor_rows(opened, progress=Progress(), **options), format_, **options)
 
 
 @evidence.command()
@@ -232,13 +237,11 @@ def stability(atlas: str | None, format_: str, **options: Any) -> None:
     How many features both have, and of those whether a lineage's step and the life cycle are the same in both.
     """
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
-    from queries.evidence.stability import COLUMNS, stability_rows
+    from queries.evidence.stability import stability_rows
 
     with open_atlas(atlas) as opened:
-        rows = stability_rows(opened, progress=Progress(), **options)
-    print_rows(rows, COLUMNS, format_)
+        _told(opened, "stability", stability_rows(opened, progress=Progress(), **options), format_, **options)
 
 
 @evidence.command()
@@ -247,12 +250,11 @@ def stability(atlas: str | None, format_: str, **options: Any) -> None:
 def golden(atlas: str | None, format_: str) -> None:
     """The graph that the paper prints (Table 5), against an atlas of Gemma Scope 2B."""
     from atlas import open_atlas
-    from atlas.cli.output import print_rows
-    from queries.evidence.golden import COLUMNS, golden
+    from queries.evidence.golden import golden
 
     with open_atlas(atlas) as opened:
         rows = golden(opened)
-    print_rows(rows, COLUMNS, format_)
+        _told(opened, "golden", rows, format_)
     printed = [row for row in rows if row["printed"] is not None]
     scores = [row["close"] for row in rows if row["close"] is not None]
     click.echo(f"{sum(row['same'] for row in printed)} of {len(printed)} printed features found", err=True)

@@ -11,7 +11,7 @@ from queries.report.figures import figure, lines
 from queries.report.page import Block, Heading, Table, Text
 
 _MOST = 200  # rows of a table in the document; all are in its file
-_ABOUT = {
+ABOUT = {
     "deactivation": "Does the target stop when a predecessor is removed? The paper (§5.2) has 65 % for the best match, "
     "where its random baseline is one of the target's own five best. Margin: activation by threshold.",
     "cosine": "Success of removing the best match, by its cosine.",
@@ -30,9 +30,9 @@ def evidence_blocks(evidence: Mapping[str, Rows], folder: Path) -> Iterator[Bloc
     """A heading, a sentence, figures and the table of each."""
     for name, rows in evidence.items():
         yield Heading(f"Evidence: {name}")
-        if name in _ABOUT:
-            yield Text(_ABOUT[name])
-        for part, caption, chosen, draw in _pictures(rows):
+        if name in ABOUT:
+            yield Text(ABOUT[name])
+        for part, caption, chosen, draw in pictures(rows):
             made = figure(folder, f"evidence-{name}{part}", f"{name}: {caption}.", chosen, draw)
             if made is not None:
                 yield made
@@ -42,7 +42,8 @@ def evidence_blocks(evidence: Mapping[str, Rows], folder: Path) -> Iterator[Bloc
             yield Text(f"{len(rows) - _MOST} further rows are in evidence/{name}.")
 
 
-def _pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None]]]:
+def pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None]]]:
+    """Figures that the columns of a table call for: a part of a name, a caption, the rows drawn, and the drawing."""
     columns = set(rows[0]) if rows else set()
     # x, y, a line for each, a figure for each, and what is kept of the rest
     for x, y, by, each, only in (

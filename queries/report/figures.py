@@ -5,6 +5,7 @@ Without matplotlib (extra `plots`) the numbers are written all the same, and the
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,20 +38,27 @@ def figure(folder: Path, name: str, caption: str, rows: Rows, draw: Callable[[An
     write_text(folder / numbers, render([dict(row) for row in rows], list(rows[0]), "csv"))
     if not can_draw():
         return None
+    path = f"{FIGURES}/{name}.svg"
+    write_file(folder / path, lambda target: target.write_bytes(drawn(draw)))
+    return Figure(path, caption, numbers)
+
+
+def drawn(draw: Callable[[Any], None]) -> bytes:
+    """A figure as SVG: what `draw` does to matplotlib's axes."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
+    made = io.BytesIO()
     with pyplot.rc_context({"svg.hashsalt": "feature-atlas", "svg.fonttype": "path", "font.size": 10}):
-        drawn, axes = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
+        picture, axes = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
         try:
             draw(axes)
-            path = f"{FIGURES}/{name}.svg"
-            write_file(folder / path, lambda target: drawn.savefig(target, format="svg", metadata={"Date": None}))
+            picture.savefig(made, format="svg", metadata={"Date": None})
         finally:
-            pyplot.close(drawn)
-    return Figure(path, caption, numbers)
+            pyplot.close(picture)
+    return made.getvalue()
 
 
 def lines(rows: Rows, x: str, y: str, by: str, labels: tuple[str, str]) -> Callable[[Any], None]:

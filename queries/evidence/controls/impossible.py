@@ -9,17 +9,12 @@ came down the stream.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from atlas.errors import QueryError
-from atlas.folder.manifest import replacing
-from atlas.folder.paths import floor_file
 from atlas.folder.stored_rows import blocks_of
 from atlas.ids import RES
 from atlas.rows import Rows as Answer
@@ -112,28 +107,3 @@ def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress:
             rows.append(dict(zip(COLUMNS, values, strict=True)))
             advance(1)
     return Answer(rows, COLUMNS)
-
-
-def keep(atlas: Atlas, rows: Sequence[Row]) -> None:
-    """Leave rows of `floor_rows` in the atlas's folder, for the page; nothing where it has none."""
-    if atlas.path is not None:
-        with replacing(floor_file(atlas.path)) as temporary:
-            temporary.write_text(json.dumps({"of": _of(atlas), "rows": list(rows)}) + "\n")
-
-
-def kept(atlas: Atlas) -> list[Row]:
-    """The rows that `keep` left there; none where the dictionaries are others by now, or the file is damaged."""
-    if atlas.path is None:
-        return []
-    try:
-        found = json.loads(floor_file(Path(atlas.path)).read_text())
-        rows: list[Row] = found["rows"] if found["of"] == _of(atlas) else []
-        return rows if all(row.keys() == set(COLUMNS) for row in rows) else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-
-
-def _of(atlas: Atlas) -> str:
-    """What the rows hang on: every dictionary's decoder rows."""
-    known = sorted((d.id, d.rows_sha256) for d in atlas.dictionaries.values())
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from atlas.cli.info import dictionary_rows, pair_rows, summary
+from atlas.folder.results import kept
 from atlas.ids import RES
-from queries.evidence.controls.impossible import kept
 from queries.web.overview import overview
 from queries.web.site import Markup, site_of
 
@@ -28,7 +28,8 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     """What is counted over the whole graph, once: it does not change while the atlas is open."""
     _, rows = dictionary_rows(atlas)
     _, pairs = pair_rows(atlas)
-    above = {(row["later"], row["earlier"]): row for row in kept(atlas)}
+    found = kept(atlas.path, atlas.dictionaries) if atlas.path else {}
+    above = {(row["later"], row["earlier"]): row for row in found["floor"].rows} if "floor" in found else {}
     facts = summary(atlas)
     return {
         "facts": facts,
