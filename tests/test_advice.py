@@ -18,6 +18,7 @@ from atlas.errors import PlanError
 from hooked.load import load_model
 from ingest.job import ingest
 from queries.advice.advice import advice_design, words_of
+from queries.advice.advised import dose
 from queries.advice.commands import advise
 from queries.advice.output_score import first_tokens, output_score, promotion
 from queries.steer.plan import SteeringPlan
@@ -83,6 +84,20 @@ def test_the_command_ranks_the_layers(folders: tuple[str, str]) -> None:
     (together,) = [row for row in rows if row["layers"] == "all"]
     assert together["strength"] == pytest.approx(sum(0.12 * row["norm"] for row in rows if row["norm"]))
     assert "texts/s" in result.stderr
+    with open_atlas(folders[0]) as atlas:
+        # A third of each norm was tried in all: the sum of the layers' norms × 12 %, and 36 % of one layer's alone.
+        norms = {int(row["layers"]): row["norm"] for row in rows if row["norm"]}
+        most = max(row["strength"] for row in rows)
+        share = dose(atlas, SteeringPlan.from_features(atlas, {FEATURE: "30%"}))
+        assert share.total == pytest.approx(0.3 * norms[3]) and share.tried == most and share.warning is None
+        both = {FEATURE: "90%", "tiny-1m/2-res-16/3": 2.0}
+        large = dose(atlas, SteeringPlan.from_features(atlas, both))
+        assert large.total == pytest.approx(0.9 * norms[3] + 2) and large.warning
+        assert f"{large.total:.3g} in all is above the {most:.3g}" in large.warning
+        other = dose(atlas, SteeringPlan.from_features(atlas, {"tiny-1m/3-res-16/5": 900.0}))
+        assert other.tried is None and other.warning is None  # another feature was never advised on
+        ablated = dose(atlas, SteeringPlan.from_features(atlas, [FEATURE], mode="ablate"))
+        assert ablated.lengths == (None,) and ablated.total is None and not ablated.unmeasured
     dry = CliRunner().invoke(advise, [*common, "--words", "w40", "--dry-run"], catch_exceptions=False)
     assert dry.exit_code == 0 and dry.stdout == "" and "40 texts, 40 to make" in dry.stderr
 

@@ -385,6 +385,7 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
     from starlette.testclient import TestClient
 
     from atlas.folder.results import keep
+    from queries.advice.advised import keep_advice
     from queries.evidence.controls.impossible import floor_rows
     from queries.evidence.firing.edges import measure_edges
     from queries.evidence.mapping import COLUMNS
@@ -413,6 +414,23 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
         told = client.get("/evidence").text
         assert "a/1&lt;b&gt;" in told and "&lt;i&gt;" in told and "<i>" not in told and "advice" not in told
         assert told.count('<img src="data:image/svg+xml;base64,') == 1
+        # What advise measured: 50 % of a median norm of 10 is 5, more than the 3.6 that were tried.
+        one, other = next(iter(atlas.dictionaries)).replace("att", "res") + "/1", "1-res-20/2"
+        keep_advice(atlas, one, [{"feature": one, "norm": 10.0, "strength": 3.6}], "")
+        told = client.get("/steer", params={"feature": one, "strength": "50%"}).text
+        assert "add 50% (about 5)" in told and "5 in all; advise tried up to 3.6" in told
+        assert '<p class="warning"' in told and "above the 3.6 that advise measured" in told
+        assert '<p class="warning"' not in client.get("/steer", params={"feature": one, "strength": "36%"}).text
+        plans = [
+            json.dumps(SteeringPlan.from_features(atlas, features).to_dict())
+            for features in ({one: "50%", other: 2.0}, {one: "50%", other: 3.0, "1-mlp-20/3": 1.0})
+        ]
+        told = client.post("/compare", data={"plan": plans}).text
+        rows = re.findall(r"</a></td><td>[^<]*</td><td>([^<]*)</td><td>([^<]*)</td><td>(yes|no)</td>", told)
+        assert sorted(rows) == [("add 2", "add 3", "no"), ("add 50%", "add 50%", "yes"), ("–", "add 1", "no")]
+        assert "<td>7</td><td>9</td>" in told and not Markup(told).active
+        assert client.post("/compare", data={"plan": plans[:1]}).status_code == 400
+        assert client.post("/compare", data={"plan": ["{}", plans[0]]}).status_code == 400
         keep(folder, "floor", atlas.dictionaries, floor_rows(atlas), "")
         site.kept.clear()
         above = [row for row in floor_rows(atlas) if row["share"] is not None]

@@ -41,7 +41,8 @@ def advise(
 
     Each layer's feature alone, and all together, are given the same total dose. output_score says by how many nats
     adding it raises the theme's words as next tokens, output_random what other features do; norm and largest are
-    lengths to choose a strength by: of the stream, and of what the feature writes at its largest activation.
+    lengths to choose a strength by: of the stream, and of what the feature writes at its largest activation. The page
+    knows them afterwards, and warns where a plan does more than was tried here.
 
     \b
     feature-atlas advise smollm2-135m-instruct/10-res-2k/1342 --min-res floor
@@ -51,6 +52,7 @@ def advise(
     from atlas.cli.output import print_rows
     from atlas.cli.progress import Progress
     from queries.advice.advice import COLUMNS, advice, advice_design, words_of
+    from queries.advice.advised import keep_advice
     from queries.steer.score import read_words
     from queries.sweep.running import Sweep
 
@@ -63,4 +65,9 @@ def advise(
         estimate = made.estimate(Path(folder), report=False)
         click.echo(f"words: {', '.join(theme)}\n{estimate}", err=True)
         if not dry_run:
-            print_rows(advice(made, Path(folder), Progress()), COLUMNS, format_)
+            rows = advice(made, Path(folder), Progress())
+            print_rows(rows, COLUMNS, format_)
+            try:
+                keep_advice(opened, opened.full_id(feature), rows, f"{strength}, {samples} samples")
+            except OSError as error:
+                click.echo(f"not kept for the page: {error}", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError, QueryError
 from atlas.ids import SITES
+from queries.advice.advised import dose
 from queries.lineage.walk import lineage
 from queries.web.engine import MAX_PROMPT, MAX_TOKENS, Turn, continuation
 from queries.web.site import first, numbered
@@ -41,11 +42,14 @@ class Run:
     chat: bool  # the prompt is a user's message
     plans: Mapping[str, SteeringPlan | None]  # side → plan; None: unsteered
     options: GenerationOptions
+    warning: str | None = None  # where the plan does more than was ever measured
 
     def __call__(self, turn: Turn) -> None:
         """Continue the prompt side by side, as events; then each side's nats under the model as it is."""
         from queries.steer.score import nats_per_token
 
+        if self.warning:
+            turn.put({"event": "warning", "text": self.warning})
         given = [{"role": "user", "content": self.prompt}] if self.chat else self.prompt
         made: dict[str, Generation] = {}
         for side, plan in self.plans.items():
@@ -83,7 +87,7 @@ def plan_of(atlas: Atlas, fields: Fields) -> SteeringPlan:
     from queries.steer.plan import SteeringPlan
 
     if text := first(fields, "plan"):
-        return _pasted(atlas, text)
+        return pasted(atlas, text)
     values = shown(fields)
     mode = _one_of(values["mode"], MODES, "mode")
     how: dict[str, Any] = {
@@ -122,10 +126,10 @@ def run_of(atlas: Atlas, fields: Fields) -> Run:
     plans: dict[str, SteeringPlan | None] = {"unsteered": None, "steered": plan}
     if first(fields, "control"):
         plans["control"] = plan.control(atlas, values["seed"])
-    return Run(prompt, first(fields, "chat") == "1", plans, GenerationOptions(**values))
+    return Run(prompt, first(fields, "chat") == "1", plans, GenerationOptions(**values), dose(atlas, plan).warning)
 
 
-def _pasted(atlas: Atlas, text: str) -> SteeringPlan:
+def pasted(atlas: Atlas, text: str) -> SteeringPlan:
     """A plan as JSON text, read as a file of it would be; its own name appears in no message."""
     from queries.steer.plan import SteeringPlan
 

@@ -24,6 +24,7 @@ function side(name, prompt) {
 const shown = {};
 const handlers = {
   status: (event) => (status.textContent = event.text),
+  warning: (event) => texts.before(make("p", { className: "warning", textContent: event.text })),
   begin(event, prompt) {
     shown[event.side] = side(event.side, prompt);
     status.textContent = `writing: ${event.side} …`;
@@ -67,6 +68,7 @@ async function run(data, prompt) {
   form.querySelector("button.main").disabled = true;
   stop.hidden = false;
   texts.replaceChildren();
+  for (const old of document.querySelectorAll("p.warning")) old.remove();
   status.textContent = "asking …";
   try {
     const answer = await fetch("/steer/stream", { method: "POST", body: data, signal: running.signal });

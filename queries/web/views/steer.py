@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from atlas.errors import AtlasError
+from queries.advice.advised import dose
 from queries.web.engine import MAX_SECONDS, MAX_TOKENS, RETRY, Busy, Event
 from queries.web.site import Site, form, query, site_of
 from queries.web.steering import MODES, POSITIONS, SCHEDULES, Fields, Run, carried, line, plan_of, run_of, shown
@@ -87,7 +88,12 @@ def _described(site: Site, fields: Fields) -> dict[str, Any] | None:
         made = plan_of(site.atlas, fields)
     except AtlasError as error:
         return {"error": str(error), "rows": []}
-    return {"error": None, "rows": [each.to_dict() for each in made.interventions]}
+    known = dose(site.atlas, made)
+    rows = [
+        each.to_dict() | {"length": length if each.strength is not None and each.strength.percent else None}
+        for each, length in zip(made.interventions, known.lengths, strict=True)
+    ]
+    return {"error": None, "rows": rows, "dose": known}
 
 
 def _gather(sides: dict[str, dict[str, Any]], event: Event) -> None:

@@ -1,0 +1,81 @@
+"""What advise measured of a feature, for whoever steers it later: a strength as a length, and if it is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atlas.folder.results import keep, kept
+from atlas.ids import RES
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
+    from queries.steer.plan import SteeringPlan
+
+_PREFIX = "advice-"  # of the results' names
+_SLACK = 1.001  # of a total, for lengths that were rounded when they were written
+
+
+@dataclass(frozen=True)
+class Dose:
+    """A plan's strengths as lengths, by what was measured; None where it was not."""
+
+    lengths: tuple[float | None, ...]  # of each intervention; a share of the norm times the stream's median norm there
+    total: float | None  # their sum; None where one is not known
+    tried: float | None  # the largest sum that advise tried with one of the features
+    unmeasured: bool  # whether a share of the norm is in it whose norm is not known
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where the plan does more than was ever measured; None where it does not."""
+        if self.total is None or self.tried is None or self.total <= self.tried * _SLACK:
+            return None
+        return (
+            f"{self.total:.3g} in all is above the {self.tried:.3g} that advise measured: what becomes of the text is "
+            "not known; look at the nats, or let advise measure this --strength"
+        )
+
+
+def keep_advice(atlas: Atlas, feature: str, rows: Sequence[dict[str, Any]], about: str) -> None:
+    """Leave advice's rows in the atlas's folder, where it has one; raises OSError where it cannot be written."""
+    if atlas.path is not None:
+        keep(atlas.path, _PREFIX + feature.replace("/", "+"), atlas.dictionaries, rows, about)
+
+
+def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
+    """What a plan adds, in lengths, and what advise tried of it.
+
+    A share of the norm is a length only where advise measured the stream's norm in that layer; modes other than add
+    have no length that is known before the model runs.
+
+    Example:
+        print(dose(atlas, SteeringPlan.from_features(atlas, ["9-res-2k/2018"], strength="30%")).lengths)
+    """
+    known = kept(atlas.path, atlas.dictionaries) if atlas.path is not None else {}
+    rows = [row for name, result in known.items() if name.startswith(_PREFIX) for row in result.rows]
+    # Of one feature each: a row of all layers together names none.
+    norms = {atlas.locate(row["feature"])[0].layer: row["norm"] for row in rows if row.get("feature")}
+    lengths: list[float | None] = []
+    for each in plan.interventions:
+        length = None
+        if each.mode == "add" and each.strength is not None:
+            norm = 1.0 if not each.strength.percent else norms.get(each.dictionary.layer)
+            # What MLP and attention put out is shorter than the stream: its norm was not measured.
+            if norm is not None and (not each.strength.percent or each.dictionary.site == RES):
+                share = each.strength.value / (100 if each.strength.percent else 1)
+                length = abs(share) * norm
+        lengths.append(length)
+    turned = {each.feature for each in plan.interventions}
+    of_it = [
+        row["strength"]
+        for name, result in known.items()
+        if name.startswith(_PREFIX) and turned & {row.get("feature") for row in result.rows}
+        for row in result.rows
+    ]
+    total = sum(length for length in lengths if length is not None) if None not in lengths else None
+    unmeasured = any(
+        length is None and each.strength is not None and each.strength.percent
+        for each, length in zip(plan.interventions, lengths, strict=True)
+    )
+    return Dose(tuple(lengths), total, max(of_it, default=None), unmeasured)
