@@ -50,7 +50,7 @@ class Best:
     def scan(self, products: Floats, row: int, id_: int) -> None:
         """Offer a tile [rows, width] whose first row is `row` and whose first column has the id `id_`."""
         width = products.shape[1]
-        peaks = _peaks(products)
+        peaks = group_peaks(products)
         groups = peaks.shape[1]
         worst = self.values[row : row + len(products), 0]  # of each heap, as it stands
         rows = np.flatnonzero(peaks.max(axis=1) > worst)
@@ -71,13 +71,13 @@ class Best:
         return Nearest(self.values, self.ids)
 
 
-def _peaks(products: Floats) -> Floats:
+def group_peaks(products: NDArray[Any]) -> NDArray[Any]:
     """The maximum of each group of columns, [rows, groups]; group g is the columns g, g + groups, g + 2 groups, …"""
     rows, width = products.shape
     groups = -(-width // GROUP)
     full = width // groups
     # Strided groups make this a maximum of whole vectors, along rows as along columns.
-    peaks: Floats = products[:, : full * groups].reshape(rows, full, groups).max(axis=1)
+    peaks: NDArray[Any] = products[:, : full * groups].reshape(rows, full, groups).max(axis=1)
     rest = width - full * groups
     if rest:
         np.maximum(peaks[:, :rest], products[:, full * groups :], out=peaks[:, :rest])

@@ -1,7 +1,8 @@
 """Matching of two dictionaries by the cosine of their decoder rows, exactly as an atlas's edges are defined.
 
 1. The nearest few rows of each dictionary to every row of the other, from one product in tiles: in FAISS's heaps on a
-   CPU (`ingest.matching.candidates`), or on a GPU (`ingest.matching.gpu`).
+   CPU (`ingest.matching.candidates`), large pairs in bfloat16 where it has units for that
+   (`ingest.matching.low_precision`), or on a GPU (`ingest.matching.gpu`).
 2. Their exact order, equal ones by index (`ingest.matching.ties`).
 3. The union of both sides' matches: one edge a pair of rows, with its rank seen from each side.
 """
@@ -95,9 +96,10 @@ def match_rows(
         return _union(_nothing(len(later)), _nothing(len(earlier)))
     keep = min(k, max(len(earlier), len(later))) + SPARE
     if gpu is None:
-        from ingest.matching import candidates
+        from ingest.matching import candidates, low_precision
 
-        found = candidates.nearest(later, earlier, keep, block, progress)
+        how = low_precision if low_precision.pays(later, earlier) else candidates
+        found = how.nearest(later, earlier, keep, block, progress)
     else:
         from ingest.matching import gpu as on_gpu
 
