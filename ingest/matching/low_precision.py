@@ -166,7 +166,7 @@ def _exact(low: Nearest, rows: UnitRows, others: UnitRows, off: tuple[Floats, Fl
     least = kept[:, min(keep, kept.shape[1]) - 1] - margin[:, min(keep, kept.shape[1]) - 1]
     maybe = ((kept + margin >= least[:, None]) & (low.ids >= 0)).sum(axis=1)
     values, ids = np.full((n, keep), -np.inf, np.float32), np.full((n, keep), -1, np.int64)
-    held = others.block(0, len(others)) if len(others) * width <= _HELD else None
+    held = np.require(others.block(0, len(others)), requirements="W") if len(others) * width <= _HELD else None
     for a, b in spans(n, max(1, _AGAIN // width)):
         own_rows = rows.block(a, b)
         for count in np.unique(maybe[a:b]):
