@@ -49,6 +49,8 @@ def reported(folders: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
     ]
     (base / "evidence" / "deactivation.json").write_text(json.dumps(rows))
     (base / "evidence" / "map.csv").write_text("source,target,method,explained_variance\na,b,top1,0.44\na,b,mean,0.0\n")
+    beside = [{"layer": 1, "site": "../x/y", "method": "top1", "n": 4, "share": 0.5}]
+    (base / "evidence" / "controls.json").write_text(json.dumps(beside))
     (base / "evidence" / "other.jsonl").write_text(json.dumps({"what": HOSTILE}) + "\n")
     write_report(base)
     return base
@@ -74,6 +76,9 @@ def test_a_report_holds_everything_and_loads_nothing(reported: Path) -> None:
     names = {path.name for path in (reported / "figures").iterdir()}
     assert {"tiny-dose.svg", "tiny-layers.svg", "tiny-schedules.svg", "tiny-contrasts.svg", "tiny-trade.svg"} <= names
     assert {"evidence-deactivation-res-all.svg", "evidence-map.svg", "evidence-map.csv"} <= names
+    # A name in a row becomes part of a file's, and no place.
+    assert {"evidence-controls-.._x_y.svg", "evidence-controls-.._x_y.csv"} <= names
+    assert all(path.is_file() for path in (reported / "figures").iterdir())
     assert (reported / "tiny-trials.csv").exists() and list((reported / "tiny-plans").glob("*.json"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None]
         ("target", "explained_variance", "method", None, {}),
         ("layer", "share", "group", "site", {}),
         ("layer", "share", "method", "site", {}),
-        ("layer", "same", "question", "other", {}),
+        ("layer", "same", "question", None, {}),
     ):
         if not {x, y, by, *only} <= columns:
             continue
@@ -62,6 +63,6 @@ def pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None]
         told = ", ".join(f"{name} {value}" for name, value in only.items())
         for value in dict.fromkeys(row.get(each) if each else None for row in kept):
             chosen = [row for row in kept if each is None or row.get(each) == value]
-            part = "".join(f"-{word}".replace(" ", "_") for word in (value, *only.values()) if word is not None)
+            part = "".join(re.sub(r"[^\w.-]", "_", f"-{word}") for word in (value, *only.values()) if word is not None)
             caption = f"{y} by {x}" + (f", {each} {value}" if value is not None else "") + (f", {told}" if told else "")
             yield part, caption, chosen, lines(chosen, x, y, by, (x, y))
