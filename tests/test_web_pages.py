@@ -17,9 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from neo4j_for_tests import Server, emptied
 from served import PROMPT, SEED, Served, events, served, tiny_atlas, tiny_folder
 
 from atlas.atlas import open_atlas
+from atlas.graph.copying import copy_atlas
 from hooked.load import load_model
 from queries import SteeringPlan, generate
 from queries.lineage.walk import lineage
@@ -376,6 +378,36 @@ def test_all_but_steering_works_without_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CODE, atlas, *PAGES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["200"] * (len(PAGES) + 1)
+
+
+@pytest.mark.slow
+def test_pages_of_an_atlas_on_a_server_are_those_of_its_folder(folder: Path, neo4j_lts: Server) -> None:
+    """Drawings and rows of tables, address by address; the statement box too."""
+    from starlette.testclient import TestClient
+
+    from queries.web.app import application
+    from queries.web.engine import Engine
+    from queries.web.site import Site
+
+    address = emptied(neo4j_lts)
+    shown: list[list[tuple[list[str], list[str]]]] = []
+    with open_atlas(folder / "atlas <b>") as atlas:
+        copy_atlas(atlas, address)
+    statement = {"statement": "MATCH (f:Feature) RETURN f.id AS id ORDER BY id LIMIT 3"}
+    for place in (folder / "atlas <b>", address):
+        with open_atlas(place) as atlas:
+            app = application(Site(atlas, Engine("none")), "t", "127.0.0.1", 80)
+            client = TestClient(app, base_url="http://127.0.0.1", headers={"accept": "text/html"})
+            client.get("/?token=t")
+            answers = [*(client.get(page) for page in PAGES), client.post("/cypher", data=statement)]
+            assert [answer.status_code for answer in answers] == [200] * len(answers)
+            parts = (r'<svg class="fa-figure.*?</svg>', r"<tr>.*?</tr>")
+            shown.append([tuple(re.findall(part, answer.text, re.S) for part in parts) for answer in answers])  # type: ignore[misc]
+    for page, one, other in zip([*PAGES, "/cypher"], *shown, strict=True):
+        assert one[1] == other[1], page
+        # A drawing names the state of its atlas, which a copy keeps.
+        assert one[0] == other[0], page
+    assert sum(len(pictures) for pictures, _ in shown[0]) >= 5 and sum(len(rows) for _, rows in shown[0]) > 50
 
 
 def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
