@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from saes import planted
+from served import CODE
 
 from atlas import open_atlas
 from atlas.errors import IngestError
@@ -72,6 +75,29 @@ def test_the_whole_is_the_same_though_a_node_is_lost_in_the_middle(
     assert digest_of(tmp_path / "there") == digest_of(tmp_path / "here")
     # Once more there is nothing left to ask the cluster for.
     assert ingest([sources], tmp_path / "there", ray=cluster.address).pairs_matched == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_killed_driver_goes_on_where_it_was(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command, killed when a few pairs are there; once more, it asks the cluster for the rest alone."""
+    sources = planted(tmp_path / "saes", range(6), n=1500, d=64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    staged = tmp_path / "there" / "matches"
+    command = ["ingest", str(sources), "-a", str(tmp_path / "there"), "--ray", cluster.address]
+    with subprocess.Popen([sys.executable, "-c", CODE, *command], stderr=subprocess.PIPE, text=True) as driver:
+        while not staged.is_dir() or len(list(staged.glob("*.parquet"))) < 3:
+            assert driver.poll() is None, driver.stderr and driver.stderr.read()
+            time.sleep(0.01)
+        driver.kill()
+    assert not any(path.name == "feature-atlas.json" for path in (tmp_path / "there").iterdir())  # nothing half made
+    there = len(list(staged.glob("*.parquet")))
+    report = ingest([sources], tmp_path / "there", ray=cluster.address)
+    assert 0 < report.pairs_matched <= 17 - there and report.pairs_kept >= there
+    # What a worker makes by itself, on as many threads.
+    done = [sys.executable, "-c", CODE, "ingest", str(sources), "-a", str(tmp_path / "here")]
+    subprocess.run(done, check=True, capture_output=True)
+    assert digest_of(tmp_path / "there") == digest_of(tmp_path / "here")
 
 
 def test_a_worker_that_makes_other_rows_says_so(tmp_path: Path) -> None:
