@@ -66,7 +66,8 @@ def test_predictions_against_numpy(tmp_path: Path) -> None:
     """The stream from the model's own hidden states, T applied feature by feature, in contexts of 255 tokens."""
     text = write_text(tmp_path / "t.txt", 700)
     with open_atlas(tiny_atlas(tmp_path, layers=(0, 1))) as atlas:
-        found = {row["method"]: row["explained_variance"] for row in map_rows(atlas, [text], tokens=0)}
+        l0: dict[str, float] = {}
+        found = {row["method"]: row["explained_variance"] for row in map_rows(atlas, [text], tokens=0, l0=l0)}
         summed = {r["method"]: r["explained_variance"] for r in map_rows(atlas, [text], tokens=0, direction="source")}
         model, tokenizer = load_model(str(tmp_path / "model"), device="cpu")
         ids = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"]
@@ -83,6 +84,7 @@ def test_predictions_against_numpy(tmp_path: Path) -> None:
             Encoder.of(record, each)(torch.from_numpy(x).float()).values.double().numpy() * each.vectors["norms"]
             for record, each, x in zip(records, rows, (before, after), strict=True)
         )
+    assert l0 == pytest.approx({d.id: (each > 0).sum() / len(each) for d, each in zip(records, (z, own), strict=True)})
     cosine = rows[1].decoder.astype(np.float64) @ rows[0].decoder.T
     best, giver = cosine.argmax(1), cosine.argmax(0)
 

@@ -466,7 +466,11 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
         keep(folder, "floor", atlas.dictionaries, floor_rows(atlas), "")
         site.kept.clear()
         above = [row for row in floor_rows(atlas) if row["share"] is not None]
-        assert above and "no source" in client.get("/").text and f"{above[0]['share']:.2f}" in client.get("/").text
+        home = client.get("/").text
+        assert above and "no source" in home and f"{above[0]['share']:.2f}" in home
+        # The MLP of block 0 behind its bar: 20 features, the shares of both as per cent.
+        (mlp,) = [row for row in above if row["site"] == "mlp"]
+        assert f">20 · {mlp['above']:.0%} / {mlp['share']:.0%}</text>" in home
     cells = re.findall(
         r'1-mlp-20</td><td class="number">([^<]*)</td>\s*<td class="number">[^<]*</td>'
         r'<td class="number">([^<]*)</td><td class="number">([^<]*)</td>',

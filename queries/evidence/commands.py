@@ -191,7 +191,10 @@ def map_(atlas: str | None, texts: tuple[Path, ...], format_: str, **options: An
     from queries.evidence.mapping import map_rows
 
     with open_atlas(atlas) as opened:
-        _told(opened, "map", map_rows(opened, texts, progress=Progress(), **options), format_, texts=texts, **options)
+        l0: dict[str, float] = {}
+        rows = map_rows(opened, texts, progress=Progress(), l0=l0, **options)
+        _told(opened, "map", rows, format_, texts=texts, **options)
+    click.echo("active features a token: " + ", ".join(f"{id_} {each:.1f}" for id_, each in l0.items()), err=True)
 
 
 @evidence.command()

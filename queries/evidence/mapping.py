@@ -119,8 +119,8 @@ class Transition:
             chosen["frozen"] = random.firsts(direction)
         return cls(pair, readers[pair.earlier.id], readers[pair.later.id], chosen, random)
 
-    def predictions(self, before: torch.Tensor, after: torch.Tensor) -> dict[str, torch.Tensor]:
-        """x̂ `[n, d_model]` by method, from the stream where either dictionary reads it."""
+    def predictions(self, before: torch.Tensor, after: torch.Tensor) -> tuple[dict[str, torch.Tensor], tuple[int, int]]:
+        """x̂ `[n, d_model]` by method, from the stream where either dictionary reads it; active features of each."""
         values, reach = self.source.encoder(before)
         z = values * reach
         own, reach = self.target.encoder(after)
@@ -135,7 +135,7 @@ class Transition:
                 giving = self.frozen.lengths(before, (z > 0).sum(dim=1))
             given = giving[:, earlier] * torch.from_numpy(weight).to(z)
             predicted[method] = torch.zeros_like(own).index_add(1, later, given) @ unit + bias
-        return predicted
+        return predicted, (int((z > 0).sum()), int((own > 0).sum()))
 
 
 def map_rows(
@@ -150,6 +150,7 @@ def map_rows(
     model: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    l0: dict[str, float] | None = None,
 ) -> Rows:
     """A row for each neighbouring pair of residual dictionaries and each of METHODS.
 
@@ -160,6 +161,7 @@ def map_rows(
         frozen: also from random rows that nobody trained, as many active at a token as of the earlier dictionary's.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
+        l0: is filled with the active features a token of each dictionary, which explained variance is to be read with.
 
     Raises QueryError where the atlas has no such pair, IngestError for a text, ModelError for the model.
 
@@ -184,6 +186,7 @@ def map_rows(
     found = {
         pair.key: (Transition.of(pair, readers, direction, seed, permutation, frozen), Variance()) for pair in pairs
     }
+    active: dict[str, tuple[int, int]] = {}
     with torch.inference_mode():
         for start, group in starts(tokenizer, records).items():
             own = [each for each in found.values() if each[0].pair.later.id in group]
@@ -191,8 +194,11 @@ def map_rows(
                 with progress.steps("activations", len(sample.tokens), "tokens") as advance:
                     for part in read(loaded, start, group, sample.tokens, BATCH):
                         for transition, variance in own:
-                            _add(part, transition, variance)
+                            active |= _add(part, transition, variance, active)
                         advance(int((part.numbers >= 0).sum()))
+    if l0 is not None:
+        # A dictionary in the middle was counted in both its pairs, each time at the same tokens.
+        l0.update({id_: count / tokens_read for id_, (count, tokens_read) in active.items()})
     return Rows(
         dict(zip(COLUMNS, (t.pair.earlier.id, t.pair.later.id, method, value), strict=True))
         for t, variance in found.values()
@@ -202,12 +208,21 @@ def map_rows(
     )
 
 
-def _add(part: Batch, transition: Transition, variance: Variance) -> None:
+def _add(
+    part: Batch, transition: Transition, variance: Variance, active: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """Take in a batch; active features and tokens of the pair's dictionaries so far."""
     counted = part.counted()
     before, after = (part.hidden[d.id][counted].float() for d in (transition.pair.earlier, transition.pair.later))
     if transition.pair.later.centred_input:
         before, after = (each - each.mean(dim=-1, keepdim=True) for each in (before, after))
-    variance.add(after, transition.predictions(before, after))
+    predicted, counts = transition.predictions(before, after)
+    variance.add(after, predicted)
+    ends = (transition.pair.earlier.id, transition.pair.later.id)
+    return {
+        id_: (active.get(id_, (0, 0))[0] + n, active.get(id_, (0, 0))[1] + len(after))
+        for id_, n in zip(ends, counts, strict=True)
+    }
 
 
 def _plain(record: Dictionary) -> bool:

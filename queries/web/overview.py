@@ -1,4 +1,8 @@
-"""The atlas at a glance, as SVG: a row for each layer, a bar for each site, the stream's by life cycle."""
+"""The atlas at a glance, as SVG: a row for each layer, a bar for each site, the stream's by life cycle.
+
+And, where it was counted, the share of the stream's best matches there that are above their floor, beside the same in a
+source that cannot be one.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,23 @@ from queries.drawing.words import number, safe
 CYCLES = ("start", "persists", "transforms", "appears", "unexplained")
 _ROW, _TOP, _AXIS = 22.0, 24.0, 46.0
 _WIDTHS = {ATT: 130.0, MLP: 130.0, RES: 360.0}
+_GAP, _WIDER = 56.0, 128.0  # behind a bar: for how many there are; for the shares above the floor too
 
 
-def overview(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The picture of an atlas's dictionaries (rows of atlas.cli.info.dictionary_rows), the last layer on top."""
+def overview(rows: Sequence[Mapping[str, Any]], above: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The picture of an atlas's dictionaries (rows of atlas.cli.info.dictionary_rows), the last layer on top.
+
+    above: rows of `evidence floor`.
+    """
+    shares = _shares(rows, above)
+    gap = _WIDER if shares else _GAP
     layers: dict[int, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         layers[row["layer"]][row["site"]].append(row)
     largest = max(
         (sum(row["features"] for row in here) for sites in layers.values() for here in sites.values()), default=1
     )
-    width = _AXIS + sum(_WIDTHS.values()) + 3 * 56.0
+    width = _AXIS + sum(_WIDTHS.values()) + 3 * gap
     height = _TOP + _ROW * len(layers) + 30.0
     parts = []
     for place, layer in enumerate(sorted(layers, reverse=True)):
@@ -33,19 +43,37 @@ def overview(rows: Sequence[Mapping[str, Any]]) -> str:
         parts.append(_text(8, y + 15, f"L{layer}"))
         x = _AXIS
         for site, wide in _WIDTHS.items():
-            parts += _bar(layers[layer][site], site, x, y, wide / largest)
-            x += wide + 56.0
+            parts += _bar(layers[layer][site], site, x, y, wide / largest, shares.get((layer, site), ""))
+            x += wide + gap
     x = _AXIS
     for site, wide in _WIDTHS.items():
         parts.append(_text(x, 15, site))
-        x += wide + 56.0
+        x += wide + gap
     parts += _legend(height - 8.0)
     name = safe(f"{len(rows)} dictionaries by layer and site")
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
     return f'<svg class="fa-figure" role="img" aria-label="{name}" {size} font-size="11">{"".join(parts)}</svg>'
 
 
-def _bar(rows: Sequence[Mapping[str, Any]], site: str, x: float, y: float, scale: float) -> Iterator[str]:
+def _shares(rows: Sequence[Mapping[str, Any]], above: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
+    """By layer and site how many of the stream's best matches there are above the floor, and what chance gives.
+
+    A stream's matches stand at the later end, a module's where it is: both are the layer that they say something of.
+    """
+    layers = {row["id"]: row["layer"] for row in rows}
+    found: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in above:
+        if row["later"] in layers:
+            found[layers[row["later"]], row["site"]].append(row)
+    return {place: " · " + _share(here, "above") + _share(here, "share", " / ") for place, here in found.items()}
+
+
+def _share(rows: Sequence[Mapping[str, Any]], name: str, before: str = "") -> str:
+    known = [row[name] for row in rows if row[name] is not None]
+    return f"{before}{sum(known) / len(known):.0%}" if known else ""
+
+
+def _bar(rows: Sequence[Mapping[str, Any]], site: str, x: float, y: float, scale: float, shares: str) -> Iterator[str]:
     """One site's features in one layer: living ones by life cycle, then the dead, then how many there are."""
     if not rows:
         return
@@ -65,7 +93,7 @@ def _bar(rows: Sequence[Mapping[str, Any]], site: str, x: float, y: float, scale
         look = f'class="fa-dead" fill="none" stroke="{QUIET}" stroke-width="0.8"'
         yield f"<rect {area} {look}><title>{dead:,} dead</title></rect>"
         at += dead * scale
-    yield _text(at + 5, y + 15, f"{total:,}")
+    yield _text(at + 5, y + 15, f"{total:,}{shares}")
 
 
 def _legend(y: float) -> Iterator[str]:

@@ -33,7 +33,7 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     facts = summary(atlas)
     return {
         "facts": facts,
-        "picture": Markup(overview(rows)),
+        "picture": Markup(overview(rows, tuple(above.values()))),
         "rows": rows,
         "pairs": pairs,
         "above": above,
