@@ -61,9 +61,9 @@ def told(line: Line) -> str:
     """What is known of an edge, in words."""
     parts = [f"cosine {line.similarity:.2f}"]
     if line.rank is None:
-        parts.append("not among the later one's best matches")
+        parts.append("not among the best matches of the later one")
     elif line.rank > 0:
-        parts.append(f"the later one's match number {line.rank + 1}")
+        parts.append(f"match number {line.rank + 1} of the later one")
     if line.outside:
         parts.append("below the cut")
     if line.cofire is not None:
