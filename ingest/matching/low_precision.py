@@ -53,7 +53,18 @@ def has_units() -> bool:
 def pays(later: UnitRows, earlier: UnitRows) -> bool:
     """Whether a pair is large enough, here, that low precision is faster."""
     width = later.array.shape[1]
-    return width >= _NARROWEST and len(later) * len(earlier) * width >= _LEAST and has_units()
+    large = width >= _NARROWEST and len(later) * len(earlier) * width >= _LEAST
+    return large and has_units() and _torch_loads()
+
+
+@cache
+def _torch_loads() -> bool:
+    """Whether torch can be imported: where address space is bounded (ulimit -v) its libraries may not fit."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError, MemoryError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)
