@@ -13,15 +13,15 @@ from queries.report.page import Block, Heading, Table, Text
 
 _MOST = 200  # rows of a table in the document; all are in its file
 ABOUT = {
-    "deactivation": "Does the target stop when a predecessor is removed? The paper (§5.2, Table 1) has 65 % for the best "
-    "match and 73 % for the best of all active ones, on targets that have one group alone; its random baseline is one "
-    "of the target's own five best, and no other control stands beside. Margin: activation by threshold.",
+    "deactivation": "Does the target stop when a predecessor is removed? The paper (§5.2, Table 1) has 65 % for the "
+    "best match and 73 % for the best of all active ones, on targets that have one group alone; its random baseline is "
+    "one of the target's own five best, and no other control stands beside. Margin: activation by threshold.",
     "cosine": "Success of removing the best match, by its cosine.",
     "recall": "Of the strong effects that an exhaustive search finds, which a ranking names; and its precision.",
-    "map": "Explained variance of the next layer's stream by the map, about the mean. The paper's best (App. F, layers 14 "
-    "to 15 of Gemma 2 2B) is .79, with no ceiling, skip or shuffled map beside it.",
-    "groups": "Predecessor groups by layer. In the paper too (§5.1) most occurrences come from nowhere; it compares groups "
-    "by p-values of occurrences, which are not independent, without an effect size.",
+    "map": "Explained variance of the next layer's stream by the map, about the mean. The paper's best (App. F, layers "
+    "14 to 15 of Gemma 2 2B) is .79, with no ceiling, skip or shuffled map beside it.",
+    "groups": "Predecessor groups by layer. In the paper too (§5.1) most occurrences come from nowhere; it compares "
+    "groups by p-values of occurrences, which are not independent, without an effect size.",
     "controls": "How often a feature's best match is active where the feature is, beside a random feature of that "
     "dictionary, random rows that nobody trained (arXiv 2602.14111), and a module that cannot be the source.",
     "floor": "Best matches above the pair's noise floor, beside those in a module that writes only behind the feature.",
