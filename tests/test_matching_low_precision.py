@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from saes import unit
 
-from ingest.matching import low_precision
+from ingest.matching import candidates, low_precision
 from ingest.matching.blocks import Floats, Ids, UnitRows
 from ingest.matching.matching import Matches, match_rows
+
+SEPARATES = low_precision._separates
+
+
+@pytest.fixture(autouse=True)
+def whatever_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of which little is proven are matched so as well: the rows that are not are what is tried here."""
+    monkeypatch.setattr(low_precision, "_separates", lambda *_: True)
 
 
 def by(how: bool, later: UnitRows, earlier: UnitRows, k: int, monkeypatch: pytest.MonkeyPatch, block: int) -> Matches:
@@ -103,6 +111,46 @@ def test_what_is_not_proven_is_matched_again(monkeypatch: pytest.MonkeyPatch) ->
     again.clear()
     low_precision.nearest(UnitRows.of(rows(40, 32, 11)), UnitRows.of(rows(300, 32, 10)), 8, None, None)
     assert sum(again) == 0 < most
+
+
+def test_rows_that_lie_closer_than_the_bound_are_matched_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Isotropic rows: the eighth and the twenty-eighth best are .3 to .7 of 1/√d apart, the bound is about .004."""
+    tried: list[int] = []
+    own = low_precision._multiply
+
+    def noting(*given: Any) -> Any:
+        tried.append(1)
+        return own(*given)
+
+    monkeypatch.setattr(low_precision, "_separates", SEPARATES)
+    monkeypatch.setattr(low_precision, "_multiply", noting)
+    for d, proven in ((256, True), (8192, False)):
+        tried.clear()
+        later, earlier = (UnitRows.of(rows(400, d, seed)) for seed in (16, 17))
+        found = low_precision.nearest(later, earlier, 8, None, None)
+        assert bool(tried) is proven, d
+        for nearest, expected in zip(found, candidates.nearest(later, earlier, 8, None, None), strict=True):
+            np.testing.assert_array_equal(nearest.ids, expected.ids)
+
+
+def test_a_library_that_rounds_more_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sums kept in bfloat16 while they are made, four times: off by per cents. The pair is matched in float32."""
+    import torch
+
+    def coarse(a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor) -> None:
+        total = torch.zeros(out.shape, dtype=torch.bfloat16)
+        for low in range(0, a.shape[1], 4):
+            total += a[:, low : low + 4] @ b[low : low + 4]
+        out.copy_(total)
+
+    monkeypatch.setattr(torch, "mm", coarse)
+    later, earlier = (UnitRows.of(rows(200, 512, seed, 0.3)) for seed in (14, 15))
+    found = low_precision.nearest(later, earlier, 8, None, None)
+    assert "matched in float32" in caplog.text
+    for nearest, expected in zip(found, candidates.nearest(later, earlier, 8, None, None), strict=True):
+        np.testing.assert_array_equal(nearest.ids, expected.ids)
 
 
 def test_progress_counts_every_product() -> None:

@@ -7,12 +7,16 @@
 3. A row is proven where the last one asked for is, in float32, above all that a product that was not kept could be.
    What is not proven (few rows; those with many duplicates) is matched again in float32 as a whole.
 
+Every product that is made again is held to its bound: where one is farther off, as a library that sums in bfloat16
+would make it, the pair is matched in float32.
+
 The bound: with rows x, y and what rounding made of them x̃, ỹ, |x·y − x̃·ỹ| ≤ ‖x − x̃‖‖y‖ + ‖x̃‖‖y − ỹ‖, which is
 measured row by row; the sum is rounded once more for each number and, to bfloat16, at its end.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.matching import candidates
 from ingest.matching.blocks import Floats, Ids, Nearest, UnitRows, spans
 from ingest.matching.candidates import Best, Products, group_peaks
 
@@ -38,7 +43,12 @@ _UNITS = re.compile(rb"^flags\s*:.*\b(avx512_bf16|amx_bf16)\b", re.M)
 _LAST = 2.0**-8  # of a product: rounding to bfloat16 at the end, to nearest or not
 _SUMMED = 2.0**-22  # of a product, for each number of a row: float32 sums, two roundings a step
 _HELD = 1 << 26  # numbers of a dictionary that are held to be multiplied again: 256 MB
-_AGAIN = 1 << 20  # numbers of rows that are multiplied again at once: 64 MB
+_AGAIN = 1 << 20  # numbers of rows that are multiplied again at once: 4 MB, which a cache holds
+
+_SAMPLE = 64  # later rows looked at before a pair is multiplied
+_UNPROVEN = 0.08  # of them: more would be matched again for longer than is won
+
+_log = logging.getLogger(__name__)
 
 
 @cache
@@ -65,6 +75,10 @@ def _torch_loads() -> bool:
     except (ImportError, OSError, MemoryError):
         return False
     return True
+
+
+class _FartherOff(Exception):
+    """A product is farther off than its bound."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +131,34 @@ def nearest(
 ) -> tuple[Nearest, Nearest]:
     """The `keep` nearest rows of `earlier` to each row of `later`, and the reverse; sorted, ties in any order.
 
-    The same as `ingest.matching.candidates.nearest` finds. block: rows a tile's side.
+    The same as `ingest.matching.candidates.nearest` finds, which is also asked where some rows show that few could be
+    proven: wide rows without a spectrum lie closer together than the bound is. block: rows a tile's side.
     """
+    if not _separates(later, earlier, keep):
+        return candidates.nearest(later, earlier, keep, None, progress)
     best = LowBest(len(later), keep + SPARE), LowBest(len(earlier), keep + SPARE)
     off = _multiply(later, earlier, best, block or BLOCK, progress)
-    return (
-        _exact(best[0].found(), later, earlier, off, keep),
-        _exact(best[1].found(), earlier, later, off[::-1], keep),
-    )
+    try:
+        return (
+            _exact(best[0].found(), later, earlier, off, keep),
+            _exact(best[1].found(), earlier, later, off[::-1], keep),
+        )
+    except _FartherOff as error:
+        _log.warning("%s: this pair is matched in float32", error)
+        return candidates.nearest(later, earlier, keep, None, None)
+
+
+def _separates(later: UnitRows, earlier: UnitRows, keep: int) -> bool:
+    """Whether most of some later rows would be proven: their `keep` best lie above the best that are not kept."""
+    if len(earlier) <= keep + SPARE:
+        return True
+    some = later.some(_SAMPLE, np.random.default_rng(0))
+    factor = Products(some)
+    products = np.concatenate([factor.of(earlier.block(j, j_end)).T for j, j_end in spans(len(earlier), BLOCK)], axis=1)
+    best = -np.partition(-products, (keep - 1, keep + SPARE), axis=1)
+    margin = 2 * Rounded.of(some).off + some.shape[1] * _SUMMED + _LAST * np.abs(best[:, keep - 1])
+    unproven = best[:, keep - 1] - best[:, keep + SPARE] < margin
+    return float(unproven.mean()) <= _UNPROVEN
 
 
 def _multiply(
@@ -185,6 +219,10 @@ def _exact(low: Nearest, rows: UnitRows, others: UnitRows, off: tuple[Floats, Fl
             for part in (some[x:y] for x, y in spans(len(some), max(1, _AGAIN // (width * max(1, int(count)))))):
                 found = low.ids[part, :count]
                 products = _products(own_rows[part - a], found, others, held)
+                # Of those with a product below 0 as kept, which are none of the matches, the bound is of 0.
+                apart = np.abs(products - kept[part, :count]) - margin[part, :count]
+                if (apart[products > 0] > 0).any():
+                    raise _FartherOff("products in bfloat16 are farther off here than their rounding allows")
                 order = np.argsort(-products, axis=1)[:, :keep]
                 values[part, : order.shape[1]] = np.take_along_axis(products, order, axis=1)
                 ids[part, : order.shape[1]] = np.take_along_axis(found, order, axis=1)
