@@ -453,6 +453,24 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
         assert "add 50% (about 5)" in told and "5 in all; advise tried up to 3.6" in told
         assert '<p class="warning"' in told and "above the 3.6 that advise measured" in told
         assert '<p class="warning"' not in client.get("/steer", params={"feature": one, "strength": "36%"}).text
+        # Files that somebody else wrote: nothing of them is believed, and every page is there.
+        others: list[dict[str, Any]] = [
+            {"feature": "no/9-res-1/1", "norm": 1.0, "strength": 9.0},
+            {"feature": one, "norm": "x"},
+            {"feature": [1], "strength": 9.0},
+            {"feature": one.replace("/1", "/x"), "norm": 9.0, "strength": None},
+        ]
+        for wrong in others:
+            keep_advice(atlas, "other", [wrong], "")
+            assert "advise tried up to 3.6" in client.get("/steer", params={"feature": one, "strength": "50%"}).text
+        tables: dict[str, dict[str, Any]] = {
+            "floor": {"later": 1, "above": "<b>"},
+            "map": {"target": [], "method": {}, "explained_variance": "x"},
+        }
+        for name, wrong in tables.items():
+            keep(folder, name, atlas.dictionaries, [wrong, {"else": None}], "")
+            site.kept.clear()
+            assert client.get("/").status_code == client.get("/evidence").status_code == 200
         plans = [
             json.dumps(SteeringPlan.from_features(atlas, features).to_dict())
             for features in ({one: "50%", other: 2.0}, {one: "50%", other: 3.0, "1-mlp-20/3": 1.0})

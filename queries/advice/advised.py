@@ -43,6 +43,14 @@ def keep_advice(atlas: Atlas, feature: str, rows: Sequence[dict[str, Any]], abou
         keep(atlas.path, _PREFIX + feature.replace("/", "+"), atlas.dictionaries, rows, about)
 
 
+def _is_whole(atlas: Atlas, row: dict[str, Any]) -> bool:
+    """Whether a row says what one of advise does: it comes from a file, which anybody may have written."""
+    numbers = [row.get("strength"), *([row.get("norm")] if row.get("feature") else [])]
+    feature = row.get("feature")
+    known = not feature or (isinstance(feature, str) and feature.rpartition("/")[0] in atlas.dictionaries)
+    return known and all(isinstance(each, int | float) for each in numbers)
+
+
 def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
     """What a plan adds, in lengths, and what advise tried of it.
 
@@ -53,9 +61,18 @@ def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
         print(dose(atlas, SteeringPlan.from_features(atlas, ["9-res-2k/2018"], strength="30%")).lengths)
     """
     known = kept(atlas.path, atlas.dictionaries) if atlas.path is not None else {}
-    rows = [row for name, result in known.items() if name.startswith(_PREFIX) for row in result.rows]
+    advice = [
+        [row for row in result.rows if _is_whole(atlas, row)]
+        for name, result in known.items()
+        if name.startswith(_PREFIX)
+    ]
     # Of one feature each: a row of all layers together names none.
-    norms = {atlas.locate(row["feature"])[0].layer: row["norm"] for row in rows if row.get("feature")}
+    norms = {
+        atlas.dictionaries[row["feature"].rpartition("/")[0]].layer: row["norm"]
+        for rows in advice
+        for row in rows
+        if row.get("feature")
+    }
     lengths: list[float | None] = []
     for each in plan.interventions:
         length = None
@@ -67,12 +84,7 @@ def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
                 length = abs(share) * norm
         lengths.append(length)
     turned = {each.feature for each in plan.interventions}
-    of_it = [
-        row["strength"]
-        for name, result in known.items()
-        if name.startswith(_PREFIX) and turned & {row.get("feature") for row in result.rows}
-        for row in result.rows
-    ]
+    of_it = [row["strength"] for rows in advice if turned & {row.get("feature") for row in rows} for row in rows]
     total = sum(length for length in lengths if length is not None) if None not in lengths else None
     unmeasured = any(
         length is None and each.strength is not None and each.strength.percent

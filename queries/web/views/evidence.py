@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -50,10 +51,11 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
 
 def _shown(name: str, result: Result) -> dict[str, Any]:
     """A table with the figures that its columns call for, as a report has them."""
-    drawings = [
-        (caption, "data:image/svg+xml;base64," + base64.b64encode(drawn(draw)).decode())
-        for _, caption, _, draw in (pictures(list(result.rows)) if can_draw() else ())
-    ]
+    drawings = []
+    # The rows come from a file, which anybody may have written: what cannot be drawn is still a table.
+    with contextlib.suppress(TypeError, ValueError, KeyError):
+        for _, caption, _, draw in pictures(list(result.rows)) if can_draw() else ():
+            drawings.append((caption, "data:image/svg+xml;base64," + base64.b64encode(drawn(draw)).decode()))
     more = len(result.rows) - MOST
     return {
         "name": name,

@@ -29,7 +29,8 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     _, rows = dictionary_rows(atlas)
     _, pairs = pair_rows(atlas)
     found = kept(atlas.path, atlas.dictionaries) if atlas.path else {}
-    above = {(row["later"], row["earlier"]): row for row in found["floor"].rows} if "floor" in found else {}
+    rows_above = found["floor"].rows if "floor" in found else ()
+    above = {(row["later"], row["earlier"]): row for row in rows_above if _is_whole(row)}
     facts = summary(atlas)
     return {
         "facts": facts,
@@ -39,6 +40,14 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
         "above": above,
         "example": _example(atlas),
     }
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a row says what one of `evidence floor` does: it comes from a file, which anybody may have written."""
+    numbers = [row.get("above"), *([row["share"]] if row.get("share") is not None else [])]
+    return {"later", "earlier", "site", "share"} <= row.keys() and all(
+        isinstance(each, int | float) for each in numbers
+    )
 
 
 def _example(atlas: Atlas) -> str | None:
