@@ -59,3 +59,15 @@ class Visit:
         """Raises AssertionError with what was wrong."""
         self.context.close()
         assert not self.wrong, self.wrong
+
+
+def run_steering(tab: Any, prompt: str, strength: str, tokens: str) -> None:
+    """Fill the form of the page Steer, with a control beside, run it, and wait until it is done."""
+    from playwright.sync_api import expect
+
+    tab.locator("#prompt").fill(prompt)
+    tab.locator('input[name="tokens"]').fill(tokens)
+    tab.locator('input[name="strength"]').fill(strength)
+    tab.get_by_label("beside it, random features").check()
+    tab.get_by_role("button", name="Run", exact=True).click()
+    expect(tab.locator("p[data-status]")).to_have_text("done", timeout=120_000)

@@ -10,6 +10,8 @@ import tiny_models
 import torch
 from folders import configuration, tensors, write_folder
 
+from atlas.folder.dictionary import Dictionary, Rows
+from hooked.encoder import Encoder
 from ingest import ingest
 
 HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "hook_attn_out"}
@@ -51,6 +53,20 @@ def tiny_atlas(
         sources.append(write_folder(folder / f"{layer}-{site}", cfg, weights_of(cfg, number)))
     ingest(sources, folder / "atlas", model=str(folder / "model"), k=3)
     return folder / "atlas"
+
+
+def active_by_hand(model: Any, tokens: list[int], d: Dictionary, rows: Rows) -> np.ndarray:
+    """bool [tokens, d_sae]: a dictionary's active features behind the start token, from a hook of its own."""
+    module = {"res": "model.layers.{}", "mlp": "model.layers.{}.mlp", "att": "model.layers.{}.self_attn"}[d.site]
+    seen: list[torch.Tensor] = []
+    handle = model.get_submodule(module.format(d.layer)).register_forward_hook(
+        lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
+    with torch.no_grad():
+        model(torch.tensor([[1, *tokens]]))
+    handle.remove()
+    active: np.ndarray = Encoder.of(d, rows)(seen[0][0, 1:]).values.detach().numpy() > 0
+    return active
 
 
 def idle_atlas(folder: Path, *, both: bool = False) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from evidence_atlas import idle_atlas, tiny_atlas, write_text
+from evidence_atlas import active_by_hand, idle_atlas, tiny_atlas, write_text
 from saes import unit, write_sae
 
 from atlas import open_atlas
@@ -21,8 +21,9 @@ from hooked.encoder import Encoder
 from hooked.load import load_model
 from ingest import ingest
 from queries.evidence.controls.frozen import Frozen
-from queries.evidence.controls.impossible import best_among, floor_rows, impossible
+from queries.evidence.controls.impossible import floor_rows, impossible
 from queries.evidence.groups import groups
+from queries.evidence.nearest import best_among
 from queries.evidence.readers import Reader
 from queries.evidence.sampling import chosen_places
 from queries.evidence.sources import sources
@@ -167,7 +168,6 @@ def test_controls_against_numpy(tmp_path: Path) -> None:
         found = {(row["layer"], row["site"], row["method"]): row for row in rows}
         model, tokenizer = load_model(str(tmp_path / "model"), device="cpu")
         ids = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"]
-        names = {"res": "model.layers.{}", "mlp": "model.layers.{}.mlp", "att": "model.layers.{}.self_attn"}
         top: list[float] = []
         chance: list[float] = []
         impossible_: list[float] = []
@@ -176,14 +176,7 @@ def test_controls_against_numpy(tmp_path: Path) -> None:
         for number, first in enumerate(range(0, len(ids), 255)):
             active = {}
             for d in (later, earlier, behind):
-                seen: list[torch.Tensor] = []
-                handle = model.get_submodule(names[d.site].format(d.layer)).register_forward_hook(
-                    lambda _m, _a, out, seen=seen: seen.append(out[0] if isinstance(out, tuple) else out)
-                )
-                with torch.no_grad():
-                    model(torch.tensor([[1, *ids[first : first + 255]]]))
-                handle.remove()
-                active[d.id] = Encoder.of(d, atlas.rows(d.id))(seen[0][0, 1:]).values.detach().numpy() > 0
+                active[d.id] = active_by_hand(model, ids[first : first + 255], d, atlas.rows(d.id))
             for place in chosen_places(np.ones(len(active[later.id]), dtype=bool), number, 10, 2):
                 for feature in np.flatnonzero(active[later.id][place]):
                     row = unit_rows[later.id][feature]

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from evidence_atlas import idle_atlas, tiny_atlas, write_text
+from evidence_atlas import active_by_hand, idle_atlas, tiny_atlas, write_text
 from scipy.stats import mannwhitneyu
 
 from atlas import open_atlas
 from atlas.errors import QueryError
-from hooked.encoder import Encoder
 from hooked.load import load_model
 from queries.evidence.groups import GROUPS, Occurrences, groups
 from queries.evidence.intervals import auc
@@ -38,20 +36,12 @@ def test_groups_against_numpy(tmp_path: Path) -> None:
         shares = {(row["layer"], row["group"]): row for row in found.shares()}
         model, tokenizer = load_model(str(tmp_path / "model"), device="cpu")
         ids = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"]
-        names = {"res": "model.layers.{}", "mlp": "model.layers.{}.mlp", "att": "model.layers.{}.self_attn"}
         expected: dict[tuple[int, str], int] = {}
         fires = dict.fromkeys(atlas.dictionaries, 0)
         for number, first in enumerate(range(0, len(ids), 255)):
             active = {}
             for id_, d in atlas.dictionaries.items():
-                seen: list[torch.Tensor] = []
-                handle = model.get_submodule(names[d.site].format(d.layer)).register_forward_hook(
-                    lambda _m, _a, out, seen=seen: seen.append(out[0] if isinstance(out, tuple) else out)
-                )
-                with torch.no_grad():
-                    model(torch.tensor([[1, *ids[first : first + 255]]]))
-                handle.remove()
-                active[id_] = Encoder.of(d, atlas.rows(id_))(seen[0][0, 1:]).values.detach().numpy() > 0
+                active[id_] = active_by_hand(model, ids[first : first + 255], d, atlas.rows(d.id))
                 fires[id_] += active[id_].sum()
             places = chosen_places(np.ones(len(active[id_]), dtype=bool), number, 12, 5)
             for place in places:

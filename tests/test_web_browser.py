@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Visit, chromium, needs_chromium
+from browser import Visit, chromium, needs_chromium, run_steering
 from flow_graphs import flow
 from playwright.sync_api import expect
 from served import PROMPT, SEED, Served, served, tiny_atlas, tiny_folder
@@ -203,12 +203,7 @@ def test_walk_pin_and_steer(visit: Visit) -> None:
     tab.get_by_role("button", name="Steer these").click()
     tab.wait_for_url(re.compile("/steer"))
     assert len(tab.locator("#basket").input_value().split()) == 2
-    tab.locator("#prompt").fill(PROMPT)
-    tab.locator('input[name="tokens"]').fill("5")
-    tab.locator('input[name="strength"]').fill("4")
-    tab.get_by_label("beside it, random features").check()
-    tab.get_by_role("button", name="Run", exact=True).click()
-    expect(tab.locator("p[data-status]")).to_have_text("done", timeout=60_000)
+    run_steering(tab, PROMPT, strength="4", tokens="5")
     expect(tab.locator("[data-side]")).to_have_count(3)
     assert "nats a token" in tab.locator('[data-side="control"]').inner_text()
     assert "tokens=5" in tab.url and "control=1" in tab.url

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from browser import Visit, chromium, needs_chromium
+from browser import Visit, chromium, needs_chromium, run_steering
 from playwright.sync_api import expect
 from served import CODE, served
 
@@ -55,12 +55,7 @@ def test_from_a_theme_to_the_same_text_by_the_command(tmp_path: Path) -> None:
         tab.goto(lineage)
         tab.get_by_role("link", name="Steer this lineage").first.click()
         tab.wait_for_url(re.compile("/steer"))
-        tab.locator("#prompt").fill(PROMPT)
-        tab.locator('input[name="strength"]').fill("15")
-        tab.locator('input[name="tokens"]').fill("16")
-        tab.get_by_label("beside it, random features").check()
-        tab.get_by_role("button", name="Run", exact=True).click()
-        expect(tab.locator("p[data-status]")).to_have_text("done", timeout=120_000)
+        run_steering(tab, PROMPT, strength="15", tokens="16")
         shown = {
             side: tab.locator(f'[data-side="{side}"] .text').inner_text()
             for side in ("unsteered", "steered", "control")

@@ -54,6 +54,15 @@ def print_rows(
         sys.stderr.write(f"cut after {most} rows; --limit N gives more\n")
 
 
+def print_kept(rows: Sequence[dict[str, Any]], columns: Sequence[str], format_: str, keep: Callable[[], None]) -> None:
+    """Print a table that took long, then keep it for the page; where that fails it is said, and the table is there."""
+    print_rows(rows, columns, format_)
+    try:
+        keep()
+    except OSError as error:
+        sys.stderr.write(f"not kept for the page: {error}\n")
+
+
 def render(
     rows: Sequence[dict[str, Any]],
     columns: Sequence[str],

@@ -27,23 +27,34 @@ class Result:
 
 
 def keep(
-    folder: Path, name: str, dictionaries: Mapping[str, Dictionary], rows: Sequence[Mapping[str, Any]], about: str
+    folder: Path | None,
+    name: str,
+    dictionaries: Mapping[str, Dictionary],
+    rows: Sequence[Mapping[str, Any]],
+    about: str,
 ) -> None:
-    """Leave a table in an atlas's folder, in place of what has its name; raises OSError where it cannot be written."""
+    """Leave a table in an atlas's folder, if it has one, in place of what has its name.
+
+    Raises OSError where it cannot be written.
+    """
+    if folder is None:
+        return
     content = {"of": _digest(dictionaries), "about": about, "rows": [dict(row) for row in rows]}
     with replacing(results_folder(folder) / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def kept(folder: Path, dictionaries: Mapping[str, Dictionary]) -> dict[str, Result]:
-    """The tables there by name; those of other dictionaries and damaged ones are left out.
+def kept(folder: Path | None, dictionaries: Mapping[str, Dictionary], names: str = "*") -> dict[str, Result]:
+    """The tables there whose names are of that pattern; those of other dictionaries and damaged ones are left out.
 
     Example:
         for name, result in kept(atlas.path, atlas.dictionaries).items():
             print(name, result.about, len(result.rows))
     """
-    found, digest = {}, _digest(dictionaries)
-    for path in sorted(results_folder(folder).glob("*.json")):
+    found: dict[str, Result] = {}
+    paths = sorted(results_folder(folder).glob(f"{names}.json")) if folder is not None else []
+    digest = _digest(dictionaries)
+    for path in paths:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             rows = tuple(dict(row) for row in content["rows"])

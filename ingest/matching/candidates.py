@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -47,23 +48,32 @@ class Best:
         pointer, m = self._pointer, values.shape[1]
         self._heaps.addn_query_subset_with_ids(len(rows), pointer(rows), m, pointer(values), pointer(ids), m)
 
-    def scan(self, products: Floats, row: int, id_: int) -> None:
+    def scan(self, products: NDArray[Any], row: int, id_: int) -> None:
         """Offer a tile [rows, width] whose first row is `row` and whose first column has the id `id_`."""
         width = products.shape[1]
-        peaks = group_peaks(products)
+        peaks = _peaks(products)
         groups = peaks.shape[1]
-        worst = self.values[row : row + len(products), 0]  # of each heap, as it stands
-        rows = np.flatnonzero(peaks.max(axis=1) > worst)
+        worst = self.as_products(self.values[row : row + len(products), 0])  # of each heap, as it stands
+        larger = (peaks > worst[:, None]).sum(axis=1)
+        rows = np.flatnonzero(larger)
         if not len(rows):
             return
-        # A row's `keep` largest products lie in the `keep` groups with the largest maxima.
-        keep = min(self.values.shape[1], groups)
+        # What is larger than a row's worst lies in groups whose maxima are, its `keep` largest in the first `keep`.
+        keep = min(self.values.shape[1], groups, int(larger.max()))
         group = np.argpartition(peaks[rows], groups - keep, axis=1)[:, groups - keep :]
         columns = (group[:, :, None] + np.arange(0, width, groups)).reshape(len(rows), -1)
         # A group may lack its last column: what lies beyond the tile reads the tile's last one and is struck out next.
-        values = products[rows[:, None], np.minimum(columns, width - 1)]
+        values = self.as_values(products[rows[:, None], np.minimum(columns, width - 1)])
         values[columns >= width] = -np.inf
         self.offer(rows + row, values, columns + id_)
+
+    def as_products(self, values: Floats) -> NDArray[Any]:
+        """Values in the form of a tile's products, to be compared with them."""
+        return values
+
+    def as_values(self, products: NDArray[Any]) -> Floats:
+        """Products of a tile as the numbers that they are."""
+        return products
 
     def found(self) -> Nearest:
         """What was found, the largest first; nothing is offered after it."""
@@ -71,7 +81,7 @@ class Best:
         return Nearest(self.values, self.ids)
 
 
-def group_peaks(products: NDArray[Any]) -> NDArray[Any]:
+def _peaks(products: NDArray[Any]) -> NDArray[Any]:
     """The maximum of each group of columns, [rows, groups]; group g is the columns g, g + groups, g + 2 groups, …"""
     rows, width = products.shape
     groups = -(-width // GROUP)
@@ -134,13 +144,25 @@ class Products:
         return result
 
 
+def offer_tile(
+    pool: ThreadPoolExecutor, threads: int, best: tuple[Best, Best], lines: NDArray[Any], i: int, j: int
+) -> None:
+    """Offer a tile to its later rows, from `i`, and to its earlier ones, from `j`: `lines` [earlier, later]."""
+    scans = [
+        pool.submit(each.scan, part[a:b], first + a, id_)
+        for each, part, first, id_ in ((best[0], lines.T, i, j), (best[1], lines, j, i))
+        for a, b in spans(len(part), -(-len(part) // threads))
+    ]
+    for scan in scans:
+        # All before the next product, which goes into the same buffer; a scan that failed raises here.
+        scan.result()
+
+
 Tile = Callable[[Floats, int], None]  # earlier rows, and the index of their first
 Tiles = Callable[[Floats, int, Best, Best], Tile]  # the tiles of some later rows, given the index of their first
 
 
 def _tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
-    from concurrent.futures import ThreadPoolExecutor
-
     import faiss
 
     # One buffer for all tiles: fresh memory for each would cost its page faults.
@@ -153,15 +175,7 @@ def _tiles(step: int, later: UnitRows, earlier: UnitRows) -> Tiles:
 
         def tile(others: Floats, j: int) -> None:
             lines = factor.of(others, out=buffer)
-            products = lines.T
-            scans = [
-                pool.submit(best.scan, part[a:b], first + a, id_)
-                for best, part, first, id_ in ((by_row, products, i, j), (by_column, lines, j, i))
-                for a, b in spans(len(part), -(-len(part) // threads))
-            ]
-            for scan in scans:
-                # All before the next product, which goes into the same buffer; a scan that failed raises here.
-                scan.result()
+            offer_tile(pool, threads, (by_row, by_column), lines, i, j)
 
         return tile
 

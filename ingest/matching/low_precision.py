@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ingest.matching import candidates
 from ingest.matching.blocks import Floats, Ids, Nearest, UnitRows, spans
-from ingest.matching.candidates import Best, Products, group_peaks
+from ingest.matching.candidates import Best, Products, offer_tile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,31 +99,20 @@ class Rounded:
 
 
 class LowBest(Best):
-    """The largest products in bfloat16 of each of `n` rows, which tiles of their bits are offered to."""
+    """The largest products in bfloat16 of each of `n` rows, offered as tiles of their bits.
 
-    def scan_bits(self, products: NDArray[np.int16], row: int, id_: int) -> None:
-        """Offer a tile [rows, width] of bits, whose first row is `row` and whose first column has the id `id_`.
+    Bits of numbers that are not negative order as whole numbers do. Groups of nothing but negative ones are passed
+    over: a row's matches are positive.
+    """
 
-        Bits of numbers that are not negative order as whole numbers do. Groups of nothing but negative ones are passed
-        over: a row's matches are positive.
-        """
-        width = products.shape[1]
-        peaks = group_peaks(products)
-        groups = peaks.shape[1]
-        worst = self.values[row : row + len(products), 0]
-        bits = np.where(worst >= 0, worst.view(np.uint32) >> 16, 0xFFFF).astype(np.uint16).view(np.int16)
-        counts = (peaks > bits[:, None]).sum(axis=1)
-        rows = np.flatnonzero(counts)
-        if not len(rows):
-            return
-        # What is larger than the worst that is kept lies in groups whose maxima are.
-        many = min(self.values.shape[1], groups, int(counts.max()))
-        group = np.argpartition(peaks[rows], groups - many, axis=1)[:, groups - many :]
-        columns = (group[:, :, None] + np.arange(0, width, groups)).reshape(len(rows), -1)
-        found = products[rows[:, None], np.minimum(columns, width - 1)].view(np.uint16)
-        values = np.left_shift(found, 16, dtype=np.uint32).view(np.float32)
-        values[columns >= width] = -np.inf
-        self.offer(rows + row, values, columns + id_)
+    def as_products(self, values: Floats) -> NDArray[np.int16]:
+        """The bits of values; a negative one's are below those of every number that is not."""
+        return np.where(values >= 0, values.view(np.uint32) >> 16, 0xFFFF).astype(np.uint16).view(np.int16)
+
+    def as_values(self, products: NDArray[np.int16]) -> Floats:
+        """float32 of bits: they are its upper half."""
+        values: Floats = np.left_shift(products.view(np.uint16), 16, dtype=np.uint32).view(np.float32)
+        return values
 
 
 def nearest(
@@ -187,14 +176,7 @@ def _multiply(
                     shape = (j_end - j, len(rounded.off))
                     tile = buffer[: shape[0] * shape[1]].view(shape)
                     torch.mm(others.rows, rounded.rows.T, out=tile)
-                    lines = tile.view(torch.int16).numpy()
-                    scans = [
-                        pool.submit(each.scan_bits, part[a:b], first + a, id_)
-                        for each, part, first, id_ in ((best[0], lines.T, i, j), (best[1], lines, j, i))
-                        for a, b in spans(len(part), -(-len(part) // threads))
-                    ]
-                    for scan in scans:
-                        scan.result()
+                    offer_tile(pool, threads, best, tile.view(torch.int16).numpy(), i, j)
                     if progress:
                         progress(shape[0] * shape[1])
     return off

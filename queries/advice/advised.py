@@ -39,8 +39,7 @@ class Dose:
 
 def keep_advice(atlas: Atlas, feature: str, rows: Sequence[dict[str, Any]], about: str) -> None:
     """Leave advice's rows in the atlas's folder, where it has one; raises OSError where it cannot be written."""
-    if atlas.path is not None:
-        keep(atlas.path, _PREFIX + feature.replace("/", "+"), atlas.dictionaries, rows, about)
+    keep(atlas.path, _PREFIX + feature.replace("/", "+"), atlas.dictionaries, rows, about)
 
 
 def _is_whole(atlas: Atlas, row: dict[str, Any]) -> bool:
@@ -60,12 +59,8 @@ def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
     Example:
         print(dose(atlas, SteeringPlan.from_features(atlas, ["9-res-2k/2018"], strength="30%")).lengths)
     """
-    known = kept(atlas.path, atlas.dictionaries) if atlas.path is not None else {}
-    advice = [
-        [row for row in result.rows if _is_whole(atlas, row)]
-        for name, result in known.items()
-        if name.startswith(_PREFIX)
-    ]
+    known = kept(atlas.path, atlas.dictionaries, f"{_PREFIX}*")
+    advice = [[row for row in result.rows if _is_whole(atlas, row)] for result in known.values()]
     # Of one feature each: a row of all layers together names none.
     norms = {
         atlas.dictionaries[row["feature"].rpartition("/")[0]].layer: row["norm"]

@@ -49,7 +49,7 @@ def advise(
     feature-atlas advise smollm2-135m-instruct/10-res-2k/1342 --words "film*,movie*,actor*" --dry-run
     """
     from atlas.atlas import open_atlas
-    from atlas.cli.output import print_rows
+    from atlas.cli.output import print_kept
     from atlas.cli.progress import Progress
     from queries.advice.advice import COLUMNS, advice, advice_design, words_of
     from queries.advice.advised import keep_advice
@@ -66,8 +66,5 @@ def advise(
         click.echo(f"words: {', '.join(theme)}\n{estimate}", err=True)
         if not dry_run:
             rows = advice(made, Path(folder), Progress())
-            print_rows(rows, COLUMNS, format_)
-            try:
-                keep_advice(opened, opened.full_id(feature), rows, f"{strength}, {samples} samples")
-            except OSError as error:
-                click.echo(f"not kept for the page: {error}", err=True)
+            about = f"{strength}, {samples} samples"
+            print_kept(rows, COLUMNS, format_, lambda: keep_advice(opened, opened.full_id(feature), rows, about))

@@ -45,20 +45,25 @@ def _text_options(tokens: int, about: str, least: int = 0) -> Decorator:
 
 
 def _told(opened: Atlas, name: str, rows: Rows, format_: str, **options: Any) -> None:
-    """Print a table, then leave it in the atlas's folder for the page; printed first, for it may have taken long."""
-    from atlas.cli.output import print_rows
+    """Print a table and leave it in the atlas's folder for the page, with what was asked."""
+    from atlas.cli.output import print_kept
     from atlas.folder.results import keep
 
-    print_rows(rows, rows.columns, format_)
-    if opened.path is None:
-        return
     texts = [path.name for path in options.pop("texts", ())]
     given = {key: value for key, value in options.items() if value is not None and value is not False}
     said = [*texts, *(key if value is True else f"{key} {value}" for key, value in given.items() if key != "device")]
-    try:
-        keep(opened.path, name, opened.dictionaries, rows, ", ".join(said))
-    except OSError as error:
-        click.echo(f"not kept for the page: {error}", err=True)
+    print_kept(rows, rows.columns, format_, lambda: keep(opened.path, name, opened.dictionaries, rows, ", ".join(said)))
+
+
+def _from_rows(
+    atlas: str | None, name: str, measure: Callable[..., Rows], format_: str, options: dict[str, Any]
+) -> None:
+    """A measurement that needs no text and no model."""
+    from atlas import open_atlas
+    from atlas.cli.progress import Progress
+
+    with open_atlas(atlas) as opened:
+        _told(opened, name, measure(opened, progress=Progress(), **options), format_, **options)
 
 
 _permutation = click.option(
@@ -214,12 +219,9 @@ def floor(atlas: str | None, format_: str, **options: Any) -> None:
 
     Of a pair with an MLP or attention: the same module of the nearest layer behind, at the same floor. From rows alone.
     """
-    from atlas import open_atlas
-    from atlas.cli.progress import Progress
     from queries.evidence.controls.impossible import floor_rows
 
-    with open_atlas(atlas) as opened:
-        _told(opened, "floor", floor_rows(opened, progress=Progress(), **options), format_, **options)
+    _from_rows(atlas, "floor", floor_rows, format_, options)
 
 
 @evidence.command()
@@ -239,12 +241,9 @@ def stability(atlas: str | None, format_: str, **options: Any) -> None:
 
     How many features both have, and of those whether a lineage's step and the life cycle are the same in both.
     """
-    from atlas import open_atlas
-    from atlas.cli.progress import Progress
     from queries.evidence.stability import stability_rows
 
-    with open_atlas(atlas) as opened:
-        _told(opened, "stability", stability_rows(opened, progress=Progress(), **options), format_, **options)
+    _from_rows(atlas, "stability", stability_rows, format_, options)
 
 
 @evidence.command()

@@ -24,7 +24,7 @@ from atlas.errors import QueryError
 from atlas.ids import SITES
 from atlas.rows import Rows
 from queries.evidence.controls.present import Control, control_rows
-from queries.evidence.intervals import auc, shares
+from queries.evidence.intervals import auc, row_of, shares
 from queries.evidence.readers import Reader, readers_of
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts
 from queries.evidence.sources import Source, sources
@@ -68,7 +68,7 @@ class Occurrences:
                 share = shares(inside.astype(float), np.ones(len(inside)), own["text"], self.seed)
                 kept = _each_feature_once(own, group)
                 cosines = [_mean(own[f"s_{site}"][kept]) for site in SITES]
-                rows.append(_row(SHARES, (int(layer), name, int(inside.sum()), *share, len(kept), *cosines)))
+                rows.append(row_of(SHARES, (int(layer), name, int(inside.sum()), *share, len(kept), *cosines)))
         return Rows(rows, SHARES)
 
     def tests(self) -> Rows:
@@ -88,7 +88,7 @@ class Occurrences:
                         continue
                     effect = auc((values[0], values[1]), (_presence(own, one), _presence(own, other)), self.seed)
                     sizes, p = map(len, values), float(mannwhitneyu(*values).pvalue)
-                    rows.append(_row(TESTS, (int(layer), site, GROUPS[one], GROUPS[other], *sizes, *effect, p)))
+                    rows.append(row_of(TESTS, (int(layer), site, GROUPS[one], GROUPS[other], *sizes, *effect, p)))
         return Rows(rows, TESTS)
 
     def rates(self) -> Rows:
@@ -100,7 +100,7 @@ class Occurrences:
             silent = int(((fires == 0) & reader.rows.alive).sum())
             l0 = float(fires.sum() / self.positions[id_])
             rows.append(
-                _row(RATES, (id_, record.layer, record.site, record.d_sae, dead, silent, l0, self.positions[id_]))
+                row_of(RATES, (id_, record.layer, record.site, record.d_sae, dead, silent, l0, self.positions[id_]))
             )
         return Rows(rows, RATES)
 
@@ -232,7 +232,3 @@ def _presence(table: Mapping[str, np.ndarray], group: int) -> np.ndarray:
 def _mean(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
-
-
-def _row(columns: Sequence[str], values: Sequence[Any]) -> Row:
-    return dict(zip(columns, (None if value != value else value for value in values), strict=True))

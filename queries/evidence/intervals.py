@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 RESAMPLES = 1000
@@ -64,3 +67,8 @@ def auc(
     # About the value itself: a resample misses what was met in few contexts, which moves all of them one way.
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - found.mean() + above.mean()
     return float(above.mean()), float(low), float(high)
+
+
+def row_of(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A table's row; what is not a number, as a bound that there is none of, becomes None."""
+    return dict(zip(columns, (None if value != value else value for value in values), strict=True))

@@ -14,6 +14,7 @@ the later feature that it matches best, which sums what several give.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,7 @@ def map_rows(
     found = {
         pair.key: (Transition.of(pair, readers, direction, seed, permutation, frozen), Variance()) for pair in pairs
     }
-    active: dict[str, tuple[int, int]] = {}
+    active, tokens_read = Counter[str](), Counter[str]()
     with torch.inference_mode():
         for start, group in starts(tokenizer, records).items():
             own = [each for each in found.values() if each[0].pair.later.id in group]
@@ -194,11 +195,11 @@ def map_rows(
                 with progress.steps("activations", len(sample.tokens), "tokens") as advance:
                     for part in read(loaded, start, group, sample.tokens, BATCH):
                         for transition, variance in own:
-                            active |= _add(part, transition, variance, active)
+                            _add(part, transition, variance, active, tokens_read)
                         advance(int((part.numbers >= 0).sum()))
     if l0 is not None:
         # A dictionary in the middle was counted in both its pairs, each time at the same tokens.
-        l0.update({id_: count / tokens_read for id_, (count, tokens_read) in active.items()})
+        l0.update({id_: count / tokens_read[id_] for id_, count in active.items()})
     return Rows(
         dict(zip(COLUMNS, (t.pair.earlier.id, t.pair.later.id, method, value), strict=True))
         for t, variance in found.values()
@@ -209,20 +210,18 @@ def map_rows(
 
 
 def _add(
-    part: Batch, transition: Transition, variance: Variance, active: Mapping[str, tuple[int, int]]
-) -> dict[str, tuple[int, int]]:
-    """Take in a batch; active features and tokens of the pair's dictionaries so far."""
+    part: Batch, transition: Transition, variance: Variance, active: Counter[str], tokens_read: Counter[str]
+) -> None:
+    """Take in a batch; active features and tokens are counted by dictionary."""
     counted = part.counted()
     before, after = (part.hidden[d.id][counted].float() for d in (transition.pair.earlier, transition.pair.later))
     if transition.pair.later.centred_input:
         before, after = (each - each.mean(dim=-1, keepdim=True) for each in (before, after))
     predicted, counts = transition.predictions(before, after)
     variance.add(after, predicted)
-    ends = (transition.pair.earlier.id, transition.pair.later.id)
-    return {
-        id_: (active.get(id_, (0, 0))[0] + n, active.get(id_, (0, 0))[1] + len(after))
-        for id_, n in zip(ends, counts, strict=True)
-    }
+    for d, count in zip((transition.pair.earlier, transition.pair.later), counts, strict=True):
+        active[d.id] += count
+        tokens_read[d.id] += len(after)
 
 
 def _plain(record: Dictionary) -> bool:

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atlas.errors import QueryError
-from atlas.folder.stored_rows import blocks_of
 from atlas.ids import RES, SITES
 from atlas.rows import Rows as Answer
-from queries.evidence.controls.impossible import best_among
-from queries.evidence.intervals import shares
+from queries.evidence.intervals import row_of, shares
+from queries.evidence.nearest import best_matches
 from queries.evidence.sources import Source, sources
 
 if TYPE_CHECKING:
@@ -46,12 +45,11 @@ class _Partners:
     """Best matches of two dictionaries' rows that are each other's."""
 
     def __init__(self, one: Rows, other: Rows) -> None:
-        forth, self._cosine = _best(one, other)
-        back, _ = _best(other, one)
+        forth, self._cosine = best_matches(one, other)
+        back, _ = best_matches(other, one)
         mutual = one.alive & (back[forth] == np.arange(len(forth)))
         # int64 [d_sae of one]: the partner's index, −1 for none.
         self.of = np.where(mutual, forth, -1)
-        self.living = int(one.alive.sum())
 
     def at_least(self, least: float) -> np.ndarray:
         """bool [d_sae of one]: features whose partner is as near as that."""
@@ -149,12 +147,9 @@ def _kind(d: Dictionary) -> str:
 
 def _row(question: str, same: np.ndarray, shuffled: np.ndarray | None, seed: int) -> Row:
     n = len(same)
-    share: tuple[float | None, ...] = (None, None, None)
-    if n:
-        found = shares(same.astype(float), np.ones(n), np.arange(n), seed)
-        share = tuple(None if each != each else each for each in found)
+    share = shares(same.astype(float), np.ones(n), np.arange(n), seed) if n else (None, None, None)
     chance = float(shuffled.mean()) if shuffled is not None and n else None
-    return dict(zip(COLUMNS[3:], (question, n, *share, chance), strict=True))
+    return row_of(COLUMNS[3:], (question, n, *share, chance))
 
 
 def _lifecycles(atlas: Atlas, d: Dictionary) -> np.ndarray:
@@ -163,9 +158,3 @@ def _lifecycles(atlas: Atlas, d: Dictionary) -> np.ndarray:
     for row in atlas.read(LIFECYCLES, dictionary=d.id):
         found[row["feature"]] = row["lifecycle"]
     return found
-
-
-def _best(rows: Rows, among: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [n], float32 [n]: each row's best match among the living rows of another dictionary, and its cosine."""
-    parts = [best_among(block, among) for _, block in blocks_of(rows.decoder)]
-    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))  # type: ignore[return-value]

@@ -9,6 +9,9 @@ names are those of `atlas.schema`: a test holds them to it.
 
 from atlas.schema import EDGE_OF_SITE
 
+# Of an edge b -> a, where a question is asked of one site or one layer.
+_HERE = "(coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)"
+
 # For a server with vectors (copy --vectors); elsewhere `ask` computes it from the rows (queries.questions.similar).
 SIMILAR_TO = """
 MATCH (f:Feature {id: $feature})
@@ -184,40 +187,39 @@ ORDER BY parts DESC, weakest DESC, feature
 LIMIT $limit
 """
 
-STRONGEST = """
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+_STRONGEST_ROWS = """
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
 ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
-
-STRONGEST_PUSH = """
+STRONGEST = f"""
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site AND coalesce($layer, b.layer) = b.layer
+WHERE {_HERE}{_STRONGEST_ROWS}"""
+
+_STRONGEST_PUSH_ROWS = """
 RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
        r.forward_rank AS forward_rank
 ORDER BY push DESC, later, earlier
 LIMIT $limit
 """
+STRONGEST_PUSH = f"""
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.push IS NOT NULL AND coalesce($site, a.site) = a.site
+  AND coalesce($layer, b.layer) = b.layer{_STRONGEST_PUSH_ROWS}"""
 
 # The same answers, sooner on a server, which looks at every edge one by one: the limit-th best of the best matches, a
 # sixth of the edges and indexed, is a bound from below for all. A large embedded graph has not the memory for it.
 # No edge is stronger than its later feature's best match in that dictionary: only such features' edges can be.
-STRONGEST_ON_SERVER = """
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
-WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+STRONGEST_ON_SERVER = f"""
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {{rank: 0}}]->(a:Feature)
+WHERE {_HERE}
 WITH r.similarity AS best ORDER BY best DESC LIMIT $limit
 WITH CASE WHEN count(best) < $limit THEN 0.0 ELSE min(best) END AS bound
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {rank: 0}]->(a:Feature)
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {{rank: 0}}]->(a:Feature)
 WHERE r.similarity >= bound AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
 WITH DISTINCT b, bound
 MATCH (b)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE r.similarity >= bound AND (coalesce($site, '') = '' OR a.site = $site)
-RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.forward_rank AS forward_rank
-ORDER BY similarity DESC, later, earlier
-LIMIT $limit
-"""
+WHERE r.similarity >= bound AND (coalesce($site, '') = '' OR a.site = $site){_STRONGEST_ROWS}"""
 
 
 def _edges_where(condition: str) -> str:
@@ -231,9 +233,9 @@ def _edges_where(condition: str) -> str:
     )
 
 
-_WHERE = """
+_WHERE = f"""
 WITH b, r, a
-WHERE (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)"""
+WHERE {_HERE}"""
 
 
 def _bound(figure: str, condition: str, least: float) -> str:
@@ -244,7 +246,7 @@ def _bound(figure: str, condition: str, least: float) -> str:
     """
     return f"""
 MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT {{rank: 0}}]->(a:Feature)
-WHERE {condition} AND (coalesce($site, '') = '' OR a.site = $site) AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+WHERE {condition} AND {_HERE}
 WITH r LIMIT 100000
 WITH {figure} AS figure ORDER BY figure DESC LIMIT $limit
 WITH CASE WHEN count(figure) < $limit THEN {least} ELSE min(figure) END AS bound"""
@@ -253,12 +255,7 @@ WITH CASE WHEN count(figure) < $limit THEN {least} ELSE min(figure) END AS bound
 STRONGEST_PUSH_ON_SERVER = f"""{_bound("r.push", "r.push IS NOT NULL", -1e300)}
 CALL (bound) {{
 {_edges_where("r.push >= bound")}
-}}{_WHERE}
-RETURN b.id AS later, a.id AS earlier, r.push AS push, r.similarity AS similarity, r.rank AS rank,
-       r.forward_rank AS forward_rank
-ORDER BY push DESC, later, earlier
-LIMIT $limit
-"""
+}}{_WHERE}{_STRONGEST_PUSH_ROWS}"""
 
 ORPHANS = """
 MATCH (f:Feature)
@@ -310,25 +307,20 @@ ORDER BY share DESC, dictionary
 LIMIT $limit
 """
 
-SILENT_MATCHES = """
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND (coalesce($site, '') = '' OR a.site = $site)
-  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+_SILENT_MATCHES_ROWS = """
 RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
        a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
 ORDER BY similarity DESC, later, earlier
 LIMIT $limit
 """
+SILENT_MATCHES = f"""
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.cofire = 0.0 AND r.similarity >= $min_similarity AND {_HERE}{_SILENT_MATCHES_ROWS}"""
 
 SILENT_MATCHES_ON_SERVER = f"""
 CALL () {{
 {_edges_where("r.cofire = 0.0 AND r.similarity >= $min_similarity")}
-}}{_WHERE}
-RETURN b.id AS later, a.id AS earlier, r.similarity AS similarity, r.rank AS rank, r.support AS support,
-       a.frequency AS earlier_frequency, b.label AS later_label, a.label AS earlier_label
-ORDER BY similarity DESC, later, earlier
-LIMIT $limit
-"""
+}}{_WHERE}{_SILENT_MATCHES_ROWS}"""
 
 UNLIKE_TOGETHER = """
 MATCH (b:Feature)-[r:FIRES_WITH]->(a:Feature)
@@ -339,24 +331,18 @@ ORDER BY correlation DESC, later, earlier
 LIMIT $limit
 """
 
-ALIKE_AND_TOGETHER = """
-MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
-WHERE r.correlation > 0.0 AND (coalesce($site, '') = '' OR a.site = $site)
-  AND (coalesce($layer, -2) = -2 OR b.layer = $layer)
+_ALIKE_AND_TOGETHER_ROWS = """
 RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
        r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
        b.label AS later_label, a.label AS earlier_label
 ORDER BY both DESC, later, earlier
 LIMIT $limit
 """
+ALIKE_AND_TOGETHER = f"""
+MATCH (b:Feature)-[r:FROM_RES|FROM_MLP|FROM_ATT]->(a:Feature)
+WHERE r.correlation > 0.0 AND {_HERE}{_ALIKE_AND_TOGETHER_ROWS}"""
 
 ALIKE_AND_TOGETHER_ON_SERVER = f"""{_bound("r.similarity * r.correlation", "r.correlation > 0.0", 0.0)}
 CALL (bound) {{
 {_edges_where("r.correlation > 0.0 AND r.similarity * r.correlation >= bound")}
-}}{_WHERE}
-RETURN b.id AS later, a.id AS earlier, r.similarity * r.correlation AS both, r.similarity AS similarity,
-       r.correlation AS correlation, r.cofire AS cofire, r.effect AS effect, r.support AS support,
-       b.label AS later_label, a.label AS earlier_label
-ORDER BY both DESC, later, earlier
-LIMIT $limit
-"""
+}}{_WHERE}{_ALIKE_AND_TOGETHER_ROWS}"""

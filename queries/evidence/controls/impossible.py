@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atlas.errors import QueryError
-from atlas.folder.stored_rows import blocks_of
 from atlas.ids import RES
-from atlas.rows import Rows as Answer
-from queries.evidence.intervals import shares
+from atlas.rows import Rows
+from queries.evidence.intervals import row_of, shares
+from queries.evidence.nearest import best_among
 from queries.questions.cypher import ABOVE_FLOOR
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
     from atlas.cli.progress import Progress
-    from atlas.folder.dictionary import Dictionary, Rows
+    from atlas.folder.dictionary import Dictionary
 
 SAMPLE = 2048  # features of a residual dictionary that are matched, unless said otherwise
 COLUMNS = ("later", "earlier", "site", "floor", "n", "above", "impossible", "tried", "share", "share_low", "share_high")
@@ -48,20 +48,7 @@ def impossible(dictionaries: Mapping[str, Dictionary], later: Dictionary, earlie
     return min(found, key=lambda d: (d.layer, d.set != earlier.set, d.id))
 
 
-def best_among(features: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The living row with the highest cosine to each of `features`, float32 [n, d] unit: int64 [n], float32 [n]."""
-    best, cosine = np.zeros(len(features), np.int64), np.full(len(features), -2, np.float32)
-    for start, block in blocks_of(rows.decoder):
-        products = features @ block.T
-        products[:, ~rows.alive[start : start + len(block)]] = -2
-        place = products.argmax(axis=1)
-        values = products[np.arange(len(features)), place]
-        above = values > cosine
-        best[above], cosine[above] = start + place[above], values[above]
-    return best, cosine
-
-
-def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress: Progress | None = None) -> Answer:
+def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress: Progress | None = None) -> Rows:
     """A row for each matched pair: best matches above its noise floor, and the same in a source that cannot be one.
 
     `above` is of all `n` later features that have a match, `share` [share_low, share_high] of those `tried` in the
@@ -104,6 +91,6 @@ def floor_rows(atlas: Atlas, *, features: int = SAMPLE, seed: int = 0, progress:
                 *(later, earlier, dictionaries[earlier].site, row["floor"], row["matches"], row["share"]),
                 *(control.id if control else None, tried, *share),
             )
-            rows.append(dict(zip(COLUMNS, values, strict=True)))
+            rows.append(row_of(COLUMNS, values))
             advance(1)
-    return Answer(rows, COLUMNS)
+    return Rows(rows, COLUMNS)

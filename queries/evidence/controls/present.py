@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from atlas.folder.dictionary import Dictionary, Rows
-from atlas.folder.stored_rows import blocks_of
-from atlas.rows import Rows as Answer
+from atlas.folder.dictionary import Dictionary
+from atlas.rows import Rows
 from queries.evidence.controls.frozen import Frozen
-from queries.evidence.controls.impossible import best_among, impossible
-from queries.evidence.intervals import shares
+from queries.evidence.controls.impossible import impossible
+from queries.evidence.intervals import row_of, shares
+from queries.evidence.nearest import best_matches
 from queries.evidence.readers import Reader
 from queries.evidence.sources import Source
 
@@ -41,7 +41,7 @@ class Control:
     def of(cls, pair: Source, readers: Mapping[str, Reader], among: Mapping[str, Dictionary], seed: int) -> Control:
         """`among`: the dictionaries whose activations are there."""
         other = impossible(among, pair.later, pair.earlier)
-        best = _best(pair.rows[0], readers[other.id].rows) if other else np.zeros(0, np.int64)
+        best = best_matches(pair.rows[0], readers[other.id].rows)[0] if other else np.zeros(0, np.int64)
         reader = readers[pair.earlier.id]
         living = int(reader.rows.alive.sum())
         return cls(pair, living, Frozen.of(pair, reader, seed), other.id if other else None, best)
@@ -69,7 +69,7 @@ class Control:
         return found | {name: np.full(len(features), value) for name, value in where.items()}
 
 
-def control_rows(seen: Sequence[Seen], seed: int) -> Answer:
+def control_rows(seen: Sequence[Seen], seed: int) -> Rows:
     """Shares of a layer's occurrences at which the predecessor by each method is active, with intervals by text."""
     table = {name: np.concatenate([each[name] for each in seen]) for name in seen[0]}
     rows = []
@@ -79,11 +79,5 @@ def control_rows(seen: Sequence[Seen], seed: int) -> Answer:
                 own = (table["layer"] == layer) & (table["site"] == site) & np.isfinite(table[method])
                 if own.any():
                     share = shares(table[method][own], np.ones(own.sum()), table["text"][own], seed)
-                    values = [None if each != each else each for each in share]
-                    rows.append(dict(zip(COLUMNS, (int(layer), site, method, int(own.sum()), *values), strict=True)))
-    return Answer(rows, COLUMNS)
-
-
-def _best(later: Rows, rows: Rows) -> np.ndarray:
-    """int64 [d_sae]: the best match of every later row."""
-    return np.concatenate([best_among(block, rows)[0] for _, block in blocks_of(later.decoder)])
+                    rows.append(row_of(COLUMNS, (int(layer), site, method, int(own.sum()), *share)))
+    return Rows(rows, COLUMNS)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from atlas.rows import Rows
-from queries.evidence.intervals import shares
+from queries.evidence.intervals import row_of, shares
 from queries.evidence.removals import recall
 from queries.evidence.removals.copies import Context, losses
 from queries.evidence.removals.recall import cosine_rows, pairs_of, recall_rows
@@ -93,7 +93,7 @@ class Outcome:
             kept = (table["layer"] == layer) & (table["site"] == site)
             old, new = table["old"][kept], table["new"][kept]
             values = (layer, site, int(kept.sum()), *shares(new - old, old, table["text"][kept], self.seed))
-            rows.append(dict(zip(LOSS_COLUMNS, (None if v != v else v for v in values), strict=True)))
+            rows.append(row_of(LOSS_COLUMNS, values))
         return Rows(rows, LOSS_COLUMNS)
 
     def by_cosine(self) -> Rows:
@@ -111,7 +111,7 @@ class Outcome:
         new, old, texts = (table[each][kept] for each in (method, "old", "text"))
         success = shares((new == 0).astype(float), np.ones(len(new)), texts, self.seed)
         values = (layer, site, method, name, int(kept.sum()), *success, float((1 - new / old).mean()))
-        return dict(zip(COLUMNS, (None if v != v else v for v in values), strict=True))
+        return row_of(COLUMNS, values)
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from queries.evidence.intervals import shares
+from queries.evidence.intervals import row_of, shares
 from queries.evidence.removals.removal import Trial
 from queries.evidence.sources import NONE, ranks_among
 
@@ -96,7 +96,7 @@ def _ranked(pairs: Table, where: tuple[Any, ...], seed: int) -> Iterator[Row]:
         tried = named.astype(float)
         precision = shares(found, tried, pairs["text"], seed) if named.any() else (None, None, None)
         values = (*where, name, top, int(strong.sum()), *recall, int(named.sum()), *precision)
-        yield _row(COLUMNS, values)
+        yield row_of(COLUMNS, values)
 
 
 def cosine_rows(pairs: Table, places: list[tuple[int, str]], seed: int) -> list[Row]:
@@ -111,7 +111,7 @@ def cosine_rows(pairs: Table, places: list[tuple[int, str]], seed: int) -> list[
                 change = best["change"][kept]
                 success = shares((change == 1).astype(float), np.ones(len(change)), best["text"][kept], seed)
                 values = (layer, site, f"{low:g}-{high:g}", len(change), *success, float(change.mean()))
-                rows.append(_row(COSINE_COLUMNS, values))
+                rows.append(row_of(COSINE_COLUMNS, values))
     return rows
 
 
@@ -120,7 +120,3 @@ def _where(pairs: Table, layer: int, site: str, least: float) -> dict[str, np.nd
     if least > -np.inf:  # a dictionary without thresholds has no margins
         kept &= pairs["margin"] >= least
     return {name: column[kept] for name, column in pairs.items()}
-
-
-def _row(columns: tuple[str, ...], values: tuple[Any, ...]) -> Row:
-    return dict(zip(columns, (None if value != value else value for value in values), strict=True))
