@@ -49,7 +49,11 @@ def reported(folders: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
     ]
     (base / "evidence" / "deactivation.json").write_text(json.dumps(rows))
     (base / "evidence" / "map.csv").write_text("source,target,method,explained_variance\na,b,top1,0.44\na,b,mean,0.0\n")
-    beside = [{"layer": 1, "site": "../x/y", "method": "top1", "n": 4, "share": 0.5}]
+    beside: list[dict[str, Any]] = [
+        {"layer": 1, "site": site, "method": "top1", "n": 4, "share": share}
+        for site, share in (("../x/y", 0.5), ("z" * 400, 0.5), (["list"], 0.5), ("words", "0.5"), ("no", None))
+    ]
+    beside += [{"layer": 2, "site": "bounds", "method": "top1", "share": 0.1, "share_low": "<b>"}, {"share": 1}]
     (base / "evidence" / "controls.json").write_text(json.dumps(beside))
     (base / "evidence" / "other.jsonl").write_text(json.dumps({"what": HOSTILE}) + "\n")
     write_report(base)
@@ -78,6 +82,7 @@ def test_a_report_holds_everything_and_loads_nothing(reported: Path) -> None:
     assert {"evidence-deactivation-res-all.svg", "evidence-map.svg", "evidence-map.csv"} <= names
     # A name in a row becomes part of a file's, and no place.
     assert {"evidence-controls-.._x_y.svg", "evidence-controls-.._x_y.csv"} <= names
+    assert len([name for name in names if name.startswith("evidence-controls")]) == 2 * 2  # the rest are no points
     assert all(path.is_file() for path in (reported / "figures").iterdir())
     assert (reported / "tiny-trials.csv").exists() and list((reported / "tiny-plans").glob("*.json"))
 

@@ -464,7 +464,7 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
             keep_advice(atlas, "other", [wrong], "")
             assert "advise tried up to 3.6" in client.get("/steer", params={"feature": one, "strength": "50%"}).text
         tables: dict[str, dict[str, Any]] = {
-            "floor": {"later": 1, "above": "<b>"},
+            "floor": {"later": ["x"], "earlier": "y", "site": "mlp", "above": 0.5, "share": None},
             "map": {"target": [], "method": {}, "explained_variance": "x"},
         }
         for name, wrong in tables.items():

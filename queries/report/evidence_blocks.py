@@ -11,6 +11,7 @@ from queries.report.contents import Rows
 from queries.report.figures import figure, lines
 from queries.report.page import Block, Heading, Table, Text
 
+_LONGEST = 40  # characters of a value in a file's name
 _MOST = 200  # rows of a table in the document; all are in its file
 ABOUT = {
     "deactivation": "Does the target stop when a predecessor is removed? The paper (§5.2, Table 1) has 65 % for the "
@@ -62,10 +63,19 @@ def pictures(rows: Rows) -> Iterator[tuple[str, str, Rows, Callable[[Any], None]
     ):
         if not {x, y, by, *only} <= columns:
             continue
-        kept = [row for row in rows if all(row[name] == value for name, value in only.items()) and row[y] is not None]
+        points = [row for row in rows if _drawable(row, x, y, by)]
+        kept = [row for row in points if all(row.get(name) == value for name, value in only.items())]
         told = ", ".join(f"{name} {value}" for name, value in only.items())
         for value in dict.fromkeys(row.get(each) if each else None for row in kept):
             chosen = [row for row in kept if each is None or row.get(each) == value]
-            part = "".join(re.sub(r"[^\w.-]", "_", f"-{word}") for word in (value, *only.values()) if word is not None)
+            words = [f"-{word}"[:_LONGEST] for word in (value, *only.values()) if word is not None]
+            part = re.sub(r"[^\w.-]", "_", "".join(words))
             caption = f"{y} by {x}" + (f", {each} {value}" if value is not None else "") + (f", {told}" if told else "")
             yield part, caption, chosen, lines(chosen, x, y, by, (x, y))
+
+
+def _drawable(row: Mapping[str, Any], x: str, y: str, by: str) -> bool:
+    """Whether a row can be a point: rows come from files, which anybody may have written."""
+    plain = all(value is None or isinstance(value, str | int | float) for value in row.values())
+    numbers = [row[name] for name in (f"{y}_low", f"{y}_high") if row.get(name) is not None]
+    return plain and {x, by} <= row.keys() and all(isinstance(value, int | float) for value in (row.get(y), *numbers))

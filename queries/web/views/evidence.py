@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -44,18 +43,17 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     order = {id_: place for place, id_ in enumerate(atlas.dictionaries)}
     rows.sort(key=lambda row: (order.get(row["later"], 0), order.get(row["earlier"], 0)))
     removals = any(each["kind"] == "effects" for each in measured)
-    found = kept(atlas.path, atlas.dictionaries) if atlas.path else {}
+    found = kept(atlas.path, atlas.dictionaries)
     tables = [_shown(name, result) for name, result in found.items() if name in ABOUT]
     return {"measured": measured, "rows": rows, "removals": removals, "questions": QUESTIONS, "tables": tables}
 
 
 def _shown(name: str, result: Result) -> dict[str, Any]:
     """A table with the figures that its columns call for, as a report has them."""
-    drawings = []
-    # The rows come from a file, which anybody may have written: what cannot be drawn is still a table.
-    with contextlib.suppress(TypeError, ValueError, KeyError):
-        for _, caption, _, draw in pictures(list(result.rows)) if can_draw() else ():
-            drawings.append((caption, "data:image/svg+xml;base64," + base64.b64encode(drawn(draw)).decode()))
+    drawings = [
+        (caption, "data:image/svg+xml;base64," + base64.b64encode(drawn(draw)).decode())
+        for _, caption, _, draw in (pictures(list(result.rows)) if can_draw() else ())
+    ]
     more = len(result.rows) - MOST
     return {
         "name": name,

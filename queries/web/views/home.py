@@ -28,9 +28,8 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
     """What is counted over the whole graph, once: it does not change while the atlas is open."""
     _, rows = dictionary_rows(atlas)
     _, pairs = pair_rows(atlas)
-    found = kept(atlas.path, atlas.dictionaries) if atlas.path else {}
-    rows_above = found["floor"].rows if "floor" in found else ()
-    above = {(row["later"], row["earlier"]): row for row in rows_above if _is_whole(row)}
+    floors = kept(atlas.path, atlas.dictionaries, "floor").values()
+    above = {(row["later"], row["earlier"]): row for floor in floors for row in floor.rows if _is_whole(row)}
     facts = summary(atlas)
     return {
         "facts": facts,
@@ -44,10 +43,10 @@ def _counted(atlas: Atlas) -> dict[str, Any]:
 
 def _is_whole(row: dict[str, Any]) -> bool:
     """Whether a row says what one of `evidence floor` does: it comes from a file, which anybody may have written."""
-    numbers = [row.get("above"), *([row["share"]] if row.get("share") is not None else [])]
-    return {"later", "earlier", "site", "share"} <= row.keys() and all(
-        isinstance(each, int | float) for each in numbers
-    )
+    texts, numbers = [row.get(name) for name in ("later", "earlier", "site")], [row.get("above"), row.get("share", "")]
+    if numbers[1] is None:  # a pair without a source that cannot be one
+        numbers.pop()
+    return all(isinstance(each, str) for each in texts) and all(isinstance(each, int | float) for each in numbers)
 
 
 def _example(atlas: Atlas) -> str | None:
