@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models
+from evidence_atlas import tiny_atlas, weights_of, write_text
+from folders import configuration, write_folder
 from saes import unit, write_sae
 
 from atlas import open_atlas
+from atlas.atlas import Atlas
 from atlas.errors import QueryError
 from ingest import ingest
+from queries.evidence.groups import groups
+from queries.evidence.mapping import map_rows
+from queries.evidence.removals.deactivation import deactivation
 from queries.evidence.stability import stability_rows
 
 WIDTH = 24
@@ -98,6 +107,35 @@ def test_a_module_that_both_sets_share_is_its_own_partner(tmp_path: Path) -> Non
     # Partners have the same row, so the same row of the MLP is the best match of both.
     assert (rows[1, "mlp"]["n"], rows[1, "mlp"]["same"]) == (24, 1) and rows[1, "mlp"]["shuffled"] < 0.3
     assert rows[0, "shared"]["same"] < 0.3  # independent rows
+
+
+def test_tables_of_one_set_are_those_of_an_atlas_without_the_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two seeds of the stream and one MLP between: asked of one, the numbers of an atlas that has no other."""
+    text = write_text(tmp_path / "t.txt", 600)
+    alone = tiny_atlas(tmp_path / "one", layers=(0, 1), sites=("res", "mlp"))
+    both = tiny_atlas(tmp_path / "two", layers=(0, 1), sites=("res", "mlp"))
+    for layer in (0, 1):
+        cfg = configuration(f"blocks.{layer}.hook_resid_post", d_in=tiny_models.WIDTH, architecture="jumprelu")
+        source = write_folder(tmp_path / f"seed-{layer}", cfg, weights_of(cfg, 100 + layer))
+        ingest([source], both, model=str(tmp_path / "two" / "model"), set_name="res-seed2")
+    tables: list[Callable[[Atlas, str | None], Any]] = [
+        lambda atlas, name: groups(atlas, [text], positions=10, set_name=name).shares(),
+        lambda atlas, name: deactivation(atlas, [text], positions=10, set_name=name).rows(),
+        lambda atlas, name: map_rows(atlas, [text], tokens=300, set_name=name),
+    ]
+    with open_atlas(alone) as one, open_atlas(both) as two:
+        for table in tables:
+            caplog.clear()
+            expected = table(one, None)
+            assert "counted together" not in caplog.text
+            assert table(two, "20") == expected != table(two, "seed2")
+            assert "counted together" not in caplog.text
+            table(two, None)
+            assert "res-20, res-seed2" in caplog.text
+        with pytest.raises(QueryError, match="no dictionary is of a set 40; there are mlp-20, res-20, res-seed2"):
+            tables[0](two, "40")
 
 
 def test_one_set_alone_has_nothing_to_compare(tmp_path: Path) -> None:

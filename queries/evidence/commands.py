@@ -50,7 +50,8 @@ def _told(opened: Atlas, name: str, rows: Rows, format_: str, **options: Any) ->
     from atlas.folder.results import keep
 
     texts = [path.name for path in options.pop("texts", ())]
-    given = {key: value for key, value in options.items() if value is not None and value is not False}
+    shown = {key: value for key, value in options.items() if value is not None and value is not False}
+    given = {key.removesuffix("_name"): value for key, value in shown.items()}
     said = [*texts, *(key if value is True else f"{key} {value}" for key, value in given.items() if key != "device")]
     print_kept(rows, rows.columns, format_, lambda: keep(opened.path, name, opened.dictionaries, rows, ", ".join(said)))
 
@@ -70,6 +71,11 @@ _permutation = click.option(
     "--permutation", is_flag=True, help="Also match all features one to one (2,048: a second; 16,384: minutes)."
 )
 _frozen = click.option("--frozen", is_flag=True, help="Also a control dictionary of random rows that nobody trained.")
+
+
+_set = click.option(
+    "--set", "set_name", metavar="NAME", help="Of several dictionaries at one place those of this set: res-2k, or 2k."
+)
 
 
 @click.group()
@@ -105,6 +111,7 @@ def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str,
 @evidence.command()
 @atlas_option
 @_text_options(500, "Tokens at which active features are looked at, five of a context.", least=1)
+@_set
 @click.option(
     "--table",
     type=click.Choice(("shares", "tests", "rates", "controls")),
@@ -132,6 +139,7 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
 @evidence.command()
 @atlas_option
 @_text_options(100, "Tokens at which features are removed, five of a context.", least=1)
+@_set
 @click.option(
     "--table",
     type=click.Choice(("success", "recall", "cosine", "loss")),
@@ -178,6 +186,7 @@ def deactivation(
 @evidence.command("map")
 @atlas_option
 @_text_options(10_000, "Read about so many tokens of the text; 0: all.")
+@_set
 @click.option(
     "--per",
     "direction",

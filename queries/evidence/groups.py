@@ -26,7 +26,7 @@ from atlas.rows import Rows
 from queries.evidence.controls.present import Control, control_rows
 from queries.evidence.intervals import auc, row_of, shares
 from queries.evidence.readers import Reader, readers_of
-from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts
+from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, of_set, runnable, starts
 from queries.evidence.sources import Source, sources
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def groups(
     *,
     positions: int = POSITIONS,
     seed: int = 0,
+    set_name: str | None = None,
     controls: bool = False,
     model: str | None = None,
     device: str = "auto",
@@ -129,6 +130,7 @@ def groups(
         texts: files; contexts and tokens in them are drawn by `seed`.
         positions: tokens in all, PER_TEXT of each context.
         controls: also look at random features, random rows, and dictionaries that cannot be the source.
+        set_name: of several dictionaries at one place those of this set (`of_set`); None: all together.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
 
@@ -144,7 +146,7 @@ def groups(
     from hooked.reading import read
 
     progress = progress or Progress(quiet=True)
-    records = runnable(atlas.dictionaries)
+    records = of_set(runnable(atlas.dictionaries), set_name)
     pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
     later: dict[str, list[Source]] = {}
     for pair in pairs:

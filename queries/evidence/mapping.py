@@ -31,7 +31,7 @@ from atlas.ids import RES
 from atlas.rows import Rows
 from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader, readers_of
-from queries.evidence.sampling import draw, runnable, starts
+from queries.evidence.sampling import draw, of_set, runnable, starts
 from queries.evidence.sources import Source, sources
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def map_rows(
     *,
     tokens: int = TOKENS,
     seed: int = 0,
+    set_name: str | None = None,
     direction: str = "target",
     permutation: bool = False,
     frozen: bool = False,
@@ -160,6 +161,7 @@ def map_rows(
         direction: target or source, see above.
         permutation: also by a one-to-one matching of all features; about a second for 2,048, minutes for 16,384.
         frozen: also from random rows that nobody trained, as many active at a token as of the earlier dictionary's.
+        set_name: of several dictionaries at one place those of this set (`of_set`); None: all together.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
         l0: is filled with the active features a token of each dictionary, which explained variance is to be read with.
@@ -174,7 +176,9 @@ def map_rows(
     from hooked.reading import read
 
     progress = progress or Progress(quiet=True)
-    records = {id_: d for id_, d in runnable(atlas.dictionaries).items() if d.site == RES and _plain(d)}
+    records = {
+        id_: d for id_, d in of_set(runnable(atlas.dictionaries), set_name).items() if d.site == RES and _plain(d)
+    }
     pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
     pairs = [pair for pair in pairs if pair.later.prepend_bos == pair.earlier.prepend_bos]
     if not pairs:

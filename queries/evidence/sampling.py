@@ -90,6 +90,31 @@ def runnable(records: Mapping[str, Dictionary]) -> dict[str, Dictionary]:
     return found
 
 
+def of_set(records: Mapping[str, Dictionary], name: str | None) -> dict[str, Dictionary]:
+    """Of several dictionaries at one place those of a set: `res-2k`, or a part of its name, `2k`; all where it is None.
+
+    Two seeds or widths are so asked the same questions one after the other. Where both are counted together it is said.
+    Raises QueryError where no dictionary is of that set.
+    """
+    places: dict[tuple[str, int], list[Dictionary]] = {}
+    for record in records.values():
+        places.setdefault((record.model, record.depth), []).append(record)
+    several = sorted({d.set for here in places.values() if len(here) > 1 for d in here})
+    if name is None:
+        if several:
+            _log.warning(
+                "several dictionaries at one place are counted together; --set takes one set (%s)", ", ".join(several)
+            )
+        return dict(records)
+    asked = {d.id for d in records.values() if name == d.set or name in d.set.split("-")}
+    if not asked:
+        raise QueryError(
+            f"no dictionary is of a set {name}; there are {', '.join(sorted({d.set for d in records.values()}))}"
+        )
+    alone = {here[0].id for here in places.values() if not any(d.id in asked for d in here) and len(here) == 1}
+    return {id_: record for id_, record in records.items() if id_ in asked | alone}
+
+
 def starts(tokenizer: Any, records: Mapping[str, Dictionary]) -> dict[int | None, dict[str, Dictionary]]:
     """The dictionaries by the token that their contexts begin with (None: none): a pass over the text for each."""
     from hooked.text import start_token

@@ -24,7 +24,7 @@ from queries.evidence.readers import Reader, readers_of
 from queries.evidence.removals.copies import Context, first_block
 from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import trials
-from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, runnable, starts
+from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, of_set, runnable, starts
 from queries.evidence.sources import Source, sources
 
 POSITIONS = 100  # in all, unless said otherwise
@@ -37,6 +37,7 @@ def deactivation(
     *,
     positions: int = POSITIONS,
     seed: int = 0,
+    set_name: str | None = None,
     permutation: bool = False,
     frozen: bool = False,
     model: str | None = None,
@@ -50,6 +51,7 @@ def deactivation(
         positions: tokens in all, PER_TEXT of each context.
         permutation: also by a one-to-one matching of all features; about a second for 2,048, minutes for 16,384.
         frozen: also rows of a random dictionary that nobody trained, as if they were the earlier one's.
+        set_name: of several dictionaries at one place those of this set (`of_set`); None: all together.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
 
@@ -62,7 +64,7 @@ def deactivation(
     from hooked.load import load_model
 
     progress = progress or Progress(quiet=True)
-    records = runnable(atlas.dictionaries)
+    records = of_set(runnable(atlas.dictionaries), set_name)
     pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
     if not pairs:
         raise QueryError("the atlas has no residual dictionary with an earlier one that both can be run")
