@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from atlas.address import ServerAddress, is_server
 from atlas.errors import AddressError, ClosedAtlas, CorruptAtlas, NotAnAtlas, QueryError, UnknownFeature
+from atlas.folder.detail import Detail, detail_of
 from atlas.folder.dictionary import Dictionary, Rows
-from atlas.folder.labels import Labels
 from atlas.folder.manifest import Manifest, begun, unfinished
 from atlas.folder.paths import dictionary_folder, graph_folder
 from atlas.folder.rows_cache import open_rows
@@ -125,7 +125,6 @@ class Atlas:
         self.manifest = manifest
         self.store = store
         self._rows: dict[str, Rows] = {}
-        self._contexts: dict[str, Labels] = {}
         self._closed = False
 
     @property
@@ -314,14 +313,21 @@ class Atlas:
             for text in atlas.contexts("smollm2-135m-instruct/9-res-2k/2018"):
                 print(text)
         """
+        return [context.text for context in self.detail(feature).contexts]
+
+    def detail(self, feature: str) -> Detail:
+        """What is kept of the feature beside the graph: contexts token by token, histogram, tokens that it suppresses.
+
+        Empty where `label` was not run. Raises UnknownFeature; CorruptAtlas where its file is damaged.
+
+        Example:
+            for context in atlas.detail("smollm2-135m-instruct/9-res-2k/2018").contexts:
+                print([token for token, activation in context.tokens if activation])
+        """
         dictionary, index = self.locate(feature)
-        if dictionary.id not in self._contexts:
-            # This column alone: the rest of the table is in the graph, and takes longer to read than the page has.
-            folder = self.path and dictionary_folder(self.path, dictionary.id)
-            self._contexts[dictionary.id] = (
-                Labels.load(folder, self.manifest.state, only="contexts") if folder else Labels(None)
-            )
-        return self._contexts[dictionary.id].contexts(index)
+        if self.path is None:
+            return Detail()
+        return detail_of(dictionary_folder(self.path, dictionary.id), index, self.manifest.state)
 
     @cached_property
     def words(self) -> WordIndex | None:

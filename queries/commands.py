@@ -57,12 +57,13 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     feature-atlas show smollm2-135m-instruct/9-res-2k/14 --format json
     """
     from atlas import open_atlas
-    from atlas.cli.output import fit, print_rows, printable
+    from atlas.cli.output import bars, fit, print_rows, printable
     from queries.lineage.matches import COSINE
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
         rows, names = show(opened, feature, most=most, by=by), opened.names
+        histogram = opened.detail(feature).histogram
     figure = () if by == COSINE else (by,)
     if format_ != "table":
         print_rows(rows, (*COLUMNS, *figure), format_)
@@ -73,6 +74,8 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     for name, value in parts["feature"][0].items():
         if value is not None:
             click.echo(f"{name:<14} " + (f"{value:.4g}" if isinstance(value, float) else printable(str(value))))
+    if histogram is not None:
+        click.echo(f"{'histogram':<14} {bars(histogram.counts)} activation 0 to {histogram.end:g}")
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:
             click.echo(f"\n{title}")

@@ -26,13 +26,14 @@ RETURN {_MATCH} ORDER BY g.depth, forward_rank, id"""
 
 MATCH_COLUMNS = ("id", "site", "layer", "similarity", "rank", "forward_rank", "lifecycle", "label")
 _OTHER = ("id", "site", "layer", "lifecycle", "label", "depth", "dictionary")  # of a matched feature
-COLUMNS = ("part", *_PROPERTIES, "neuronpedia", "similarity", "rank", "forward_rank", "context")
+COLUMNS = ("part", *_PROPERTIES, "suppresses", "neuronpedia", "similarity", "rank", "forward_rank", "context")
 
 
 def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows:
     """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
-    - feature: one row, its properties as atlas.schema names them, and `neuronpedia`, its page there or null
+    - feature: one row, its properties as atlas.schema names them; `suppresses`, tokens as in `promotes`; `neuronpedia`,
+      its page there or null
     - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS; best `by` cosine, push or
       correlation, which is then a column too
     - context: the texts at which it was most active, best first, in the column `context`
@@ -47,14 +48,15 @@ def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows
     record, index = atlas.locate(feature)
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")
-    there = {"neuronpedia": neuronpedia_page(record, index)}
+    detail = atlas.detail(feature)
+    there = {"suppresses": ", ".join(detail.suppresses) or None, "neuronpedia": neuronpedia_page(record, index)}
     rows = [{"part": "feature", **row, **there} for row in atlas.read(RECORD, id=feature)]
     if by == COSINE:
         earlier, later = (atlas.read(cypher, id=feature, most=most) for cypher in (EARLIER, LATER))
     else:
         earlier, later = _ordered(atlas, feature, most, by)
     rows += [{"part": "earlier", **row} for row in earlier] + [{"part": "later", **row} for row in later]
-    rows += [{"part": "context", "context": text} for text in atlas.contexts(feature)]
+    rows += [{"part": "context", "context": context.text} for context in detail.contexts]
     return Rows(rows, COLUMNS if by == COSINE else (*COLUMNS, by))
 
 

@@ -21,6 +21,7 @@ import atlas.server.write
 from atlas import open_atlas
 from atlas.address import ServerAddress
 from atlas.errors import CorruptAtlas, FolderError, StoreError
+from atlas.folder.detail import detail_of
 from atlas.folder.labels import Labels
 from atlas.folder.manifest import Manifest
 from atlas.graph.binding import bind
@@ -59,6 +60,10 @@ def digest_of(place: Path | str) -> Digest:
 
 def place_of(folder: Path) -> Path:
     return folder / "dictionaries" / ID
+
+
+def contexts_of(place: Path, index: int) -> list[str]:
+    return [context.text for context in detail_of(place, index).contexts]
 
 
 def labelled(folder: Path, **columns: list[Any]) -> None:
@@ -103,7 +108,8 @@ def test_labels_go_on_after_a_copy(empty: str | None, sources: Path, tmp_path: P
     copied(tmp_path / "first", there)
     if empty is None:
         kept = Labels.load(Path(there) / "dictionaries" / "tiny-1m" / "0-res-64")
-        assert kept.table == Labels.load(place).table and kept.contexts(3) == ["w3", "of"]
+        assert kept.table == Labels.load(place).table
+        assert contexts_of(Path(there) / "dictionaries" / "tiny-1m" / "0-res-64", 3) == ["w3", "of"]
     else:
         bind(tmp_path / "second", ServerAddress.parse(empty))
         restored = ingest([sources], tmp_path / "second", layers=[0]).restored  # a graph has no rows
@@ -311,7 +317,7 @@ def test_a_copy_back_keeps_what_a_graph_does_not_hold(neo4j_lts: Server, first: 
     for source in (uri, tmp_path / "second"):  # which has no contexts either
         copied(source, first, replace=True)
     labels = Labels.load(place_of(first))
-    assert labels.contexts(1) == ["w1", "of", "the", "last", "fifth"]
+    assert contexts_of(place_of(first), 1) == ["w1", "of", "the", "last", "fifth"]
     assert labels.column("fires_on", 64).to_pylist()[:3] == [
         "w0, of, the, last, fifth",
         "new",
@@ -320,18 +326,32 @@ def test_a_copy_back_keeps_what_a_graph_does_not_hold(neo4j_lts: Server, first: 
     assert labels.column("label", 64).to_pylist()[:3] == ["w0, of, the, last", "new", "w2, of, the, last"]
 
 
-def test_contexts_stay_where_there_are_none(tmp_path: Path) -> None:
+def test_what_a_graph_does_not_hold_stays_where_there_is_none(tmp_path: Path) -> None:
+    """Contexts, traces and histogram are of one text: a feature with new contexts keeps no trace of the old ones."""
     texts = pa.list_(pa.string())
-    theirs = Labels(pa.table({"label": ["x", "y", "z"], "contexts": pa.array([["a"], ["b"], None], texts)}))
+    one, two = ({"width": 0.5, "counts": [n]} for n in (1, 2))
+    theirs = Labels(
+        pa.table(
+            {
+                "label": ["x", "y", "z"],
+                "contexts": pa.array([["a"], ["b"], None], texts),
+                "histogram": pa.array([one, two, None]),
+                "suppresses": pa.array([None, ["s"], ["t"]], texts),
+            }
+        )
+    )
     mine = Labels(pa.table({"label": ["u", "v", "w"], "contexts": pa.array([None, ["new"], None], texts)}))
     without = Labels(pa.table({"label": ["u", "v", "w"]}))
-    assert mine.with_contexts_of(theirs).table.to_pydict() == {  # type: ignore[union-attr]
+    assert mine.with_beside_of(theirs).table.to_pydict() == {  # type: ignore[union-attr]
         "label": ["u", "v", "w"],
         "contexts": [["a"], ["new"], None],
+        "histogram": [one, None, None],
+        "suppresses": [None, ["s"], ["t"]],
     }
-    assert [without.with_contexts_of(theirs).contexts(i) for i in range(3)] == [["a"], ["b"], []]
+    without.with_beside_of(theirs).save(tmp_path)
+    assert [contexts_of(tmp_path, i) for i in range(3)] == [["a"], ["b"], []]
     for other in (Labels(None), without, Labels(theirs.table.slice(1))):  # type: ignore[union-attr]
-        assert mine.with_contexts_of(other) is mine
+        assert mine.with_beside_of(other) is mine
 
 
 def test_labels_go_on_as_in_the_folder_that_never_left(neo4j_lts: Server, first: Path, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from atlas import open_atlas
 from atlas.cli.info import summary
 from atlas.embedded.store import LadybugStore
 from atlas.errors import IngestError
+from atlas.folder.detail import Detail
 from hooked import text as ingest_text
 from hooked.load import load_model
-from hooked.text import read_text
+from hooked.text import Text, _one_line, _words, read_text
 from ingest import ingest
 from ingest.labels.job import label_atlas
 from ingest.labels.promoted import promoted
@@ -94,7 +95,70 @@ def test_figures_on_text_are_those_of_the_model_run_by_hand(
         assert counts["text"] > 1000
         contexts = opened.contexts(f"{MODEL}/{layer}-res-2k/{best}")
         assert contexts and all("«" in context and "»" in context for context in contexts)
+        details = [opened.detail(f"{MODEL}/{layer}-res-2k/{feature}") for feature in range(2048)]
         assert opened.read("MATCH (f:Feature) WHERE f.fires_on CONTAINS 'war' RETURN count(*) AS n")[0]["n"] > 0
+    _check_details(details, by_hand(*model, RES, f"model.layers.{layer}").numpy(), model[1])
+
+
+def _check_details(details: list[Detail], reference: np.ndarray, tokenizer: Any) -> None:
+    """Histograms recounted, and each context's tokens found in the text with their activations beside them."""
+    words = [tokenizer.decode(token) for token in tokenizer(TEXT, add_special_tokens=False)["input_ids"]]
+    assert sum(detail.histogram is not None for detail in details) > 100
+    for detail, activations in zip(details, reference.T, strict=True):
+        if detail.histogram is None:
+            # Rounding may push a lone activation across its threshold.
+            assert (activations > 0).sum() <= 1 and not detail.contexts
+            continue
+        # Rounding may also push one over the edge of a bin.
+        counts = np.histogram(activations[activations > 0], detail.histogram.width * np.arange(33))[0]
+        counts = counts[: max(np.flatnonzero(counts), default=0) + 1]
+        assert 16 < len(detail.histogram.counts) <= 32
+        assert np.abs(counts - detail.histogram.counts[: len(counts)]).sum() <= 0.02 * counts.sum() + 4
+        for context in detail.contexts:
+            assert "".join(token for token, _ in context.tokens) == context.text
+            plain = [token.strip("«» \n") for token, _ in context.tokens]
+            kept = [i for i, (_, activation) in enumerate(context.tokens) if activation is not None]
+            middle = next(i for i, (token, _) in enumerate(context.tokens) if "»" in token)
+            # Where in the text it is: the one place at which all of its inner tokens are, with these activations.
+            inner = [(i, token, context.tokens[i][1]) for i, token in enumerate(plain)][1:-1]
+            places = [
+                at
+                for at in range(len(words) - len(plain))
+                if all(words[at + i].strip() == token for i, token, _ in inner)
+                and all(value is None or abs(value - activations[at + i]) < 0.3 for i, _, value in inner)
+            ]
+            assert places and middle in kept, context
+
+
+def test_passages_are_those_of_each_token_looked_up_alone() -> None:
+    """Texts of words, marks, wide spaces and letters of several tokens, cut into tokens at random places."""
+    random = np.random.default_rng(0)
+    parts = ["a", "bc", " ", "  ", "\n", "é", "-", "'", "«", ".", "\t", "war ", "日", "\u2003"]
+    for _ in range(300):
+        raw = "".join(random.choice(parts, random.integers(2, 120)))
+        cuts = np.unique(random.integers(1, len(raw) + 1, random.integers(1, len(raw) + 1)))
+        offsets = np.stack([np.append(0, cuts[:-1]), cuts], axis=1)
+        offsets = np.repeat(offsets, random.integers(1, 3, len(offsets)), axis=0)  # a character of two tokens
+        line, places = _one_line(raw, behind_space=False)
+        assert line.strip(" ") == " ".join(raw.split())
+        words = _words(line, places[offsets])
+        text = Text(line, np.zeros(len(offsets), dtype=np.int64), places[offsets[:, 1]], words)
+        made = text.passages(np.arange(len(offsets)))
+        starts = np.cumsum(made.counts) - made.counts
+        for token, (begin, end) in enumerate(words.tolist()):
+            before, after = line[max(0, begin - 60) : begin].lstrip(), line[end : end + 60].rstrip()
+            passage = made.texts[token]
+            assert passage == f"{before}«{line[begin:end]}»{after}"
+            numbers = made.tokens[starts[token] :][: made.counts[token]].tolist()
+            assert token in numbers and numbers == list(range(numbers[0], numbers[-1] + 1))
+            ends = made.ends[starts[token] :][: made.counts[token]].tolist()
+            first = begin - len(before)
+            for number, cut in zip(numbers, ends, strict=True):
+                # What stands before a token's end in the passage is what stands before it in the text.
+                stop = min(int(text.ends[number]), end + len(after))
+                assert passage[:cut].replace("«", "").replace("»", "") == line[first:stop].replace("«", "").replace(
+                    "»", ""
+                )
 
 
 def test_words_are_whole_and_offsets_are_the_text_s(model: tuple[Any, Any], tmp_path: Path) -> None:
@@ -111,11 +175,11 @@ def test_words_are_whole_and_offsets_are_the_text_s(model: tuple[Any, Any], tmp_
 def test_promoted_tokens_by_arithmetic() -> None:
     # Norm weight doubles the second coordinate: logits of row (1, 1) are (1, 2, −2); without it a tie.
     unembedding = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    ids = promoted(torch.tensor([[1.0, 1.0]]), unembedding, torch.tensor([1.0, 2.0]), False, 2)
-    assert ids.tolist() == [[1, 0]]
+    best, worst = promoted(torch.tensor([[1.0, 1.0]]), unembedding, torch.tensor([1.0, 2.0]), False, 2)
+    assert (best.tolist(), worst.tolist()) == ([[1, 0]], [[2, 0]])
     # LayerNorm removes the mean first: (3, 1) becomes (1, −1), and the third token beats the second.
-    ids = promoted(torch.tensor([[3.0, 1.0]]), unembedding, torch.tensor([1.0, 2.0]), True, 3)
-    assert ids.tolist() == [[2, 0, 1]]
+    best, worst = promoted(torch.tensor([[3.0, 1.0]]), unembedding, torch.tensor([1.0, 2.0]), True, 3)
+    assert (best.tolist(), worst.tolist()) == ([[2, 0, 1]], [[1, 0, 2]])
 
 
 @pytest.mark.slow
@@ -256,9 +320,10 @@ def test_a_long_text_in_pieces_has_the_tokens_that_it_has_as_a_whole(
     whole = read_text([tmp_path / "t.txt"] * 2, model[1])
     monkeypatch.setattr(ingest_text, "PIECE", 100)
     pieces = read_text([tmp_path / "t.txt"] * 2, model[1])
-    assert whole.text == pieces.text == f"{TEXT}\n\n{TEXT}"
+    assert whole.text == pieces.text == " ".join(f"{TEXT} {TEXT}".split()) + " "
     np.testing.assert_array_equal(whole.ids, pieces.ids)
     np.testing.assert_array_equal(whole.words, pieces.words)
+    np.testing.assert_array_equal(whole.ends, pieces.ends)
     first = read_text([tmp_path / "t.txt"], model[1], tokens=50)
     np.testing.assert_array_equal(first.ids, whole.ids[:50])
     assert len(first.text) < len(TEXT)

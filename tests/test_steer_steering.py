@@ -12,7 +12,7 @@ import torch
 from planted_steering import hooks_left, plan_of, tokens
 
 from queries.steer.intervention import Intervention
-from queries.steer.steering import steered
+from queries.steer.steering import NothingSteered, steered
 
 LAYER = 1
 # Where each site is, written down by hand from the models' own code: (write, what hook_z reads).
@@ -114,6 +114,39 @@ def test_every_family_site_and_mode_equals_hooks_by_hand(
     assert (actual - plain).abs().max() > 1e-3
     assert record.hooks == [{"module": WRITES[family][site], "calls": 1, "positions": 14}]
     assert hooks_left(model) == 0
+
+
+def test_what_was_added_is_told_as_a_length() -> None:
+    """The median of each pass's lengths, the passes weighed by their positions; padding and other rows left out."""
+    model = tiny.tiny_model("llama")
+    record_of = planted.planted_dictionary(f"blocks.{LAYER}.hook_resid_post")
+    seen: list[torch.Tensor] = []
+    hook = model.model.layers[LAYER].register_forward_hook(lambda _m, _a, out: seen.append(out.norm(dim=-1)))
+    ids, later = tokens(2), tokens(2, length=3)
+    mask = torch.ones_like(ids)
+    mask[0, :2] = 0
+
+    def run() -> None:
+        with torch.no_grad():
+            past = model(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
+            model(input_ids=later, attention_mask=torch.cat([mask, torch.ones(2, 3)], 1), past_key_values=past)
+
+    run()
+    hook.remove()
+    first, second = seen[0][mask.bool()], seen[1].flatten()
+    assert (len(first), len(second)) == (12, 6)
+    expected = 0.3 * (first.median() * 12 + second.median() * 6) / 18
+    for mode, strength, length in (("add", "30%", float(expected)), ("add", -2.5, 2.5), ("suppress", 1, 0.0)):
+        with steered(model, plan_of(planted.intervention(record_of, 7, mode, strength))) as record:
+            run()
+        assert record.added == [pytest.approx(length, rel=1e-5)]
+    with steered(model, plan_of(planted.intervention(record_of, 7, "add", "30%")), rows=[1]) as record:
+        run()
+    chosen = (seen[0][1].median() * 7 + seen[1][1].median() * 3) / 10
+    assert record.added == [pytest.approx(0.3 * float(chosen), rel=1e-5)]
+    with pytest.warns(NothingSteered), steered(model, plan_of(planted.intervention(record_of, 7, "add", 1))) as record:
+        pass
+    assert record.added == [None]
 
 
 @pytest.mark.parametrize(("mode", "strength"), (("suppress", -2), ("clamp", 4)))

@@ -212,6 +212,21 @@ def test_walk_pin_and_steer(visit: Visit) -> None:
     assert caught.value.suggested_filename == "plan.json"
 
 
+def test_a_share_of_the_norm_is_dragged_and_told_as_a_length(visit: Visit) -> None:
+    """Known after a run; then the slider says it while it is dragged, half the share half the length."""
+    tab = visit.go(f"/steer?feature={SEED}&strength=30%25&tokens=3&prompt=w5")
+    told = tab.locator("output[data-norms]")
+    if not told.get_attribute("data-norms"):  # another test may have run this feature before
+        expect(told).to_have_text("30%")
+    tab.get_by_role("button", name="Run", exact=True).click()
+    expect(tab.locator("p[data-status]")).to_have_text("done", timeout=60_000)
+    (norm,) = map(float, told.get_attribute("data-norms").split())
+    for share in (15, 60):
+        tab.locator("[data-strength]").fill(str(share))
+        expect(told).to_have_text(f"{share}% = {share / 100 * norm:.3g}")
+        assert tab.locator('input[name="strength"]').input_value() == f"{share}%"
+
+
 def test_a_stream_is_stopped_by_its_button_and_by_leaving(visit: Visit) -> None:
     address = f"/steer?feature={SEED}&strength=4&tokens=256&prompt=w5"
     for leave in (False, True):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,22 @@ def test_cypher_answers_in_a_table_and_a_picture(client: httpx.Client) -> None:
 FORM = {"prompt": PROMPT, "feature": SEED, "strength": "4", "tokens": "8", "seed": "0"}
 
 
+@pytest.mark.slow
+def test_a_share_of_the_norm_is_a_length_after_a_run(client: httpx.Client, folder: Path) -> None:
+    asked = {"feature": SEED, "strength": "30%"}
+    assert "(about" not in client.get("/steer", params=asked).text
+    with client.stream("POST", "/steer/stream", data=FORM | asked) as response:
+        got = list(events(response))
+    (norms,) = (event["values"] for event in got if event["event"] == "norms")
+    with open_atlas(folder / "atlas <b>") as atlas:
+        plan = SteeringPlan.from_features(atlas, {SEED: "30%"})
+        (made,) = generate(folder / "model", None, [PROMPT], plan, max_new_tokens=8)
+    assert made.added[0] is not None and norms == [pytest.approx(made.added[0] / 0.3, rel=1e-5)]
+    text = client.get("/steer", params=asked).text
+    assert f"add 30% (about {made.added[0]:.3g})" in text and f"{made.added[0]:.3g} in all" in text
+    assert f'<output data-norms="{norms[0]}">' in text
+
+
 def expected(folder: Path, **options: Any) -> tuple[str, str]:
     """Unsteered and steered text, made by the library."""
     with open_atlas(folder / "atlas <b>") as atlas:
@@ -186,10 +203,12 @@ def test_a_stream_says_what_the_library_says(client: httpx.Client, folder: Path)
     with client.stream("POST", "/steer/stream", data=FORM | {"control": "1"}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         got = list(events(response))
-    done = {event["side"]: event for event in got if event["event"] == "done"}
+    done: dict[Any, Any] = {event["side"]: event for event in got if event["event"] == "done"}
     assert [*done] == ["unsteered", "steered", "control"]
     assert (done["unsteered"]["text"], done["steered"]["text"]) == (plain, turned)
-    assert done["steered"]["hooks"] == [{"module": "model.layers.2", "calls": 8, "positions": 10}]  # 3 + 8 − 1
+    (hook,) = done["steered"]["hooks"]
+    assert hook == {"module": "model.layers.2", "calls": 8, "positions": 10, "added": hook["added"]}  # 3 + 8 − 1
+    assert hook["added"] == pytest.approx(4, rel=1e-5)
     assert done["unsteered"]["hooks"] == []
     pieces = "".join(str(e["text"]) for e in got if e["event"] == "text" and e["side"] == "steered")
     assert pieces.split() == turned.split()
@@ -408,6 +427,45 @@ def test_pages_of_an_atlas_on_a_server_are_those_of_its_folder(folder: Path, neo
         # A drawing names the state of its atlas, which a copy keeps.
         assert one[0] == other[0], page
     assert sum(len(pictures) for pictures, _ in shown[0]) >= 5 and sum(len(rows) for _, rows in shown[0]) > 50
+
+
+def test_a_feature_shows_what_a_text_gave(tmp_path: Path) -> None:
+    """Contexts as text, however hostile, each token tinted by its activation; a bar for each bin that holds some."""
+    from evidence_atlas import tiny_atlas as measurable
+    from evidence_atlas import words
+    from flow_graphs import HOSTILE
+    from starlette.testclient import TestClient
+
+    from ingest.labels.job import label_atlas
+    from queries.web.app import application
+    from queries.web.engine import Engine
+    from queries.web.site import Site
+
+    folder = measurable(tmp_path, layers=(1,), sites=("res",))
+    hostile = [text for text in HOSTILE if "\ud800" not in text]
+    text = "\n".join(f"{words(20, seed)} {hostile[seed % len(hostile)]}" for seed in range(30))
+    (tmp_path / "t.txt").write_text(text, encoding="utf-8")
+    label_atlas(folder, texts=[tmp_path / "t.txt"], promoted=True)
+    with open_atlas(folder) as atlas:
+        site = Site(atlas, Engine(str(tmp_path / "model")))
+        client = TestClient(application(site, "t", "127.0.0.1", 80), base_url="http://127.0.0.1")
+        client.get("/?token=t")
+        tinted = 0
+        for index in range(20):
+            (id_,) = (f"{dictionary}/{index}" for dictionary in atlas.dictionaries)
+            answer = client.get(f"/{id_}").text
+            assert not Markup(answer).active and not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", answer)
+            detail = atlas.detail(id_)
+            if detail.histogram is None:
+                assert "how often how active" not in answer
+                continue
+            assert answer.count("<title>") == 1 + sum(count > 0 for count in detail.histogram.counts)
+            values = [value for context in detail.contexts for _, value in context.tokens if value]
+            steps = [round(10 * value / max(values)) for value in values]
+            assert re.findall(r'<span class="tint-(\d+)"', answer) == [str(step) for step in steps if step]
+            assert "suppresses" in answer and all(f"<li>{escape(word)}</li>" in answer for word in detail.suppresses)
+            tinted += len(values)
+        assert tinted > 200
 
 
 def test_evidence_is_what_was_measured(tmp_path: Path) -> None:

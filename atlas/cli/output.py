@@ -131,6 +131,16 @@ def printable(text: str) -> str:
     return " ".join(_UNPRINTABLE.sub(" ", text).split())
 
 
+def bars(counts: Sequence[int]) -> str:
+    """Counts as a line of bars, one character each: of eight heights, nothing for none.
+
+    Example:
+        >>> bars([0, 1, 4, 8])
+        ' ▁▄█'
+    """
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // max(counts)) if count else 0] for count in counts)
+
+
 def columns_wide(text: str) -> int:
     """Terminal columns that a text takes: wide characters take two."""
     if text.isascii():

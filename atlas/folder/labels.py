@@ -2,7 +2,8 @@
 
 `labels.parquet`, one row a feature in the order of their index: `label` (a name, imported or made from tokens),
 `promotes` and `fires_on` (tokens, most telling first), `frequency` (share of text positions at which it is active),
-`max_activation`, `contexts` (texts, best first). Any of them may be null.
+`max_activation`; and what the graph does not hold: `contexts` (texts, best first), `traces` (of each the ends of its
+tokens in it and the activations there), `histogram` (positions by activation), `suppresses`. Any of them may be null.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 WORDS = ("promotes", "fires_on")
 TEXTS = ("label", *WORDS)
 FIGURES = ("frequency", "max_activation")
+MEASURED = ("contexts", "traces", "histogram")  # of one text, so they stay together
+BESIDE = (*MEASURED, "suppresses")  # what the graph does not hold
 NAMING = 4  # words that name a feature which has no label
+_GROUP = 512  # rows that are read together: one feature's detail is asked for at a time
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,26 @@ class Labels:
     table: pa.Table | None
 
     @classmethod
-    def load(cls, folder: Path, state: str | None = None, *, only: str | None = None) -> Labels:
-        """Read a dictionary folder's labels, those that wait for `state` before all others; `only`: this column.
+    def load(cls, folder: Path, state: str | None = None) -> Labels:
+        """Read a dictionary folder's labels, those that wait for `state` before all others.
 
         Raises CorruptAtlas where the file is damaged.
         """
-        waiting = None if state is None else labels_of_state(folder, state)
-        path = waiting if waiting is not None and waiting.exists() else folder / LABELS
+        path = labels_path(folder, state)
         if not path.exists():
             return cls(None)
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            if only is not None and only not in pq.read_schema(path).names:
-                return cls(None)
-            return cls(pq.read_table(path, columns=None if only is None else [only]))
+            return cls(pq.read_table(path))
         except (OSError, pa.ArrowException) as error:
-            raise CorruptAtlas(f"{path} is damaged ({error}); delete it and run feature-atlas label again") from None
+            raise cls.damaged(path, error) from None
+
+    @staticmethod
+    def damaged(path: Path, error: Exception) -> CorruptAtlas:
+        """What to raise where a file of labels cannot be read."""
+        return CorruptAtlas(f"{path} is damaged ({error}); delete it and run feature-atlas label again")
 
     def column(self, name: str, size: int) -> pa.ChunkedArray | pa.Array:
         """A column as the graph holds it: words joined by commas; nulls where there are no labels.
@@ -77,12 +83,6 @@ class Labels:
         words = self._own(name, size, pa.list_(pa.string()))
         return pc.binary_join(pc.list_slice(words, 0, most) if most else words, ", ")
 
-    def contexts(self, index: int) -> list[str]:
-        """The best contexts of one feature."""
-        if self.table is None or "contexts" not in self.table.column_names:
-            return []
-        return self.table["contexts"][index].as_py() or []
-
     def updated(self, columns: dict[str, pa.Array], *, whole: bool = False) -> Labels:
         """These labels with columns added or replaced; a null keeps what stood there, unless they are taken whole."""
         import pyarrow as pa
@@ -93,15 +93,28 @@ class Labels:
             old[name] = pc.coalesce(column, old[name].cast(column.type)) if name in old and not whole else column
         return Labels(pa.table(old))
 
-    def with_contexts_of(self, other: Labels) -> Labels:
-        """These labels with the other's contexts where a feature has none; themselves where the other has none."""
+    def with_beside_of(self, other: Labels) -> Labels:
+        """These labels with what the other has beside the graph where a feature has none; itself where that is nothing.
+
+        Contexts, traces and histogram come from one text: they are taken together.
+        """
         mine, theirs = self.table, other.table
-        if mine is None or theirs is None or len(mine) != len(theirs) or "contexts" not in theirs.column_names:
+        if mine is None or theirs is None or len(mine) != len(theirs) or not {*BESIDE} & {*theirs.column_names}:
             return self
-        kept = Labels(theirs.select(["contexts"]))
-        if "contexts" in mine.column_names:
-            kept = kept.updated({"contexts": mine["contexts"]})
-        return self.updated({"contexts": kept.table["contexts"]})  # type: ignore[index]
+        import numpy as np
+        import pyarrow as pa
+
+        columns = {name: mine[name] for name in mine.column_names}
+        for names in (MEASURED, ("suppresses",)):
+            types = {name: table.schema.field(name).type for table in (theirs, mine) for name in table.column_names}
+            own = [mine[name].is_valid().to_numpy() for name in names if name in columns]
+            here, places = np.any([np.zeros(len(mine), dtype=bool), *own], axis=0), np.arange(len(mine))
+            taken = pa.array(np.where(here, places, len(mine) + places))
+            for name in names:
+                if name in types:
+                    parts = (Labels(table)._own(name, len(mine), types[name]) for table in (mine, theirs))
+                    columns[name] = pa.chunked_array(chunk for part in parts for chunk in _chunks(part)).take(taken)
+        return Labels(pa.table(columns))
 
     def following(self, graph: pa.Table) -> Labels:
         """These labels brought to what a graph says of the same features; themselves where that is the same.
@@ -130,7 +143,13 @@ class Labels:
         import pyarrow.parquet as pq
 
         with replacing(folder / LABELS if state is None else labels_of_state(folder, state)) as temporary:
-            pq.write_table(self.table, temporary, compression="zstd")
+            pq.write_table(self.table, temporary, compression="zstd", row_group_size=_GROUP)
+
+
+def labels_path(folder: Path, state: str | None) -> Path:
+    """The labels of a dictionary folder: those that wait for `state` before all others. It need not exist."""
+    waiting = None if state is None else labels_of_state(folder, state)
+    return waiting if waiting is not None and waiting.exists() else folder / LABELS
 
 
 def settle(folder: Path, state: str | None) -> None:
@@ -151,5 +170,11 @@ def _equal(one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -
     import pyarrow as pa
 
     # Arrow does not compare an array with a chunked one.
-    whole = [pa.chunked_array(c.chunks if isinstance(c, pa.ChunkedArray) else [c], c.type) for c in (one, other)]
+    whole = [pa.chunked_array(_chunks(column), column.type) for column in (one, other)]
     return bool(whole[0].equals(whole[1]))
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    import pyarrow as pa
+
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]

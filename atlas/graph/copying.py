@@ -180,12 +180,12 @@ def _copy_file(path: Path, target: Path) -> None:
 
 
 def _copy_labels(there: Path, here: Path, state: str | None) -> None:
-    """Labels change under one name. A folder that took its atlas on from a server has no contexts: those here stay."""
+    """Labels change under one name. What a server does not hold, contexts and their like, stays as it is here."""
     labels = Labels.load(there, state)
     if labels.table is None:
         return
     try:
-        kept = labels.with_contexts_of(Labels.load(here))
+        kept = labels.with_beside_of(Labels.load(here))
     except CorruptAtlas:
         kept = labels
     kept.save(here)

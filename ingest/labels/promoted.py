@@ -1,4 +1,4 @@
-"""The tokens that a direction promotes: what adding it to the last residual stream does to the logits.
+"""The tokens that a direction promotes and suppresses: what adding it to the last residual stream does to the logits.
 
     logits(d) = U (w ⊙ d)      U the unembedding, w the final norm's weight (1 + w for Gemma)
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-TOKENS = 8  # promoted tokens kept a feature
+TOKENS = 8  # promoted tokens kept a feature, and as many suppressed ones
 _BLOCK = 1024  # rows at once: block × vocabulary logits
 
 
-def promoted(rows: torch.Tensor, unembedding: torch.Tensor, scale: torch.Tensor, centre: bool, n: int) -> torch.Tensor:
-    """Ids of the n most promoted tokens of each row, int64 [n_rows, n].
+def promoted(
+    rows: torch.Tensor, unembedding: torch.Tensor, scale: torch.Tensor, centre: bool, n: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids of the n most promoted tokens of each row and of the n most suppressed ones, int64 [n_rows, n] each.
 
     Args:
         rows: directions, [n_rows, d_model].
@@ -36,13 +38,14 @@ def promoted(rows: torch.Tensor, unembedding: torch.Tensor, scale: torch.Tensor,
 
     if centre:
         rows = rows - rows.mean(dim=1, keepdim=True)
-    return torch.topk((rows * scale) @ unembedding.T, n, dim=1).indices
+    logits = (rows * scale) @ unembedding.T
+    return torch.topk(logits, n, dim=1).indices, torch.topk(logits, n, dim=1, largest=False).indices
 
 
 def columns_promoted(
     folder: Path, records: dict[str, Dictionary], model_name: str, device: str, progress: Progress
 ) -> dict[str, dict[str, pa.Array]]:
-    """Column `promotes` (list of tokens, most promoted first; null where dead) of each dictionary."""
+    """Columns `promotes` and `suppresses` (lists of tokens, most so first; null where dead) of each dictionary."""
     import pyarrow as pa
     import torch
 
@@ -56,15 +59,15 @@ def columns_promoted(
     with torch.no_grad(), progress.steps("promoted tokens", len(records), "dictionary") as step:
         for id_, record in records.items():
             opened = open_rows(folder, record)
-            tokens: list[list[str] | None] = []
+            tokens: dict[str, list[list[str] | None]] = {"promotes": [], "suppresses": []}
             for start in range(0, record.d_sae, _BLOCK):
                 # A copy: mapped rows cannot be written to, and torch has no such tensors.
                 rows = torch.from_numpy(opened.decoder[start : start + _BLOCK].copy()).to(unembedding.device)
-                ids = promoted(rows, unembedding, scale, centre, TOKENS).cpu().numpy()
-                tokens += [_words(tokenizer, row) for row in ids]
-            alive = opened.alive
-            tokens = [words if alive[i] else None for i, words in enumerate(tokens)]
-            columns[id_] = {"promotes": pa.array(tokens, pa.list_(pa.string()))}
+                ends = promoted(rows, unembedding, scale, centre, TOKENS)
+                for kept, ids in zip(tokens.values(), ends, strict=True):
+                    kept += [_words(tokenizer, row) for row in ids.cpu().numpy()]
+            dead = ~opened.alive
+            columns[id_] = {name: pa.array(kept, pa.list_(pa.string()), mask=dead) for name, kept in tokens.items()}
             step(1)
     return columns
 

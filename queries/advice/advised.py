@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from atlas.folder.results import keep, kept
 from atlas.ids import RES
+from queries.steer.intervention import ADD
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
+    from queries.steer.generation import Generation
+    from queries.steer.intervention import Intervention
     from queries.steer.plan import SteeringPlan
 
 _PREFIX = "advice-"  # of the results' names
@@ -24,7 +29,12 @@ class Dose:
     lengths: tuple[float | None, ...]  # of each intervention; a share of the norm times the stream's median norm there
     total: float | None  # their sum; None where one is not known
     tried: float | None  # the largest sum that advise tried with one of the features
-    unmeasured: bool  # whether a share of the norm is in it whose norm is not known
+    norms: tuple[float | None, ...]  # of what each share of the norm is one of; None where it is not known
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether a share of the norm is in it whose norm is not known."""
+        return None in self.norms
 
     @property
     def warning(self) -> str | None:
@@ -50,11 +60,34 @@ def _is_whole(atlas: Atlas, row: dict[str, Any]) -> bool:
     return known and all(isinstance(each, int | float) for each in numbers)
 
 
-def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
+def norms_of(model: Any, plan: SteeringPlan, made: Generation) -> dict[str, float]:
+    """By dictionary, how long what was steered there is: of modules to which nothing but shares of it were added.
+
+    That is the length that was added, divided by the length of the shares' sum.
+    """
+    from hooked.hookpoints import write_point
+
+    places: dict[str, list[Intervention]] = {}
+    for each in plan.interventions:
+        places.setdefault(write_point(model, each.dictionary).name, []).append(each)
+    norms: dict[str, float] = {}
+    for hook, length in zip(made.hooks, made.added, strict=True):
+        here = places[hook["module"]]
+        shares = [
+            each.strength.value / 100 * each.direction
+            for each in here
+            if each.mode == ADD and each.positions == "all" and each.strength is not None and each.strength.percent
+        ]
+        if length and len(shares) == len(here):
+            norms |= {each.dictionary.id: length / float(np.linalg.norm(np.sum(shares, axis=0))) for each in here}
+    return norms
+
+
+def dose(atlas: Atlas, plan: SteeringPlan, found: Mapping[str, float] | None = None) -> Dose:
     """What a plan adds, in lengths, and what advise tried of it.
 
-    A share of the norm is a length only where advise measured the stream's norm in that layer; modes other than add
-    have no length that is known before the model runs.
+    A share of the norm is a length only where advise measured the stream's norm in that layer, or where a run did
+    (`found`, norms_of); modes other than add have no length that is known before the model runs.
 
     Example:
         print(dose(atlas, SteeringPlan.from_features(atlas, ["9-res-2k/2018"], strength="30%")).lengths)
@@ -69,20 +102,19 @@ def dose(atlas: Atlas, plan: SteeringPlan) -> Dose:
         if row.get("feature")
     }
     lengths: list[float | None] = []
+    shared: list[float | None] = []
     for each in plan.interventions:
         length = None
         if each.mode == "add" and each.strength is not None:
-            norm = 1.0 if not each.strength.percent else norms.get(each.dictionary.layer)
-            # What MLP and attention put out is shorter than the stream: its norm was not measured.
-            if norm is not None and (not each.strength.percent or each.dictionary.site == RES):
+            # What MLP and attention put out is shorter than the stream, whose norm advise measured.
+            advised = norms.get(each.dictionary.layer) if each.dictionary.site == RES else None
+            norm = (found or {}).get(each.dictionary.id, advised) if each.strength.percent else 1.0
+            shared += [norm] if each.strength.percent else []
+            if norm is not None:
                 share = each.strength.value / (100 if each.strength.percent else 1)
                 length = abs(share) * norm
         lengths.append(length)
     turned = {each.feature for each in plan.interventions}
     of_it = [row["strength"] for rows in advice if turned & {row.get("feature") for row in rows} for row in rows]
     total = sum(length for length in lengths if length is not None) if None not in lengths else None
-    unmeasured = any(
-        length is None and each.strength is not None and each.strength.percent
-        for each, length in zip(plan.interventions, lengths, strict=True)
-    )
-    return Dose(tuple(lengths), total, max(of_it, default=None), unmeasured)
+    return Dose(tuple(lengths), total, max(of_it, default=None), tuple(shared))

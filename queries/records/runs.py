@@ -41,6 +41,7 @@ def record_run(model: Any, plan: SteeringPlan, options: Any, given: Sequence[Any
         "tokens": [each.tokens for each in made],
         "texts": [each.text for each in made],
         "hooks": made[0].hooks if made else [],
+        "added": made[0].added if made else [],
     }
     return append(home, values)
 

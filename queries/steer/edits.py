@@ -56,6 +56,7 @@ class Edit:
     span: torch.Tensor | None  # float32 [m, d_model]: orthonormal rows, the components to remove
     measured: tuple[Measured, ...]
     ready: torch.Tensor | None = None  # `constant` in the model's dtype, where it is all there is
+    length: float | None = None  # of `ready`
 
     def change(
         self, hidden: torch.Tensor, read: Read, module_input: torch.Tensor | None
@@ -93,8 +94,10 @@ class Edit:
         """The same edit with its tensors on the device of the hidden states."""
         with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training afterwards
             moved: Edit = _moved(self, device)
-            alone = self.share is None and self.span is None and not self.measured
-            return replace(moved, ready=moved.constant.to(dtype) if alone and moved.constant is not None else None)
+            if self.share is not None or self.span is not None or self.measured or moved.constant is None:
+                return moved
+            ready = moved.constant.to(dtype)
+            return replace(moved, ready=ready, length=float(torch.linalg.vector_norm(ready.float())))
 
 
 def make_edit(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from queries.steer.plan import SteeringPlan
     from queries.steer.running.draws import Draws
+    from queries.steer.steering import Record
 
     Plans = SteeringPlan | Sequence[SteeringPlan | None] | None  # for all prompts, or one each
 
@@ -41,13 +42,17 @@ class Generation:
     hooks: list[dict[str, Any]]  # Record.detailed: of every hook, for the whole batch; [] unsteered
     seed: int
     prompt_tokens: list[int] = field(default_factory=list)  # ids of the prompt
+    added: list[float | None] = field(default_factory=list)  # Record.added: of every hook, for the whole batch
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """The text and the hooks that fired, for notebooks: plain, and as HTML without styles."""
         from atlas.notebook import bundle, table
         from queries.drawing.words import escaped
 
-        hooks = [{name: hook[name] for name in ("module", "calls", "positions")} for hook in self.hooks]
+        hooks = [
+            {name: hook[name] for name in ("module", "calls", "positions")} | {"added": length}
+            for hook, length in zip(self.hooks, self.added, strict=True)
+        ]
         what = f"{len(self.tokens)} tokens, seed {self.seed}, {'steered' if hooks else 'unsteered'}"
         text = f"{self.prompt}{self.text}\n[{what}]"
         html = f"<p>{escaped(self.prompt)}<b>{escaped(self.text)}</b></p><p>{what}</p>"
@@ -208,11 +213,11 @@ def continued(
         extra: dict[str, Any] = {} if streamer is None else {"streamer": streamer}
         extra |= {} if draws is None else {"logits_processor": [draws]}
         output = neutral.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra)
-    hooks: list[list[dict[str, Any]]] = [[] for _ in read]
+    records: list[Record | None] = [None] * len(read)
     for done, rows in steering:
         for row in rows:
-            hooks[row] = done.detailed
-    outputs = zip(read, output[:, ids.shape[1] :].tolist(), hooks, strict=True)
+            records[row] = done
+    outputs = zip(read, output[:, ids.shape[1] :].tolist(), records, strict=True)
     made = [_generation(tokenizer, prompt, row, config, own, options.seed) for prompt, row, own in outputs]
     # Plans that no atlas made are the caller's own; draws belong to a sweep, which keeps every text itself.
     for each, rows in plans if record and draws is None else ():
@@ -286,7 +291,7 @@ def _batch(prompts: Sequence[Prompt], pad: int, device: Any) -> tuple[torch.Tens
 
 
 def _generation(
-    tokenizer: Any, prompt: Prompt, row: list[int], config: Any, hooks: list[dict[str, Any]], seed: int
+    tokenizer: Any, prompt: Prompt, row: list[int], config: Any, record: Record | None, seed: int
 ) -> Generation:
     """A continuation, cut after its end of sequence."""
     ends = [place for place, token in enumerate(row) if token in (config.eos_token_id or ())]
@@ -296,4 +301,5 @@ def _generation(
         tokenizer.decode(part, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for part in (prompt.tokens + tokens, prompt.tokens)
     )
-    return Generation(prompt.text, whole[len(first) :], tokens, hooks, seed, prompt.tokens)
+    hooks, added = ([], []) if record is None else (record.detailed, record.added)
+    return Generation(prompt.text, whole[len(first) :], tokens, hooks, seed, prompt.tokens, added)

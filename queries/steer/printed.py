@@ -28,6 +28,10 @@ def side_by_side(prompt: str, plan: SteeringPlan, made: Mapping[str, Generation]
     calls, positions = ([hook[name] for hook in steered.hooks] for name in ("calls", "positions"))
     fired = f"{len(steered.hooks)} hook{'' if len(steered.hooks) == 1 else 's'} fired, {min(calls)} calls"
     lines.append(f"{fired} and {min(positions)} positions each; seed {steered.seed}")
+    lengths = [length for length in steered.added if length is not None]
+    if lengths:
+        low, high = f"{min(lengths):.3g}", f"{max(lengths):.3g}"
+        lines.append(f"added at a position: {low if low == high else f'{low} to {high}'} in length, on average")
     return "\n".join(lines)
 
 

@@ -46,6 +46,11 @@ class Record:
         return [{"module": each.point.name, "calls": each.calls, "positions": each.positions} for each in self.modules]
 
     @property
+    def added(self) -> list[float | None]:
+        """Of every steered module the length of what was added to a position (its median); None where none was."""
+        return [each.added for each in self.modules]
+
+    @property
     def detailed(self) -> list[dict[str, Any]]:
         """`hooks`, and where features are suppressed or clamped `"features": [{"feature", "active", "largest"}]`.
 

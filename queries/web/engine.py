@@ -48,6 +48,7 @@ class Turn:
     model: Any
     tokenizer: Any
     deadline: float  # time.monotonic()
+    norms: dict[str, float]  # of the engine
 
     def check(self) -> None:
         """Raises Stopped where the request is to end."""
@@ -65,6 +66,7 @@ class Engine:
         self.name = name
         self.device = device
         self.seconds = seconds
+        self.norms: dict[str, float] = {}  # dictionary → length of what is steered there, as the last run found it
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loaded: tuple[Any, Any] | None = None
         self._inside = 0
@@ -115,7 +117,7 @@ class Engine:
 
                 self._loaded = load_model(self.name, device=self.device)
                 put({"event": "status", "text": f"loaded in {time.monotonic() - start:.1f} s"})
-            work(Turn(put, stop, *self._loaded, time.monotonic() + self.seconds))
+            work(Turn(put, stop, *self._loaded, time.monotonic() + self.seconds, self.norms))
         except Stopped as end:
             put({"event": "stopped", "text": str(end)})
         except AtlasError as error:
@@ -150,7 +152,10 @@ def continuation(turn: Turn, side: str, prompt: Any, plan: SteeringPlan | None, 
         warnings.simplefilter("always")
         (made,) = continued(turn.model, turn.tokenizer, [prompt], plan, options, pieces)
     seconds = time.monotonic() - start
-    hooks = [{name: hook[name] for name in ("module", "calls", "positions")} for hook in made.hooks]
+    hooks = [
+        {name: hook[name] for name in ("module", "calls", "positions")} | {"added": length}
+        for hook, length in zip(made.hooks, made.added, strict=True)
+    ]
     said = [str(each.message) for each in raised if each.category.__name__ == "NothingSteered"]
     done = {"text": made.text, "tokens": len(made.tokens), "seconds": round(seconds, 2), "hooks": hooks}
     turn.put({"event": "done", "side": side, **done, "warnings": said})

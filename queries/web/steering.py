@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError, QueryError
 from atlas.ids import SITES
-from queries.advice.advised import dose
+from queries.advice.advised import dose, norms_of
 from queries.lineage.walk import lineage
 from queries.web.engine import MAX_PROMPT, MAX_TOKENS, Turn, continuation
 from queries.web.site import first, numbered
@@ -56,6 +56,11 @@ class Run:
             turn.check()
             turn.put({"event": "begin", "side": side})
             made[side] = continuation(turn, side, given, plan, self.options)
+            if side == "steered" and plan is not None:
+                found = norms_of(turn.model, plan, made[side])
+                turn.norms.update(found)
+                if found:
+                    turn.put({"event": "norms", "values": sorted(found.values())})
         for side, generation in made.items():
             turn.check()
             if generation.tokens:

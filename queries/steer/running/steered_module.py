@@ -27,6 +27,7 @@ class SteeredModule(Attached):
     split: bool  # whether they differ
     calls: int = 0  # times its hook ran
     positions: int = 0  # positions that were steered, padding not counted
+    lengths: float | torch.Tensor = 0.0  # of what was added: each pass's median, summed over its positions
     activity: dict[tuple[str, ...], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # see `features`
     _moved: dict[tuple[str, torch.device, torch.dtype], Edit] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -39,6 +40,15 @@ class SteeredModule(Attached):
             for features, (counts, peaks) in self.activity.items()
             for feature, active, largest in zip(features, counts.tolist(), peaks.tolist(), strict=True)
         ]
+
+    @property
+    def added(self) -> float | None:
+        """The length of what was added to a position: the median of each pass, and their mean by positions.
+
+        None where none was steered. Not the mean of all: a share of the norm adds a hundred times as much at a
+        sequence's first position, an attention sink, as elsewhere.
+        """
+        return float(self.lengths) / self.positions if self.positions else None
 
     def attach(self, passes: Passes) -> RemovableHandle:
         """Register the hook; returns its handle."""
@@ -113,7 +123,7 @@ class SteeredModule(Attached):
             moved = self._moved[key]
             change, values = moved.change(hidden, seen, None if before is None else before[:, columns])
             if not now.again:
-                self._count(moved, values, where, hidden.shape[0] * hidden.shape[1])
+                self._count(moved, change.detach(), values, where, hidden.shape[0] * hidden.shape[1])
             if where is not None:
                 # Filled, not multiplied: a change that is not finite at padding would come through as NaN.
                 change = change.expand_as(hidden).masked_fill(~where[..., None], 0)
@@ -126,11 +136,22 @@ class SteeredModule(Attached):
             raise ModelError("positions turn: the last turn is known of chat prompts only: give messages, or --chat")
         return now.turn
 
-    def _count(self, edit: Edit, values: list[torch.Tensor], where: torch.Tensor | None, places: int) -> None:
-        """Note positions that were steered, and where measured features were active."""
+    def _count(
+        self, edit: Edit, change: torch.Tensor, values: list[torch.Tensor], where: torch.Tensor | None, places: int
+    ) -> None:
+        """Note positions that were steered, how long the change there was, and where measured features were active."""
         count = places if where is None else int(where.sum())
+        lengths: float | torch.Tensor
+        if edit.length is not None:
+            lengths = edit.length * count
+        else:
+            each = torch.linalg.vector_norm(change.float(), dim=-1)
+            # One vector for all positions, or one each.
+            each = each if where is None or each.ndim == 0 else each[where]
+            lengths = each.median() * count if each.numel() else 0.0
         with self._lock:
             self.positions += count
+            self.lengths = self.lengths + lengths
             for part, activations in zip(edit.measured, values, strict=True):
                 found = activations.detach()
                 if where is not None:

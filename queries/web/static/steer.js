@@ -37,10 +37,20 @@ const handlers = {
     for (const warning of event.warnings) shown[event.side].about.append(make("br"), warning);
     if (!event.hooks.length) return;
     const list = event.hooks.map((hook) =>
-      make("li", {}, make("code", { textContent: hook.module }), ` ${hook.calls} calls, ${hook.positions} positions`),
+      make(
+        "li",
+        {},
+        make("code", { textContent: hook.module }),
+        ` ${hook.calls} calls, ${hook.positions} positions`,
+        hook.added === null ? "" : `, ${Number(hook.added.toPrecision(3))} added at each`,
+      ),
     );
     const summary = make("summary", { textContent: `${event.hooks.length} hooks fired` });
     shown[event.side].section.append(make("details", {}, summary, make("ul", { className: "plain" }, ...list)));
+  },
+  norms(event) {
+    told.dataset.norms = event.values.join(" ");
+    follow();
   },
   nats: (event) => shown[event.side].about.append(`, ${event.nats.toFixed(2)} nats a token`),
   stopped: (event) => (status.textContent = event.text),
@@ -99,10 +109,15 @@ stop.addEventListener("click", () => running?.abort());
 const slider = form.querySelector("[data-strength]");
 const strength = form.elements.strength;
 slider.closest("[hidden]").hidden = false;
+const told = slider.parentElement.querySelector("output");
 const follow = () => {
   const share = /^(-?[\d.]+)%$/.exec(strength.value.trim());
   slider.value = share ? share[1] : 0;
-  slider.parentElement.querySelector("output").value = share ? strength.value : "";
+  // As a length too, where it is known how long what is steered is: after advise, or a run.
+  const norms = told.dataset.norms.split(" ").filter(Boolean).map(Number);
+  const lengths = norms.map((norm) => Math.abs((share?.[1] ?? 0) / 100) * norm);
+  const ends = [Math.min(...lengths), Math.max(...lengths)].map((length) => String(Number(length.toPrecision(3))));
+  told.value = share ? strength.value + (norms.length ? ` = ${[...new Set(ends)].join(" to ")}` : "") : "";
 };
 slider.addEventListener("input", () => {
   strength.value = `${slider.value}%`;

@@ -88,7 +88,7 @@ def _described(site: Site, fields: Fields) -> dict[str, Any] | None:
         made = plan_of(site.atlas, fields)
     except AtlasError as error:
         return {"error": str(error), "rows": []}
-    known = dose(site.atlas, made)
+    known = dose(site.atlas, made, site.engine.norms)
     rows = [
         each.to_dict() | {"length": length if each.strength is not None and each.strength.percent else None}
         for each, length in zip(made.interventions, known.lengths, strict=True)
