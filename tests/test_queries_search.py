@@ -113,7 +113,8 @@ def test_what_cannot_be_searched(atlas: Atlas, text: str, where: dict[str, Any])
 def test_show_holds_the_record_and_the_best_matches(planted: Planted, atlas: Atlas) -> None:
     rows = show(atlas, FEATURE, most=2)
     parts = {part: [row for row in rows if row["part"] == part] for part in ("feature", "earlier", "later", "context")}
-    assert parts["feature"] == [{"part": "feature", **planted.features()[FEATURE], "suppresses": None, "neuronpedia": None}]
+    beside = {"suppresses": None, "neuronpedia": None}
+    assert parts["feature"] == [{"part": "feature", **planted.features()[FEATURE], **beside}]
     edges = planted.edge_rows()
     expected = [(e["target"], e["rank"]) for e in edges if e["source"] == FEATURE and (e["rank"] or 0) < 2]
     assert len(parts["earlier"]) == 2 * 3  # residual, MLP, attention
