@@ -44,8 +44,13 @@ class Text:
         """The text around each of the tokens, its word between «»."""
         texts, bounds = [], np.empty((len(tokens), 4), dtype=np.int64)
         for row, (start, end) in enumerate(self.words[tokens].tolist()):
-            before = self.text[max(0, start - _AROUND) : start].lstrip()
-            after = self.text[end : end + _AROUND].rstrip()
+            before = self.text[max(0, start - _AROUND) : start]
+            if start > _AROUND:  # no half a word, where words have spaces between them
+                before = before[before.find(" ", 0, -1) + 1 :]
+            after = self.text[end : end + _AROUND]
+            if end + _AROUND < len(self.text):
+                after = after[: after.rfind(" ", 1)] if " " in after[1:] else after
+            before, after = before.lstrip(), after.rstrip()
             texts.append(f"{before}«{self.text[start:end]}»{after}")
             bounds[row] = start - len(before), end + len(after), start, end
         # The token itself may have no width: a line's end behind a space.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,13 @@ def test_passages_are_those_of_each_token_looked_up_alone() -> None:
         made = text.passages(np.arange(len(offsets)))
         starts = np.cumsum(made.counts) - made.counts
         for token, (begin, end) in enumerate(words.tolist()):
-            before, after = line[max(0, begin - 60) : begin].lstrip(), line[end : end + 60].rstrip()
+            # At most 60 characters on each side, cut between words where there is a space.
+            before, after = line[max(0, begin - 60) : begin], line[end : end + 60]
+            if begin > 60:
+                before = re.sub("^[^ ]* (?=.)", "", before)
+            if end + 60 < len(line):
+                after = re.sub("(?<=.) [^ ]*$", "", after)
+            before, after = before.lstrip(), after.rstrip()
             passage = made.texts[token]
             assert passage == f"{before}«{line[begin:end]}»{after}"
             numbers = made.tokens[starts[token] :][: made.counts[token]].tolist()
