@@ -2,7 +2,7 @@
 
 Writes docs/benchmarks.json (ratios, machine, versions) and from it docs/benchmarks.md, and says which ratios fell by
 more than a tenth behind those that were there: exit status 1. The peers of steering are looked at where they are
-installed: pip install steering-vectors repeng.
+installed: pip install steering-vectors repeng nnsight.
 """
 
 from __future__ import annotations

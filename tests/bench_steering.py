@@ -104,6 +104,8 @@ def peers(model: Any, tokenizer: Any, vectors: list[torch.Tensor]) -> None:
                 control.unwrap()
 
         found["repeng"] = wrapped
+    if (tracing := _installed("nnsight")) is not None:
+        found["nnsight"] = _traced(tracing, model, tokenizer, plan, dict(zip(places, vectors, strict=True)))
     for name, peer in found.items():
         peer(), ours()
         pairs = [(ours(), peer()) for _ in range(ROUNDS)]
@@ -111,6 +113,30 @@ def peers(model: Any, tokenizer: Any, vectors: list[torch.Tensor]) -> None:
         seconds = statistics.median(b for _, b in pairs)
         print(f"steering: generate with six vectors: {ratio:.3f} × {name}", flush=True)
         record("steering", "model.generate with six vectors added", name, ratio, seconds)
+
+
+def _traced(
+    nnsight: Any, model: Any, tokenizer: Any, plan: Any, vectors: dict[int, torch.Tensor]
+) -> Callable[[], float]:
+    """The same by nnsight, whose tokens are compared with ours first."""
+    from queries.steer.steering import steered
+
+    wrapped = nnsight.TransformersModel(model, tokenizer=tokenizer, task="text-generation")
+    options: dict[str, Any] = {"max_new_tokens": TOKENS, "min_new_tokens": TOKENS, "do_sample": False}
+
+    def generated() -> Any:
+        with wrapped.generate(PROMPTS[0], **options) as tracer:
+            for _ in tracer.iter[:TOKENS]:
+                for layer, vector in vectors.items():
+                    wrapped.model.layers[layer].output[0] += vector  # the batch's one row
+            tokens = tracer.result.save()
+        return tokens
+
+    with steered(model, plan):
+        ours = model.generate(**tokenizer(PROMPTS, return_tensors="pt"), **options)
+    if not torch.equal(ours, generated()):
+        raise RuntimeError("nnsight's tokens are not those of the same vectors added here: nothing to compare")
+    return lambda: _time(generated)
 
 
 def _installed(name: str) -> Any:
