@@ -64,6 +64,10 @@ class StoreError(AtlasError):
     """The server that holds, or shall hold, the graph cannot be used."""
 
 
+class ClusterError(AtlasError):
+    """A Ray cluster that is not there, or that failed; the message says what to do."""
+
+
 class IngestError(AtlasError):
     """A source or a dictionary cannot be taken in."""
 

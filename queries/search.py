@@ -16,8 +16,7 @@ ROW = """f.id AS feature, f.label AS label, f.fires_on AS fires_on, f.promotes A
 # The longest word alone is looked for first, which is several times faster than all words in every feature; one step a
 # WITH is what the embedded engine's parser is quick at. Commas and quotes become spaces, so that a whole token or word
 # is what stands between two spaces.
-SEARCH = f"""
-MATCH (f:Feature)
+_REST = f"""
 WHERE coalesce($site, f.site) = f.site AND coalesce($layer, f.layer) = f.layer
 WITH f, toLower(coalesce(f.label, '')) AS label, toLower(coalesce(f.fires_on, '')) AS fires_on,
      toLower(coalesce(f.promotes, '')) AS promotes
@@ -38,6 +37,9 @@ RETURN {ROW},
 ORDER BY exact DESC, first DESC, named DESC, among DESC, spaces, coalesce(frequency, 0.0) DESC, feature
 LIMIT $limit
 """
+SEARCH = f"MATCH (f:Feature){_REST}"
+# Among the features that a server's full-text index finds, which are all that have the words, and others.
+AMONG = f"CALL db.index.fulltext.queryNodes('feature_words', $full_text) YIELD node AS f WITH f{_REST}"
 # The same columns of features that the index of words named.
 NAMED = f"UNWIND $ids AS name MATCH (f:Feature {{id: name}}) RETURN {ROW}"
 LARGE = 50_000  # features from which on the index is asked: below, a scan takes less time than importing Arrow
@@ -59,12 +61,17 @@ def search(atlas: Atlas, text: str, *, limit: int = 20, site: str | None = None,
         for row in search(atlas, "film", site="res", limit=5):
             print(row["feature"], row["label"])
     """
-    words = checked(text, limit, site)
+    words, full_text = checked(text, limit, site), None
     if sum(record.d_sae for record in atlas.dictionaries.values()) >= LARGE:
         indexed = _by_index(atlas, words, limit, site, layer)
         if indexed is not None:
             return indexed
-    found = atlas.read(SEARCH, words=words, longest=max(words, key=len), site=site, layer=layer, limit=limit)
+        full_text = atlas.store.full_text(words)
+    asked: dict[str, Any] = {"words": words, "longest": max(words, key=len), "site": site, "layer": layer}
+    if full_text is None:
+        found = atlas.read(SEARCH, limit=limit, **asked)
+    else:
+        found = atlas.read(AMONG, limit=limit, full_text=full_text, **asked)
     # What rows are ordered by besides is not part of them.
     return Rows(({name: row[name] for name in COLUMNS} for row in found), COLUMNS)
 

@@ -16,7 +16,7 @@ from saes import planted
 from served import CODE
 
 from atlas import open_atlas
-from atlas.errors import IngestError
+from atlas.errors import ClusterError, IngestError
 from atlas.graph.digest import Digest, digest
 from ingest import ingest
 from ingest.shards.on_ray import matched
@@ -115,5 +115,5 @@ def test_a_worker_that_makes_other_rows_says_so(tmp_path: Path) -> None:
 
 def test_an_address_where_no_cluster_is(tmp_path: Path) -> None:
     sources = planted(tmp_path / "saes", range(2))
-    with pytest.raises(IngestError, match="no Ray cluster answers"):
+    with pytest.raises(ClusterError, match="no Ray cluster answers"):
         ingest([sources], tmp_path / "a", ray="127.0.0.1:1")

@@ -84,6 +84,10 @@ class LadybugStore:
         """False: rows are in the folder, where they are searched exactly."""
         return False
 
+    def full_text(self, words: Sequence[str]) -> str | None:
+        """None: the folder has an index of words beside the graph."""
+        return None
+
     def retire(self, keep: str) -> None:
         """Remove every other state and what unfinished ones have left; raises FolderError where that fails."""
         try:

@@ -116,6 +116,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to a file that is whole or not there."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn the system's refusals to write into one line (a full disk, missing rights)."""

@@ -86,6 +86,13 @@ class Store(Protocol):
         """Whether the store finds the nearest decoder rows itself."""
         ...
 
+    def full_text(self, words: Sequence[str]) -> str | None:
+        """A query of the index `feature_words` that finds all features with these words, and others.
+
+        None where the store has no such index, or where looking at every feature takes less time.
+        """
+        ...
+
     def retire(self, keep: str) -> None:
         """Drop every state but this one."""
         ...

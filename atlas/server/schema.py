@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from atlas.errors import StoreError
@@ -21,6 +23,12 @@ _INDEXES = {  # name -> properties of Feature; one of several serves only statem
     "feature_vanishes": ("vanishes",),
 }
 _FULL_TEXT = ("label", "fires_on", "promotes")
+_ANALYZER = "standard-no-stop-words"
+_THERE = f"SHOW INDEXES YIELD name, state, properties, options WHERE name = '{WORDS}' RETURN state, properties, options"
+_LETTERS = re.compile("[a-z]+")
+_SHORTEST = 3  # letters; shorter ones stand in nearly every feature, which are looked at faster one by one
+# The analyzer breaks tokens after so many characters, and so what is looked for: features with such are looked at too.
+_LONG = "/.{255}/"
 
 
 def statements() -> list[str]:
@@ -39,6 +47,7 @@ def statements() -> list[str]:
     ]
     texts = ", ".join(f"{WORDS}.{name}" for name in _FULL_TEXT)
     words = f"CREATE FULLTEXT INDEX {WORDS} IF NOT EXISTS FOR ({WORDS}:{FEATURE}) ON EACH [{texts}]"
+    words += f" OPTIONS {{indexConfig: {{`fulltext.analyzer`: '{_ANALYZER}'}}}}"
     return [*constraints, *indexes, *best, words]
 
 
@@ -46,6 +55,25 @@ def unique(label: str) -> str:
     """The statement that makes the ids of a label's nodes unique; it may be repeated."""
     name = label.lower()
     return f"CREATE CONSTRAINT {name}_id IF NOT EXISTS FOR ({name}:{label}) REQUIRE {name}.id IS UNIQUE"
+
+
+def has_words(connection: Connection) -> bool:
+    """Whether the full-text index over labels and tokens is there, as `statements` makes it, and can be used."""
+    for row in connection.read(_THERE):
+        options = row["options"]["indexConfig"]
+        as_made = set(row["properties"]) == set(_FULL_TEXT) and options.get("fulltext.analyzer") == _ANALYZER
+        return as_made and row["state"] == "ONLINE" and not options.get("fulltext.eventually_consistent")
+    return False
+
+
+def full_text_query(words: Sequence[str]) -> str | None:
+    """In Lucene's words: features in which the letters of each word (lower case) stand together, and a few more.
+
+    A text that contains a word has the letters a to z in it side by side, which no analyzer takes apart; whatever else
+    is in the word is left to the search to look at. None where no three letters stand together in any word.
+    """
+    runs = {run for word in words for run in _LETTERS.findall(word) if len(run) >= _SHORTEST}
+    return f"({' '.join(f'+*{run}*' for run in sorted(runs))}) {_LONG}" if runs else None
 
 
 def check_owner(connection: Connection, atlas: str | None = None) -> None:

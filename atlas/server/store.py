@@ -51,6 +51,7 @@ class Neo4jStore:
         self._session: Session | None = None
         self._reader: BoundedReader | None = None
         self._claim: Claim | None = None
+        self._has_words: bool | None = None  # whether the full-text index is there; None: not looked at
 
     @property
     def about(self) -> str:
@@ -106,6 +107,15 @@ class Neo4jStore:
     def searchable(self) -> bool:
         """Whether every feature's decoder row is there, under an index (`copy --vectors`)."""
         return all(row["same"] for row in self.read(SEARCHABLE))
+
+    def full_text(self, words: Sequence[str]) -> str | None:
+        """A query of the full-text index that finds all features with these words, and others; None to do without."""
+        from atlas.server.schema import full_text_query, has_words
+
+        found = full_text_query(words)
+        if found is not None and self._has_words is None:
+            self._has_words = has_words(self._connection)
+        return found if self._has_words else None
 
     def retire(self, keep: str) -> None:
         """Nothing: a database has one state."""

@@ -10,15 +10,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from atlas.cli.progress import Progress
+from atlas.cluster import cluster
 from atlas.errors import CorruptAtlas, IngestError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.manifest import replacing
@@ -30,7 +29,6 @@ from ingest.sources.dictionaries import write_dictionary
 from ingest.sources.find import Source
 
 TASKS = 4  # stretches for each processor (or GPU): a node that is slow, or lost, delays by no more than one of them
-RETRIES = 5  # of a task whose node was lost
 
 Staged = dict[str, bytes]  # names of staged files and their content
 
@@ -45,46 +43,25 @@ def stage_on_ray(
 ) -> None:
     """Stage pairs by the names of their files, on the cluster at `address`; empty: one of this machine's own.
 
-    Raises IngestError where Ray is missing or the cluster cannot be reached, a worker fails, or its rows are others.
+    Raises ClusterError where Ray is missing or the cluster cannot be reached or a worker fails, IngestError where a
+    worker's rows are others.
     """
-    ray = _ray()
-    _check_reachable(address)
     sizes = {id_: record.d_sae for id_, record in records.items()}
-    # Ray prints a great deal of its own; what is wrong comes back as errors.
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    try:
-        ray.init(address=address or None, **({"log_to_driver": False} if address else quiet))
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise IngestError(f"no Ray cluster answers at {address or 'this machine'}: {reason}") from None
-    try:
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
-        workers = gpus or int(there.get("CPU", 1))
-        task = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, max_retries=RETRIES)(matched)
-        names = {(pair.later, pair.earlier): name for name, pair in missing.items()}
-        stretches = [part for part in shards([*missing.values()], sizes, TASKS * workers) if part]
+    names = {(pair.later, pair.earlier): name for name, pair in missing.items()}
+    with cluster(address) as there:
+        stretches = [part for part in shards([*missing.values()], sizes, TASKS * there.workers) if part]
+        tasks = {}
+        for number, part in enumerate(stretches):
+            needed = {id_ for pair in part for id_ in (pair.later, pair.earlier)}
+            given = ({id_: sources[id_] for id_ in needed}, {id_: records[id_] for id_ in needed})
+            tasks[number] = (*given, {names[p.later, p.earlier]: p for p in part})
         work = sum(sizes[pair.later] * sizes[pair.earlier] for pair in missing.values())
         with progress.work("matching", len(missing), work) as advance:
-            waiting = {}
-            for part in stretches:
-                needed = {id_ for pair in part for id_ in (pair.later, pair.earlier)}
-                given = ({id_: sources[id_] for id_ in needed}, {id_: records[id_] for id_ in needed})
-                waiting[task.remote(*given, {names[p.later, p.earlier]: p for p in part}, bool(gpus))] = part
-            while waiting:
-                done, _ = ray.wait(list(waiting))
-                for reference in done:
-                    _write(folder, records, ray.get(reference))
-                    for pair in waiting.pop(reference):
-                        advance(sizes[pair.later] * sizes[pair.earlier])
-                        advance(0)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        raise cause if isinstance(cause, IngestError) else IngestError(f"a worker failed: {cause}") from None
-    except ray.exceptions.RayError as error:
-        raise IngestError(f"the Ray cluster failed ({str(error).partition(chr(10))[0]}); repeat the command") from None
-    finally:
-        ray.shutdown()
+            for number, staged in there.results(matched, tasks):
+                _write(folder, records, staged)
+                for pair in stretches[number]:
+                    advance(sizes[pair.later] * sizes[pair.earlier])
+                    advance(0)
 
 
 def matched(
@@ -135,24 +112,3 @@ def _write(folder: Path, records: Mapping[str, Dictionary], staged: Staged) -> N
             pair = read_pair(temporary)
             if staged_name(pair, dict(records)) != name or len(read_table(temporary)) != pair.edges:
                 raise CorruptAtlas(f"a worker's matches are not those of {name}: repeat the command")
-
-
-def _check_reachable(address: str) -> None:
-    """Raise IngestError where nobody listens there: Ray itself asks for minutes before it says so."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        except OSError as error:
-            raise IngestError(f"no Ray cluster answers at {address} ({error.strerror or error})") from None
-
-
-def _ray() -> Any:
-    # No report of use goes out from a command that nobody asked for one.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise IngestError("a Ray cluster needs the package ray: pip install 'feature-atlas[ray]'") from None
-    return ray

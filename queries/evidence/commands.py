@@ -50,9 +50,10 @@ def _told(opened: Atlas, name: str, rows: Rows, format_: str, **options: Any) ->
     from atlas.folder.results import keep
 
     texts = [path.name for path in options.pop("texts", ())]
-    shown = {key: value for key, value in options.items() if value is not None and value is not False}
+    where = ("device", "ray")
+    shown = {k: value for k, value in options.items() if value is not None and value is not False and k not in where}
     given = {key.removesuffix("_name"): value for key, value in shown.items()}
-    said = [*texts, *(key if value is True else f"{key} {value}" for key, value in given.items() if key != "device")]
+    said = [*texts, *(key if value is True else f"{key} {value}" for key, value in given.items())]
     print_kept(rows, rows.columns, format_, lambda: keep(opened.path, name, opened.dictionaries, rows, ", ".join(said)))
 
 
@@ -73,6 +74,13 @@ _permutation = click.option(
 _frozen = click.option("--frozen", is_flag=True, help="Also a control dictionary of random rows that nobody trained.")
 
 
+_ray = click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Run the model on the Ray cluster there, whose nodes find the atlas as here; alone: on one of its own.",
+)
 _set = click.option(
     "--set", "set_name", metavar="NAME", help="Of several dictionaries at one place those of this set: res-2k, or 2k."
 )
@@ -93,6 +101,7 @@ def evidence() -> None:
 @evidence.command()
 @atlas_option
 @_text_options(0, "Read about so many tokens of the text; 0: all.")
+@_ray
 @format_option
 def edges(atlas: str | None, texts: tuple[Path, ...], tokens: int, format_: str, **options: Any) -> None:
     """Which matches fire together? Writes cofire, lift, correlation and support to every edge.
@@ -150,6 +159,7 @@ def groups(atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, 
 @_permutation
 @_frozen
 @click.option("--common", is_flag=True, help="Only targets whose best match is active: the same for all methods.")
+@_ray
 @format_option
 def deactivation(
     atlas: str | None, texts: tuple[Path, ...], tokens: int, table: str, common: bool, format_: str, **options: Any

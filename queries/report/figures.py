@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas.cli.output import render
+from atlas.folder.manifest import replacing, write_text
 from queries.report.page import Figure
-from queries.sweep.files import write_file, write_text
 
 # Okabe and Ito's palette without its yellow, which is too light for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -39,7 +39,8 @@ def figure(folder: Path, name: str, caption: str, rows: Rows, draw: Callable[[An
     if not can_draw():
         return None
     path = f"{FIGURES}/{name}.svg"
-    write_file(folder / path, lambda target: target.write_bytes(drawn(draw)))
+    with replacing(folder / path) as temporary:
+        temporary.write_bytes(drawn(draw))
     return Figure(path, caption, numbers)
 
 

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from atlas.cli.output import render
+from atlas.folder.manifest import write_text
 from queries.report.contents import Contents, Sweep, contents_of
 from queries.report.evidence_blocks import evidence_blocks
 from queries.report.figures import can_draw
 from queries.report.page import Block, Code, Heading, Text, markdown, page
 from queries.report.sweep_blocks import scores_note, sweep_blocks
-from queries.sweep.files import write_text
 
 MARKDOWN, PAGE = "report.md", "report.html"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,13 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str | None
 )
 @click.option("--judge-model", metavar="NAME", help="The model to ask there.")
 @click.option("--subject", "subjects", multiple=True, help="Rate for this subject too; repeatable.")
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Make texts on the Ray cluster there, whose nodes find the atlas where it is here; alone: on one of its own.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what it would do and how long it would take.")
 @click.option("--rows", type=click.Choice(TABLES), default="arms", show_default=True, help="What is printed.")
 @format_option
@@ -75,6 +83,7 @@ def sweep(
     judge: str | None,
     judge_model: str | None,
     subjects: tuple[str, ...],
+    ray: str | None,
     dry_run: bool,
     rows: str,
     format_: str,
@@ -96,6 +105,7 @@ def sweep(
     from atlas.cli.progress import Progress
     from queries.sweep.judge.client import Server
     from queries.sweep.judge.rated import rated_sweep
+    from queries.sweep.on_ray import made_on_ray
     from queries.sweep.running import Sweep
 
     if bool(judge) != bool(judge_model):
@@ -105,7 +115,8 @@ def sweep(
     with open_atlas(atlas) as opened:
         design = _with_held_out(opened, _design(opened, features, choices, generation))
         model, tokenizer = announced_model(design.model, device)
-        made = Sweep(opened, model, tokenizer, design)
+        elsewhere = None if ray is None else partial(made_on_ray, ray, opened, design)
+        made = Sweep(opened, model, tokenizer, design, elsewhere=elsewhere)
         estimate = made.estimate(output)
         click.echo(str(estimate), err=True)
         if dry_run:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import PlanError
+from atlas.folder.manifest import write_text
 from queries.steer.intervention import ADD, SUPPRESS
 from queries.steer.strength import Strength
-from queries.sweep.files import write_text
 
 FORMAT = 1
 DESIGN, RUNS = "design.json", "runs.json"

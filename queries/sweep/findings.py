@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from atlas.cli.output import render
+from atlas.folder.manifest import write_text
 from queries.steer.strength import Strength
 from queries.sweep.design import (
     CHOOSE,
@@ -29,7 +30,6 @@ from queries.sweep.design import (
     UNSTEERED,
     UPTO,
 )
-from queries.sweep.files import write_text
 from queries.sweep.intervals import holm, interval
 from queries.sweep.scores import Key, Scores
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.cli.progress import Progress
 from atlas.errors import ModelError, PlanError
+from atlas.folder.manifest import write_text
 from queries.policy.home import home_of
 from queries.records.records import append
 from queries.steer.generation import GenerationOptions, continued
@@ -41,7 +42,6 @@ from queries.sweep.design import (
     command_of,
     versions,
 )
-from queries.sweep.files import write_text
 from queries.sweep.held_out import Readers
 from queries.sweep.marks import marks
 from queries.sweep.scores import Key
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from atlas.atlas import Atlas
 
 BATCH = 48  # texts at once
+Elsewhere = Callable[[Sequence[Batch], Streams | None], Iterator[tuple[Batch, list[Trial]]]]
 _TRIAL_TOKENS = (2, 8)  # tokens of the two batches that the estimate is made from
 
 
@@ -81,8 +82,23 @@ class Estimate:
 class Sweep:
     """A design on an atlas and a loaded model."""
 
-    def __init__(self, atlas: Atlas, model: Any, tokenizer: Any, design: Design, *, batch: int = BATCH) -> None:
-        """Raises PlanError, UnknownFeature, ModelError where the design does not fit the atlas or the model."""
+    def __init__(
+        self,
+        atlas: Atlas,
+        model: Any,
+        tokenizer: Any,
+        design: Design,
+        *,
+        batch: int = BATCH,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """A sweep of which nothing is made yet.
+
+        Args:
+            batch: texts at once.
+            elsewhere: makes batches on other machines (queries.sweep.on_ray); None: all are made here.
+        Raises PlanError, UnknownFeature, ModelError where the design does not fit the atlas or the model.
+        """
         self.atlas, self.model, self.tokenizer, self.design = atlas, model, tokenizer, design
         self.chain = chain_of(atlas, design)
         self.cells = cells_of(design, self.chain)
@@ -90,6 +106,7 @@ class Sweep:
         self.readers = Readers.of(atlas, model, design.held_out)
         self.prompts = [prompt_of(tokenizer, prompt).tokens for prompt in design.prompts]
         self._size = batch
+        self._elsewhere = elsewhere
         if MEANS in design.arms and design.contrast is None:
             raise PlanError("the arm `means` needs a contrast text: give --contrast FILE, or leave the arm out")
 
@@ -109,11 +126,11 @@ class Sweep:
     def _seconds(self, batch: Batch) -> float:
         """Seconds of a batch: those of a few tokens, and for each further token what a few more took."""
         few, more = (min(tokens, self.design.max_new_tokens) for tokens in _TRIAL_TOKENS)
-        self._trials(batches_of(self.design, CHOOSE, batch.cell, 1, 1)[0], None, 1)  # loads what is loaded once
+        self.trials(batches_of(self.design, CHOOSE, batch.cell, 1, 1)[0], None, 1)  # loads what is loaded once
         took = []
         for tokens in (few, more):
             started = time.perf_counter()
-            self._trials(batch, None, tokens)
+            self.trials(batch, None, tokens)
             took.append(time.perf_counter() - started)
         each = max(0.0, took[1] - took[0]) / max(1, more - few)
         return took[1] + each * (self.design.max_new_tokens - more)
@@ -168,23 +185,38 @@ class Sweep:
         ]
 
     def _run(self, folder: Path, batches: Sequence[Batch], progress: Progress, name: str) -> list[Trial]:
-        there, plans = done(folder), None
+        there = done(folder)
+        left = [batch for batch in batches if batch.file not in there]
         with progress.steps(name, sum(len(batch.texts) for batch in batches), "texts") as advance:
-            for batch in batches:
-                if batch.file not in there:
-                    if batch.cell.strength is not None and plans is None:
-                        plans = Plans(self.atlas, self.design, self.chain, self.streams(folder))
-                    self._keep(folder, batch, plans)
-                advance(len(batch.texts))
+            advance(sum(len(batch.texts) for batch in batches if batch.file in there))
+            # First what is not steered: from those texts the streams' norms come.
+            for steered in (False, True):
+                part = [batch for batch in left if (batch.cell.strength is not None) == steered]
+                if part:
+                    streams = self.streams(folder) if steered else None
+                    for batch, trials in self._made(folder, part, streams):
+                        write_part(folder, batch, trials)
+                        advance(len(batch.texts))
         return read_trials(folder, batches)
 
-    def _keep(self, folder: Path, batch: Batch, plans: Plans | None) -> None:
-        plan = None if plans is None else plans.plan(batch.cell, batch.draw)
-        if plan is not None:
-            write_text(folder / "plans" / batch.plan, _json(plan.to_dict()))
-        write_part(folder, batch, self._trials(batch, plan, self.design.max_new_tokens))
+    def _made(
+        self, folder: Path, batches: Sequence[Batch], streams: Streams | None
+    ) -> Iterator[tuple[Batch, list[Trial]]]:
+        """The batches' trials, here or on a cluster; their plans are written to the folder."""
+        plans = {}
+        if streams is not None:
+            made = Plans(self.atlas, self.design, self.chain, streams)
+            plans = {batch.file: made.plan(batch.cell, batch.draw) for batch in batches}
+        for batch in batches:
+            if (plan := plans.get(batch.file)) is not None:
+                write_text(folder / "plans" / batch.plan, _json(plan.to_dict()))
+        if self._elsewhere is not None:
+            yield from self._elsewhere(batches, streams)
+            return
+        for batch in batches:
+            yield batch, self.trials(batch, plans.get(batch.file), self.design.max_new_tokens)
 
-    def _trials(self, batch: Batch, plan: Any, tokens: int) -> list[Trial]:
+    def trials(self, batch: Batch, plan: Any, tokens: int) -> list[Trial]:
         """The batch's texts with their scores; where steering broke the model, rows that say so."""
         design = self.design
         options = GenerationOptions(max_new_tokens=tokens, seed=design.seed)

@@ -15,8 +15,8 @@ import numpy as np
 
 from atlas.errors import PlanError
 from atlas.folder.dictionary import Dictionary
+from atlas.folder.manifest import replacing
 from queries.steer.theme import Theme
-from queries.sweep.files import write_file
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +45,8 @@ class Streams:
         if self.means:
             arrays["means"] = np.stack([self.means[layer] for layer in layers])
 
-        def write(target: Path) -> None:
-            with open(target, "wb") as file:
-                np.savez(file, **arrays)
-
-        write_file(path, write)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Streams:

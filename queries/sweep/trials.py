@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import PlanError
+from atlas.folder.manifest import replacing
 from queries.sweep.arms import Cell
 from queries.sweep.design import Design
-from queries.sweep.files import write_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,8 @@ def write_part(folder: Path, batch: Batch, trials: Sequence[Trial]) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist([asdict(trial) for trial in trials], schema=schema())
-    write_file(folder / PARTS / batch.file, lambda target: pq.write_table(table, target))
+    with replacing(folder / PARTS / batch.file) as temporary:
+        pq.write_table(table, temporary)
 
 
 def read_trials(folder: Path, batches: Sequence[Batch] | None = None) -> list[Trial]:

@@ -56,6 +56,7 @@ def measure_edges(
     seed: int = 0,
     model: str | None = None,
     device: str = "auto",
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> EdgesReport:
     """Measure every edge of an atlas on a text, and write what was found to its graph.
@@ -65,6 +66,8 @@ def measure_edges(
         tokens: read about so many of the text, in contexts drawn by `seed`; 0: all.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N, for the model.
+        ray: address of a Ray cluster that runs the model, whose nodes find the atlas's folder as it is named here;
+            empty: one of this machine's own; None: here, without Ray.
 
     Broken off, the same call goes on where it was and gives the same numbers.
 
@@ -87,7 +90,10 @@ def measure_edges(
         loaded, tokenizer = load_model(name, device=device)
         sample = draw(texts, tokenizer, tokens, seed)
         spool = Spool(folder, sample, records)
-        spool.fill(folder, loaded, starts(tokenizer, records), progress)
+        if ray is None:
+            spool.fill(folder, loaded, starts(tokenizer, records), progress)
+        else:
+            spool.fill_on_ray(ray, folder, name, starts(tokenizer, records), progress)
         edges = fires_with = 0
         with progress.steps("co-firing", len(pairs), "pairs") as advance:
             for file, pair in pairs.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from atlas.cli.progress import Progress
+from atlas.cluster import cluster
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.manifest import replacing
 from atlas.folder.paths import evidence_folder
 from atlas.folder.rows_cache import open_rows
 from queries.evidence.sampling import WIDTH, Sample
+from queries.evidence.workers import worker_atlas, worker_model
 
 BATCH, SHARD = 8, 64  # contexts that go through the model together, and that one file holds
 _VERSION = 1
@@ -56,41 +58,36 @@ class Spool:
             done = next((n for n in range(self.shards) if not self._file(number, n).exists()), self.shards)
             left = self.sample.tokens[done * SHARD * WIDTH :]
             with progress.steps("activations", len(left), "tokens") as advance:
-                for shard, arrays in enumerate(self._read(folder, model, start, records, done, advance), done):
-                    with replacing(self._file(number, shard)) as temporary, temporary.open("wb") as file:
-                        np.savez(file, **arrays)  # type: ignore[arg-type]  # stubs take them for allow_pickle
+                for shard, arrays in enumerate(_shards(folder, model, start, records, left, advance), done):
+                    self._keep(number, shard, arrays)
 
-    def _read(
-        self, folder: Path, model: Any, start: int | None, records: Mapping[str, Dictionary], done: int, advance: Any
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """The arrays of each further shard of one group."""
-        import torch
+    def fill_on_ray(
+        self,
+        ray: str,
+        folder: Path,
+        name: str,
+        groups: Mapping[int | None, Mapping[str, Dictionary]],
+        progress: Progress,
+    ) -> None:
+        """The same on the cluster at `ray`, a shard a task; nodes find `folder` and the model of that name as here."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        tasks = {}
+        for number, (start, records) in enumerate(groups.items()):
+            for shard in range(self.shards):
+                if not self._file(number, shard).exists():
+                    tokens = self.sample.tokens[shard * SHARD * WIDTH : (shard + 1) * SHARD * WIDTH]
+                    tasks[number, shard] = (str(folder.resolve()), name, start, dict(records), tokens)
+        with (
+            progress.steps("activations", sum(len(task[-1]) for task in tasks.values()), "tokens") as advance,
+            cluster(ray) as there,
+        ):
+            for place, arrays in there.results(shard_of, tasks):
+                self._keep(*place, arrays)
+                advance(len(tasks[place][-1]))
 
-        from hooked.encoder import Encoder
-        from hooked.reading import read
-
-        encoders = {id_: Encoder.of(d, open_rows(folder, d)).to(model.device) for id_, d in records.items()}
-        kept: dict[str, list[np.ndarray]] = {}
-        batches = read(model, start, records, self.sample.tokens, BATCH, done * SHARD)
-        for number, part in enumerate(batches, 1):
-            real = part.numbers.ravel() >= 0
-            counted = part.counted().cpu()
-            kept.setdefault("counted", []).append(counted.numpy().ravel()[real])
-            with torch.inference_mode():
-                for id_, encoder in encoders.items():
-                    values = encoder(part.hidden[id_]).values.flatten(0, 1) * counted.flatten()[:, None].to(
-                        model.device
-                    )
-                    found = sp.csr_array(values.cpu().numpy()[real])
-                    for name, array in (("data", found.data), ("indices", found.indices)):
-                        kept.setdefault(f"{id_} {name}", []).append(array)
-                    kept.setdefault(f"{id_} counts", []).append(np.diff(found.indptr))
-            advance(int(real.sum()))
-            if number * BATCH % SHARD == 0:
-                yield {name: np.concatenate(arrays) for name, arrays in kept.items()}
-                kept.clear()
-        if kept:
-            yield {name: np.concatenate(arrays) for name, arrays in kept.items()}
+    def _keep(self, group: int, shard: int, arrays: Mapping[str, np.ndarray]) -> None:
+        with replacing(self._file(group, shard)) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # stubs take them for allow_pickle
 
     def parts(self, *ids: str) -> Iterator[tuple[sp.csr_array, ...]]:
         """Shard by shard the activations float64 [positions, d_sae] of these dictionaries, at positions that count.
@@ -126,3 +123,47 @@ class Spool:
 
     def _file(self, group: int, shard: int) -> Path:
         return self.place / f"{group}-{shard:06}.npz"
+
+
+def shard_of(
+    folder: str, name: str, start: int | None, records: Mapping[str, Dictionary], tokens: np.ndarray, gpu: bool
+) -> dict[str, np.ndarray]:
+    """A task: the arrays of one shard, whose tokens these are. Raises ClusterError where the atlas there is another."""
+    worker_atlas(folder, records)
+    (arrays,) = _shards(Path(folder), worker_model(name, gpu)[0], start, records, tokens, lambda _: None)
+    return arrays
+
+
+def _shards(
+    folder: Path,
+    model: Any,
+    start: int | None,
+    records: Mapping[str, Dictionary],
+    tokens: np.ndarray,
+    advance: Callable[[int], Any],
+) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of each shard of these tokens."""
+    import torch
+
+    from hooked.encoder import Encoder
+    from hooked.reading import read
+
+    encoders = {id_: Encoder.of(d, open_rows(folder, d)).to(model.device) for id_, d in records.items()}
+    kept: dict[str, list[np.ndarray]] = {}
+    for number, part in enumerate(read(model, start, records, tokens, BATCH), 1):
+        real = part.numbers.ravel() >= 0
+        counted = part.counted().cpu()
+        kept.setdefault("counted", []).append(counted.numpy().ravel()[real])
+        with torch.inference_mode():
+            for id_, encoder in encoders.items():
+                values = encoder(part.hidden[id_]).values.flatten(0, 1) * counted.flatten()[:, None].to(model.device)
+                found = sp.csr_array(values.cpu().numpy()[real])
+                for name, array in (("data", found.data), ("indices", found.indices)):
+                    kept.setdefault(f"{id_} {name}", []).append(array)
+                kept.setdefault(f"{id_} counts", []).append(np.diff(found.indptr))
+        advance(int(real.sum()))
+        if number * BATCH % SHARD == 0:
+            yield {name: np.concatenate(arrays) for name, arrays in kept.items()}
+            kept.clear()
+    if kept:
+        yield {name: np.concatenate(arrays) for name, arrays in kept.items()}

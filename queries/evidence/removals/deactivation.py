@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import numpy as np
 
 from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
+from atlas.cluster import cluster
 from atlas.errors import QueryError
+from atlas.folder.dictionary import Dictionary
 from atlas.folder.stored_rows import products
 from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader, readers_of
@@ -26,6 +29,7 @@ from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import trials
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, of_set, runnable, starts
 from queries.evidence.sources import Source, sources
+from queries.evidence.workers import shared_address, worker_atlas, worker_model
 
 POSITIONS = 100  # in all, unless said otherwise
 _log = logging.getLogger(__name__)
@@ -42,6 +46,7 @@ def deactivation(
     frozen: bool = False,
     model: str | None = None,
     device: str = "auto",
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Remove predecessors at tokens of a text, and record what becomes of the targets.
@@ -54,6 +59,8 @@ def deactivation(
         set_name: of several dictionaries at one place those of this set (`of_set`); None: all together.
         model: name or folder; None: the one that the dictionaries name.
         device: auto, cpu or cuda:N.
+        ray: address of a Ray cluster, whose nodes find the atlas where it is here; empty: one of this machine's own;
+            None: here, without Ray.
 
     Example:
         outcome = deactivation(atlas, [Path("wiki.txt")], positions=20)
@@ -73,37 +80,130 @@ def deactivation(
     name = model or next(iter(records.values())).model_name
     loaded, tokenizer = load_model(name, device=device)
     sample = draw(texts, tokenizer, -(-positions // PER_TEXT) * WIDTH, seed)
-    readers = readers_of(atlas, records, loaded)
-    wrong = {pair.key: found for pair in pairs if (found := _wrong_layer(pair, readers)) is not None}
-    drawn = {pair.key: Frozen.of(pair, readers[pair.earlier.id], seed) for pair in pairs if frozen}
-    random_rows = {key: each for key, each in drawn.items() if each is not None}
     outcome = Outcome(seed, sample.record("effects", name) | {"tokens": positions})
     groups = starts(tokenizer, records)
-    # Both read in one pass: what the one writes and the other reads belongs to one forward pass.
-    pairs = [pair for pair in pairs if pair.later.prepend_bos == pair.earlier.prepend_bos]
-    later = {pair.later.id: [each for each in pairs if each.later.id == pair.later.id] for pair in pairs}
+    choices = Choices(tuple(records), positions, seed, permutation, frozen)
+    later = {pair.later.id for pair in pairs if pair.later.prepend_bos == pair.earlier.prepend_bos}
     with progress.steps("removals", positions * len(later), "tokens") as advance:
-        for start, group in groups.items():
-            own = {id_: found for id_, found in later.items() if id_ in group}
-            blocks = {first_block(pair.earlier) for its in own.values() for pair in its}
-            guarded: set[int] = set()
-            places = _positions(loaded, start, group, blocks, sample.tokens, positions, seed)
-            for text, place, context, hidden in places:
-                for its in own.values():
-                    rng = np.random.default_rng([seed, text, place, its[0].later.depth])
-                    found_here = trials(
-                        loaded, context, place, hidden, its, readers, wrong, rng, permutation, random_rows
-                    )
-                    for trial in found_here:
-                        outcome.add(trial, text)
-                        # At the first token drawn of a context: it takes the whole model.
-                        if text not in guarded and place + 1 < len(context.tokens):
-                            outcome.guard(loaded, context, place, trial, text)
-                    advance(1)
-                guarded.add(text)
+        if ray is None:
+            removals = Removals(atlas, loaded, choices)
+            for start, group in groups.items():
+                outcome.take(removals.tried(start, tuple(group), sample.tokens, 0, advance))
+        else:
+            for part in _on_ray(ray, atlas, name, choices, groups, sample.tokens, advance):
+                outcome.take(part)
     if not outcome.targets:
         raise QueryError("no residual feature was active at the tokens drawn; take more with --tokens")
     return outcome
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What decides the removals at a token."""
+
+    records: tuple[str, ...]  # ids of the dictionaries that take part
+    positions: int
+    seed: int
+    permutation: bool
+    frozen: bool
+
+
+class Removals:
+    """Everything that removals need beside the text, made once."""
+
+    def __init__(self, atlas: Atlas, model: Any, choices: Choices) -> None:
+        self._model, self._choices = model, choices
+        records = {id_: atlas.dictionaries[id_] for id_ in choices.records}
+        pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
+        self._readers = readers_of(atlas, records, model)
+        self._wrong = {pair.key: found for pair in pairs if (found := _wrong_layer(pair, self._readers)) is not None}
+        drawn = {
+            pair.key: Frozen.of(pair, self._readers[pair.earlier.id], choices.seed) for pair in pairs if choices.frozen
+        }
+        self._random = {key: each for key, each in drawn.items() if each is not None}
+        # Both read in one pass: what the one writes and the other reads belongs to one forward pass.
+        self._later: dict[str, list[Source]] = {}
+        for pair in pairs:
+            if pair.later.prepend_bos == pair.earlier.prepend_bos:
+                self._later.setdefault(pair.later.id, []).append(pair)
+
+    def tried(
+        self, start: int | None, ids: Collection[str], tokens: np.ndarray, first: int, advance: Callable[[int], Any]
+    ) -> Outcome:
+        """What became of the targets at the drawn tokens of these contexts, read behind `start` by these dictionaries.
+
+        first: number of the first context in the whole text. `advance`: called with 1 for each token and later layer.
+        """
+        model, choices = self._model, self._choices
+        outcome = Outcome(choices.seed, {})
+        own = {id_: found for id_, found in self._later.items() if id_ in ids}
+        group = {id_: self._readers[id_].record for id_ in ids}
+        blocks = {first_block(pair.earlier) for its in own.values() for pair in its}
+        guarded: set[int] = set()
+        for text, place, context, hidden in _positions(model, start, group, blocks, tokens, choices, first):
+            for its in own.values():
+                rng = np.random.default_rng([choices.seed, text, place, its[0].later.depth])
+                found = trials(
+                    *(model, context, place, hidden, its, self._readers, self._wrong, rng),
+                    *(choices.permutation, self._random),
+                )
+                for trial in found:
+                    outcome.add(trial, text)
+                    # At the first token drawn of a context: it takes the whole model.
+                    if text not in guarded and place + 1 < len(context.tokens):
+                        outcome.guard(model, context, place, trial, text)
+                advance(1)
+            guarded.add(text)
+        return outcome
+
+
+def _on_ray(
+    ray: str,
+    atlas: Atlas,
+    name: str,
+    choices: Choices,
+    groups: Mapping[int | None, Mapping[str, Any]],
+    tokens: np.ndarray,
+    advance: Callable[[int], Any],
+) -> list[Outcome]:
+    """The same, a context a task, in the order of the text."""
+    records = {id_: atlas.dictionaries[id_] for id_ in choices.records}
+    given = (shared_address(atlas), name, records, choices)
+    tasks = {
+        (number, text): (*given, start, tuple(group), tokens[text * WIDTH : (text + 1) * WIDTH], text)
+        for number, (start, group) in enumerate(groups.items())
+        for text in range(-(-len(tokens) // WIDTH))
+        if text * PER_TEXT < choices.positions
+    }
+    made: dict[tuple[int, int], Outcome] = {}
+    with cluster(ray) as there:
+        for place, (outcome, count) in there.results(tried_of, tasks):
+            made[place] = outcome
+            advance(count)
+    return [made[place] for place in sorted(made)]
+
+
+def tried_of(
+    address: str,
+    name: str,
+    records: Mapping[str, Dictionary],
+    choices: Choices,
+    start: int | None,
+    ids: Collection[str],
+    tokens: np.ndarray,
+    text: int,
+    gpu: bool,
+) -> tuple[Outcome, int]:
+    """A task: one context, and how many tokens and later layers it held. Raises ClusterError for another atlas."""
+    atlas = worker_atlas(address, records)
+    key = (address, name, choices, gpu)
+    if key not in _HELD:
+        _HELD[key] = Removals(atlas, worker_model(name, gpu)[0], choices)
+    done: list[int] = []
+    return _HELD[key].tried(start, ids, tokens, text, done.append), len(done)
+
+
+_HELD: dict[tuple[str, str, Choices, bool], Removals] = {}  # this worker process' own
 
 
 def _positions(
@@ -112,23 +212,24 @@ def _positions(
     group: Mapping[str, Any],
     blocks: Collection[int],
     tokens: np.ndarray,
-    most: int,
-    seed: int,
+    choices: Choices,
+    first: int,
 ) -> Iterator[tuple[int, int, Context, dict[str, Any]]]:
     """The drawn tokens: number of the context, place in it, the context up to the last, what each encoder reads."""
     from hooked.reading import read
 
-    for text, part in enumerate(read(model, start, group, tokens, 1)):
-        if text * PER_TEXT >= most:
+    for number, part in enumerate(read(model, start, group, tokens, 1)):
+        text = first + number
+        if text * PER_TEXT >= choices.positions:
             return
-        chosen = chosen_places(part.counted()[0].cpu().numpy(), text, most, seed)
-        ids = ([] if start is None else [start]) + tokens[text * WIDTH : (text + 1) * WIDTH].tolist()
-        first = 0 if start is None else 1  # place of the text's first token
+        chosen = chosen_places(part.counted()[0].cpu().numpy(), text, choices.positions, choices.seed)
+        before = [] if start is None else [start]
+        ids = before + tokens[number * WIDTH : (number + 1) * WIDTH].tolist()
         if not chosen:
             continue
-        context = Context.read(model, ids[: chosen[-1] + first + 1], blocks)
+        context = Context.read(model, ids[: chosen[-1] + len(before) + 1], blocks)
         for place in chosen:
-            yield text, place + first, context, {id_: hidden[0, place] for id_, hidden in part.hidden.items()}
+            yield text, place + len(before), context, {id_: hidden[0, place] for id_, hidden in part.hidden.items()}
 
 
 def _wrong_layer(pair: Source, readers: Mapping[str, Reader]) -> tuple[Reader, np.ndarray] | None:

@@ -51,6 +51,14 @@ class Outcome:
             ends = np.repeat(trial.targets, len(trial.active)), np.tile(trial.active, count)
             self.effects.setdefault(source.key, []).append(np.stack([*ends, pairs["change"]]))
 
+    def take(self, other: Outcome) -> None:
+        """Take in what another part of the text gave."""
+        self.targets += other.targets
+        self.pairs += other.pairs
+        self.losses += other.losses
+        for key, found in other.effects.items():
+            self.effects.setdefault(key, []).extend(found)
+
     def guard(self, model: Any, context: Context, place: int, trial: Trial, text: int) -> None:
         """Take in what removing best matches does to the loss of the token behind."""
         if not trial.removed:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from queries.sweep.files import write_file, write_text
+from atlas.folder.manifest import replacing, write_text
 from queries.sweep.judge.judging import Column, Order
 from queries.sweep.judge.replies import Replies
 
@@ -25,7 +25,8 @@ def write_judged(folder: Path, rows: Column, replies: Replies, orders: Sequence[
     types = {"arm": pa.string(), "strength": pa.string(), "prompt": pa.int64(), "sample": pa.int64()}
     names = [*_KEY, *(name for name in (values[0] if values else {}) if name not in _KEY)]
     table = pa.Table.from_pylist(values, schema=pa.schema([(name, types.get(name, pa.float64())) for name in names]))
-    write_file(folder / JUDGED, lambda target: pq.write_table(table, target))
+    with replacing(folder / JUDGED) as temporary:
+        pq.write_table(table, temporary)
     record = {"url": replies.url, "model": replies.model, "subjects": list(others), "missing": missing(rows)}
     record |= {"ratings": sum(map(len, rows.values())), "planted": [asdict(order) for order in orders]}
     write_text(folder / JUDGE, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
