@@ -16,7 +16,7 @@ from atlas.graph.records import manifest_of, records_of
 from atlas.graph.stored import StoredGraph
 from atlas.graph.unpack import unpack
 from atlas.server.connect import Connection
-from atlas.server.schema import check_owner, create_schema
+from atlas.server.schema import check_owner, create_schema, is_filled
 from atlas.server.store import STATE, Neo4jStore
 
 
@@ -31,7 +31,7 @@ def bind(folder: Path, address: ServerAddress) -> Manifest:
     connection = Connection(address)
     try:
         check_owner(connection)
-        create_schema(connection)
+        create_schema(connection, filled=is_filled(connection))
         there = next(iter(connection.read(STATE)), None)
     finally:
         connection.close()

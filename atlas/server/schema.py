@@ -22,6 +22,7 @@ _INDEXES = {  # name -> properties of Feature; one of several serves only statem
     "feature_lifecycle": ("lifecycle",),
     "feature_vanishes": ("vanishes",),
 }
+_LOOKED_UP = "feature_dictionary"  # by whoever writes features
 _FULL_TEXT = ("label", "fires_on", "promotes")
 _ANALYZER = "standard-no-stop-words"
 _THERE = f"SHOW INDEXES YIELD name, state, properties, options WHERE name = '{WORDS}' RETURN state, properties, options"
@@ -31,15 +32,21 @@ _SHORTEST = 3  # letters; shorter ones stand in nearly every feature, which are 
 _LONG = "/.{255}/"
 
 
-def statements() -> list[str]:
-    """The schema's statements; each may be repeated."""
+def statements(*, filled: bool = True) -> list[str]:
+    """The schema's statements, each of which may be repeated; not `filled`: those that a first write looks nodes up by.
+
+    The others are made faster of nodes and edges that are there than kept up to date while they come.
+    """
     # Each with a variable of its own: `neo4j-admin database import --schema`, where the server's edition has it, reads
     # the whole script as one statement.
     constraints = [unique(label) for label in (*(table.label for table in NODES), WRITER)]
     indexes = [
         f"CREATE INDEX {name} IF NOT EXISTS FOR ({name}:{FEATURE}) ON ({', '.join(f'{name}.`{p}`' for p in columns)})"
         for name, columns in _INDEXES.items()
+        if filled or name == _LOOKED_UP
     ]
+    if not filled:
+        return [*constraints, *indexes]
     # What asks for best matches reads a sixth of the edges, and no property of the others.
     best = [
         f"CREATE INDEX best_{type_.lower()} IF NOT EXISTS FOR ()-[{type_.lower()}:{type_}]-() ON ({type_.lower()}.rank)"
@@ -111,9 +118,18 @@ def _is_own(found: dict[str, Any]) -> bool:
     return isinstance(found["id"], str) and (begun or whole)
 
 
-def create_schema(connection: Connection) -> None:
-    """Make what is missing, and wait until all of it can be used; an atlas that is there is marked as indexed."""
-    for statement in statements():
+def is_filled(connection: Connection) -> bool:
+    """Whether the database holds features."""
+    return bool(connection.run(f"MATCH (f:{FEATURE}) RETURN f.id AS id LIMIT 1"))
+
+
+def create_schema(connection: Connection, *, filled: bool = True) -> None:
+    """Make what is missing, and wait until all of it can be used; an atlas that is there is marked as indexed.
+
+    filled: as for `statements`.
+    """
+    for statement in statements(filled=filled):
         connection.run(statement)
     connection.run("CALL db.awaitIndexes($seconds)", {"seconds": AWAIT})
-    connection.run(f"MATCH (a:{ATLAS}) SET a.indexed = true")
+    if filled:
+        connection.run(f"MATCH (a:{ATLAS}) SET a.indexed = true")

@@ -4,7 +4,7 @@
    readers are told that the graph is being written, and writers what would be lost (Neo4jStore.state_to_replace).
 2. What the graph no longer holds is removed: dictionaries, and pairs whose matches have another key.
 3. Nodes are merged by their ids, features where they have changed (atlas.server.features).
-4. Edges are created in chunks that count themselves (atlas.server.edges).
+4. Edges are created in chunks that count themselves (atlas.server.edges). A first write makes the indexes then.
 5. The Atlas node gets the new state.
 
 What says that something is there, a pair's key or a dictionary's digest, goes before the thing and comes after it, so
@@ -23,7 +23,7 @@ from atlas.schema import ATLAS, DICTIONARY, FEATURE, MATCHED, MODEL, RUN
 from atlas.server.edges import EDGE_TYPES, Pairs, remove_pairs, write_edges
 from atlas.server.features import remove_features, write_features
 from atlas.server.lock import Claim
-from atlas.server.schema import check_owner, create_schema
+from atlas.server.schema import check_owner, create_schema, is_filled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,8 @@ def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | Non
     advance = _one_at_a_time(progress)
     (atlas,) = _rows(ATLAS, graph.nodes(ATLAS))
     check_owner(claim.connection, atlas["id"])
-    create_schema(claim.connection)
+    filled = is_filled(claim.connection)
+    create_schema(claim.connection, filled=filled)
     claim.run(BEGIN, id=atlas["id"])
     dictionaries = _rows(DICTIONARY, graph.nodes(DICTIONARY))
     pairs = _pairs(graph)
@@ -57,6 +58,8 @@ def write_graph(claim: Claim, graph: Graph, progress: Callable[[int], Any] | Non
     _replace(claim, DICTIONARY, dictionaries)
     write_features(claim, graph.nodes(FEATURE), advance)
     write_edges(claim, pairs, (batch for type_ in EDGE_TYPES for batch in graph.edges(type_)), advance)
+    if not filled:
+        create_schema(claim.connection)
     claim.run(FINISH, row=atlas)
 
 

@@ -163,7 +163,11 @@ def _shards(
                 kept.setdefault(f"{id_} counts", []).append(np.diff(found.indptr))
         advance(int(real.sum()))
         if number * BATCH % SHARD == 0:
-            yield {name: np.concatenate(arrays) for name, arrays in kept.items()}
-            kept.clear()
+            yield _joined(kept)
     if kept:
-        yield {name: np.concatenate(arrays) for name, arrays in kept.items()}
+        yield _joined(kept)
+
+
+def _joined(kept: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Each name's arrays as one, taken out one after the other: a shard need not be in memory twice."""
+    return {name: np.concatenate(kept.pop(name)) for name in list(kept)}
