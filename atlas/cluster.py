@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,24 +58,26 @@ def cluster(address: str) -> Iterator[Cluster]:
     """
     ray = _ray()
     _check_reachable(address)
-    # Ray prints a great deal of its own; what is wrong comes back as errors.
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    try:
-        ray.init(address=address or None, **({"log_to_driver": False} if address else quiet))
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {reason}") from None
-    try:
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
-        yield Cluster(gpus or int(there.get("CPU", 1)), gpus, ray)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        raise cause if isinstance(cause, AtlasError) else ClusterError(f"a worker failed: {cause}") from None
-    except ray.exceptions.RayError as error:
-        raise ClusterError(f"the Ray cluster failed ({str(error).partition(chr(10))[0]}); repeat the command") from None
-    finally:
-        ray.shutdown()
+    # What is wrong comes back as errors. The rest that Ray prints, of a lost node even on stdout, is not the command's.
+    with redirect_stdout(sys.stderr):
+        own = {} if address else {"include_dashboard": False}
+        try:
+            ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", **own)
+        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {reason}") from None
+        try:
+            there = ray.cluster_resources()
+            gpus = int(there.get("GPU", 0))
+            yield Cluster(gpus or int(there.get("CPU", 1)), gpus, ray)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, AtlasError) else ClusterError(f"a worker failed: {cause}") from None
+        except ray.exceptions.RayError as error:
+            reason = str(error).partition("\n")[0]
+            raise ClusterError(f"the Ray cluster failed ({reason}); repeat the command") from None
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:

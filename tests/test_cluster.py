@@ -15,6 +15,7 @@ import torch
 from evidence_atlas import tiny_atlas, write_text
 
 from atlas import open_atlas
+from atlas.cli.main import _run
 from atlas.cli.progress import Progress
 from atlas.cluster import cluster as reached
 from atlas.errors import ClusterError
@@ -92,7 +93,7 @@ def sweep_design(atlas: Any, model: Path) -> Design:
 
 
 def test_a_sweep_is_the_same_from_a_cluster_though_a_node_is_lost(
-    cluster: Any, one_thread: None, tmp_path: Path
+    cluster: Any, one_thread: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ingest([saes.planted(tmp_path / "saes", range(1, 4), n=16, d=32)], tmp_path / "atlas", k=2)
     tiny.tiny_model("llama").save_pretrained(tmp_path / "model")
@@ -117,12 +118,14 @@ def test_a_sweep_is_the_same_from_a_cluster_though_a_node_is_lost(
         thread.start()
         asked: list[Batch] = []
 
-        def elsewhere(batches: Any, streams: Any) -> Any:
-            asked.extend(batches)
-            return made_on_ray(cluster.address, atlas, design, batches, streams)
+        with reached(cluster.address) as there:
 
-        sweep = Sweep(atlas, model, tokenizer, design, elsewhere=elsewhere)
-        assert sweep.choose(tmp_path / "there", quiet) == expected
+            def elsewhere(batches: Any, streams: Any) -> Any:
+                asked.extend(batches)
+                return made_on_ray(there, atlas, design, batches, streams)
+
+            sweep = Sweep(atlas, model, tokenizer, design, elsewhere=elsewhere)
+            assert sweep.choose(tmp_path / "there", quiet) == expected
         thread.join(60)
         assert lost and lost[0] < len(asked)
         plans = [sorted(path.name for path in (tmp_path / name / "plans").iterdir()) for name in ("here", "there")]
@@ -130,6 +133,14 @@ def test_a_sweep_is_the_same_from_a_cluster_though_a_node_is_lost(
         # Once more there is nothing left to ask for.
         count = len(asked)
         assert sweep.choose(tmp_path / "there", quiet) == expected and len(asked) == count
+    told = ["sweep", "tiny-1m/2-res-16/3", "-a", str(tmp_path / "atlas"), "--model", str(tmp_path / "model")]
+    told += ["--words", "w3,w4*", "--strengths", "60%", "--arms", "unsteered,lineage", "--samples", "2"]
+    told += ["--report-samples", "2", "--prompt", "w5 w9", "--prompt", "w6", "--tokens", "5", "--device", "cpu"]
+    printed = []
+    for name, more in (("alone", []), ("spread", ["--ray", cluster.address])):
+        assert _run([*told, "-o", str(tmp_path / name), "--rows", "trials", "--format", "json", *more]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and '"half": "report"' in printed[0]
 
 
 def test_a_worker_that_finds_another_atlas_says_so(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_folder_goes_on_after_any_number_of_breaks(
     uri = emptied(neo4j_lts)
     bind(tmp_path / "a", ServerAddress.parse(uri))
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
     unnoted_ingest([sources], tmp_path / "a", layers=[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,7 @@ def sweep(
     """
     from atlas.atlas import open_atlas
     from atlas.cli.progress import Progress
+    from atlas.cluster import cluster
     from queries.sweep.judge.client import Server
     from queries.sweep.judge.rated import rated_sweep
     from queries.sweep.on_ray import made_on_ray
@@ -112,10 +114,13 @@ def sweep(
         raise click.UsageError("--judge URL and --judge-model NAME belong together")
     # An address that is none is refused now, not after hours of texts.
     server = Server(judge, judge_model) if judge and judge_model else None
-    with open_atlas(atlas) as opened:
+    with open_atlas(atlas) as opened, ExitStack() as stack:
         design = _with_held_out(opened, _design(opened, features, choices, generation))
         model, tokenizer = announced_model(design.model, device)
-        elsewhere = None if ray is None else partial(made_on_ray, ray, opened, design)
+        elsewhere = None
+        if ray is not None and not dry_run:
+            # Around all halves of the sweep: its workers keep the model.
+            elsewhere = partial(made_on_ray, stack.enter_context(cluster(ray)), opened, design)
         made = Sweep(opened, model, tokenizer, design, elsewhere=elsewhere)
         estimate = made.estimate(output)
         click.echo(str(estimate), err=True)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from atlas.cluster import cluster
+from atlas.cluster import Cluster
 from atlas.errors import ClusterError
 from queries.sweep.arms import Plans
 from queries.sweep.design import Design
@@ -25,18 +25,17 @@ _HELD: dict[tuple[str, str], Sweep] = {}  # this worker process' own, by atlas a
 
 
 def made_on_ray(
-    ray: str, atlas: Atlas, design: Design, batches: Sequence[Batch], streams: Streams | None
+    there: Cluster, atlas: Atlas, design: Design, batches: Sequence[Batch], streams: Streams | None
 ) -> Iterator[tuple[Batch, list[Trial]]]:
-    """Batches with their trials, as they are done, from the cluster at `ray`; empty: one of this machine's own.
+    """Batches with their trials, as they are done.
 
     atlas: nodes find it at the same address. streams: the unsteered model's; None for unsteered batches.
-    Raises ClusterError; what a worker raises, as it is.
+    Raises ClusterError within `cluster`; what a worker raises, as it is.
     """
-    with cluster(ray) as there:
-        address = str(atlas.path.resolve() if atlas.path is not None else atlas.address)
-        tasks = {place: (address, design, batch, streams) for place, batch in enumerate(batches)}
-        for place, trials in there.results(trials_of, tasks):
-            yield batches[place], trials
+    address = str(atlas.path.resolve() if atlas.path is not None else atlas.address)
+    tasks = {place: (address, design, batch, streams) for place, batch in enumerate(batches)}
+    for place, trials in there.results(trials_of, tasks):
+        yield batches[place], trials
 
 
 def trials_of(atlas: str, design: Design, batch: Batch, streams: Streams | None, gpu: bool) -> list[Trial]:
