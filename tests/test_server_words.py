@@ -35,7 +35,21 @@ LABELS = [
         "warfare, WAR",
         "İwar",
     ),
-    *("don't", "a.b.war", "war_film", "film2", "3rd war", "wår", "war\u0301", "«war»", "语war言", "ǅwar", "K\u212awar"),
+    *(
+        "don't",
+        "a.b.war",
+        "war_film",
+        "film2",
+        "3rd war",
+        "1,000.50",
+        "gpt2x4",
+        "wår",
+        "war\u0301",
+        "«war»",
+        "语war言",
+        "ǅwar",
+        "K\u212awar",
+    ),
     *(
         LONG,
         f"{LONG} war",
@@ -65,7 +79,23 @@ TEXTS = (
         "zero",
         "i̇war",
     ),
-    *("3rd", "wår", "语war", "[a-z]+", "*war*", "“war”", "xwar", "qqqq", "nothing", "kwar", "K\u212awar", "war w"),
+    *(
+        "3rd",
+        "000",
+        "t2x",
+        "00.50",
+        "wår",
+        "语war",
+        "[a-z]+",
+        "*war*",
+        "“war”",
+        "xwar",
+        "qqqq",
+        "nothing",
+        "kwar",
+        "K\u212awar",
+        "war w",
+    ),
 )
 
 
@@ -129,7 +159,7 @@ def test_an_index_that_is_not_as_it_was_made_is_passed_over(filled: Atlas, monke
 
 
 def test_the_query_holds_nothing_that_means_something_to_lucene() -> None:
-    assert full_text_query(["anti-war", "a.b", "[x-z]+", "film\\", 'to"gether', "語"]) == (
-        "(+*anti* +*film* +*gether* +*war*) /.{255}/"
+    assert full_text_query(["anti-war", "a.b", "[x-z]+", "film\\", 'to"gether', "語", "gpt2"]) == (
+        "(+*anti* +*film* +*gether* +*gpt2* +*war*) /.{255}/"
     )
-    assert full_text_query(["ab", "語言", "12345"]) is None
+    assert full_text_query(["ab", "語言", "a1", "1-2"]) is None

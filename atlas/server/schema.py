@@ -26,8 +26,8 @@ _LOOKED_UP = "feature_dictionary"  # by whoever writes features
 _FULL_TEXT = ("label", "fires_on", "promotes")
 _ANALYZER = "standard-no-stop-words"
 _THERE = f"SHOW INDEXES YIELD name, state, properties, options WHERE name = '{WORDS}' RETURN state, properties, options"
-_LETTERS = re.compile("[a-z]+")
-_SHORTEST = 3  # letters; shorter ones stand in nearly every feature, which are looked at faster one by one
+_LETTERS = re.compile("[a-z0-9]+")
+_SHORTEST = 3  # letters and digits; shorter ones stand in nearly every feature, which are looked at faster one by one
 # The analyzer breaks tokens after so many characters, and so what is looked for: features with such are looked at too.
 _LONG = "/.{255}/"
 
@@ -76,8 +76,9 @@ def has_words(connection: Connection) -> bool:
 def full_text_query(words: Sequence[str]) -> str | None:
     """In Lucene's words: features in which the letters of each word (lower case) stand together, and a few more.
 
-    A text that contains a word has the letters a to z in it side by side, which no analyzer takes apart; whatever else
-    is in the word is left to the search to look at. None where no three letters stand together in any word.
+    A text that contains a word has its letters a to z and digits side by side, which the analyzer does not take apart
+    (Unicode's word breaks, UAX 29); whatever else is in the word is left to the search to look at. None where no three
+    of them stand together in any word.
     """
     runs = {run for word in words for run in _LETTERS.findall(word) if len(run) >= _SHORTEST}
     return f"({' '.join(f'+*{run}*' for run in sorted(runs))}) {_LONG}" if runs else None
