@@ -12,9 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas.errors import AtlasError, ClusterError
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
 
 RETRIES = 5  # of a task whose node was lost
 AHEAD = 2  # tasks for each worker that are handed out at once: results wait in the cluster's memory
@@ -78,6 +81,11 @@ def cluster(address: str) -> Iterator[Cluster]:
             raise ClusterError(f"the Ray cluster failed ({reason}); repeat the command") from None
         finally:
             ray.shutdown()
+
+
+def shared_address(atlas: Atlas) -> str:
+    """Where nodes of a cluster find an atlas: at its folder's whole path, or its server's address."""
+    return str(atlas.path.resolve() if atlas.path is not None else atlas.address)
 
 
 def _check_reachable(address: str) -> None:

@@ -68,8 +68,11 @@ def norms_of(model: Any, plan: SteeringPlan, made: Generation) -> dict[str, floa
     from hooked.hookpoints import write_point
 
     places: dict[str, list[Intervention]] = {}
+    sides: dict[str, set[str]] = {}
     for each in plan.interventions:
-        places.setdefault(write_point(model, each.dictionary).name, []).append(each)
+        point = write_point(model, each.dictionary)
+        places.setdefault(point.name, []).append(each)
+        sides.setdefault(point.name, set()).add(point.side)
     norms: dict[str, float] = {}
     for hook, length in zip(made.hooks, made.added, strict=True):
         here = places[hook["module"]]
@@ -78,7 +81,7 @@ def norms_of(model: Any, plan: SteeringPlan, made: Generation) -> dict[str, floa
             for each in here
             if each.mode == ADD and each.positions == "all" and each.strength is not None and each.strength.percent
         ]
-        if length and len(shares) == len(here):
+        if length and len(shares) == len(here) and len(sides[hook["module"]]) == 1:
             norms |= {each.dictionary.id: length / float(np.linalg.norm(np.sum(shares, axis=0))) for each in here}
     return norms
 

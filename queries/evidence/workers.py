@@ -36,8 +36,3 @@ def _atlas(address: str) -> Atlas:
     from atlas.atlas import open_atlas
 
     return open_atlas(address)
-
-
-def shared_address(atlas: Atlas) -> str:
-    """What workers open: the folder's whole path, or the server's address."""
-    return str(atlas.path.resolve() if atlas.path is not None else atlas.address)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from atlas.cluster import Cluster
+from atlas.cluster import Cluster, shared_address
 from atlas.errors import ClusterError
 from queries.sweep.arms import Plans
 from queries.sweep.design import Design
@@ -32,8 +32,7 @@ def made_on_ray(
     atlas: nodes find it at the same address. streams: the unsteered model's; None for unsteered batches.
     Raises ClusterError within `cluster`; what a worker raises, as it is.
     """
-    address = str(atlas.path.resolve() if atlas.path is not None else atlas.address)
-    tasks = {place: (address, design, batch, streams) for place, batch in enumerate(batches)}
+    tasks = {place: (shared_address(atlas), design, batch, streams) for place, batch in enumerate(batches)}
     for place, trials in there.results(trials_of, tasks):
         yield batches[place], trials
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
-from atlas.cluster import cluster
+from atlas.cluster import cluster, shared_address
 from atlas.errors import QueryError
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.stored_rows import products
@@ -29,7 +29,7 @@ from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import trials
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, of_set, runnable, starts
 from queries.evidence.sources import Source, sources
-from queries.evidence.workers import shared_address, worker_atlas, worker_model
+from queries.evidence.workers import worker_atlas, worker_model
 
 POSITIONS = 100  # in all, unless said otherwise
 _log = logging.getLogger(__name__)
