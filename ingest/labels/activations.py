@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 KEPT = 20  # best contexts kept a feature: their words become fires_on
 SHOWN = 5  # of which so many are stored as passages
-AROUND = 24  # tokens on each side whose activations are kept with a passage; it has 60 characters there
+AROUND = 16  # tokens on each side whose activations are kept with a passage; it has 60 characters there
 BINS = 32  # of a histogram
 WORDS = 8
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Figures:
         self.positions = np.full((size, KEPT), -1, dtype=np.int64)  # token numbers in the text
         # Activations at the tokens before and after the first positions; NaN where there is none in the context.
         self.around = np.full((size, SHOWN, 2 * AROUND + 1), np.nan, dtype=np.float32)
-        self.counts = np.zeros((size, BINS), dtype=np.int64)  # positions by activation, in bins of `width`
+        self.counts = np.zeros((size, BINS), dtype=np.uint32)  # positions by activation, in bins of `width`
 
     @property
     def width(self) -> np.ndarray:
@@ -83,12 +83,12 @@ class Figures:
             joined = np.maximum(1, np.rint(self.width[wider] / before[wider])).astype(np.int64)
             cell = np.arange(len(wider))[:, None] * BINS + np.arange(BINS) // joined[:, None]
             counts = np.bincount(cell.ravel(), self.counts[wider].ravel(), len(wider) * BINS)
-            self.counts[wider] = counts.reshape(-1, BINS).astype(np.int64)
+            self.counts[wider] = counts.reshape(-1, BINS)
         active = (activations > 0).nonzero(as_tuple=True)
         values, feature = activations[active].cpu().numpy(), active[2].cpu().numpy()
         bins = np.minimum(values / self.width[feature], BINS - 1).astype(np.int64)
         cells = np.bincount(feature * BINS + bins, minlength=self.counts.size)
-        self.counts += cells.reshape(self.counts.shape)
+        self.counts += cells.reshape(self.counts.shape).astype(np.uint32)
 
     def _look_around(
         self, activations: torch.Tensor, counted: torch.Tensor, order: np.ndarray, columns: np.ndarray
@@ -122,8 +122,10 @@ def columns_from_text(
     batch: int,
     device: str,
     progress: Progress,
-) -> tuple[dict[str, dict[str, pa.Array]], dict[str, int]]:
+) -> tuple[Iterator[tuple[str, dict[str, pa.Array]]], dict[str, int]]:
     """Columns frequency, max_activation, fires_on and MEASURED of each dictionary, from one run over the texts.
+
+    They are made one dictionary after the other, as they are taken: passages take more memory than all figures.
 
     Beside them how many positions were measured (`tokens`) and left out as attention sinks (`sinks`, where most were).
 
@@ -151,7 +153,8 @@ def columns_from_text(
     sinks = max(figures.sinks for figures in found.values())
     if sinks:
         _log.warning("%d of %d positions are attention sinks and were left out of labels", sinks, len(text.ids))
-    return {id_: _columns(found[id_], text) for id_ in records}, {"tokens": len(text.ids), "sinks": sinks}
+    columns = ((id_, _columns(found.pop(id_), text)) for id_ in records)
+    return columns, {"tokens": len(text.ids), "sinks": sinks}
 
 
 def measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from atlas.graph.publish import publish, settle_labels, store_for_writing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Columns = dict[str, dict[str, "pa.Array"]]  # dictionary id -> column name -> one value a feature
+Columns = tuple[str, dict[str, "pa.Array"]]  # a dictionary's id, and by name columns of one value a feature
 
 
 def label_atlas(
@@ -75,18 +75,18 @@ def label_atlas(
             if promoted:
                 for name, group in _by_model(records, model).items():
                     found = columns_promoted(folder, group, name, device, progress)
-                    counts["promoted"] = counts.get("promoted", 0) + _save(folder, found, state)
+                    counts["promoted"] = counts.get("promoted", 0) + _save(folder, found.items(), state)
             if texts:
                 for name, group in _by_model(records, model).items():
-                    found, positions = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
+                    measures, positions = columns_from_text(folder, group, name, texts, tokens, batch, device, progress)
                     # One measurement: what another text gave must not stand beside it.
-                    counts["text"] = counts.get("text", 0) + _save(folder, found, state, whole=True)
+                    counts["text"] = counts.get("text", 0) + _save(folder, measures, state, whole=True)
                     measured = [each for each in measured if (each["kind"], each["model"]) != ("text", name)]
                     measured += [_source("text", path) | {"model": name} | positions for path in texts]
             # Last, so that they win over what is measured in the same run.
             if imports:
                 with progress.waiting("reading labels"):
-                    counts["imported"] = _save(folder, columns_from_files(imports, records), state)
+                    counts["imported"] = _save(folder, columns_from_files(imports, records).items(), state)
                 # The same file again is the same source: it is recorded once.
                 taken = [_source("import", file) | {"model": None} for name in imports for file in label_files(name)]
                 measured = [each for each in measured if each not in taken] + taken
@@ -114,12 +114,12 @@ def _by_model(records: dict[str, Dictionary], model: str | None) -> dict[str, di
     return groups
 
 
-def _save(folder: Path, columns: Columns, state: str, *, whole: bool = False) -> int:
+def _save(folder: Path, columns: Iterable[Columns], state: str, *, whole: bool = False) -> int:
     """Write the columns beside the rows, to wait for the state; returns the number of features that got words."""
     import numpy as np
 
     count = 0
-    for id_, found in columns.items():
+    for id_, found in columns:
         target = dictionary_folder(folder, id_)
         Labels.load(target, state).updated(found, whole=whole).save(target, state)
         words = [column for name, column in found.items() if name in TEXTS] or list(found.values())
