@@ -39,12 +39,11 @@ class Cluster:
         `gpu`: whether the task has one. Raises what the function raises, an AtlasError as it is.
         """
         task = self._ray.remote(num_gpus=1 if self.gpus else 0, num_cpus=1, max_retries=RETRIES)(function)
-        left, waiting = iter(tasks.items()), {}
-        for name, arguments in left:
+        waiting: dict[Any, K] = {}
+        for name, arguments in tasks.items():
             waiting[task.remote(*arguments, bool(self.gpus))] = name
-            if len(waiting) < AHEAD * self.workers:
-                continue
-            yield from self._done(waiting)
+            if len(waiting) >= AHEAD * self.workers:
+                yield from self._done(waiting)
         while waiting:
             yield from self._done(waiting)
 
@@ -83,9 +82,20 @@ def cluster(address: str) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def shared_address(atlas: Atlas) -> str:
-    """Where nodes of a cluster find an atlas: at its folder's whole path, or its server's address."""
-    return str(atlas.path.resolve() if atlas.path is not None else atlas.address)
+@dataclass(frozen=True)
+class Shared:
+    """An atlas that nodes find where it is here, and by what they see that theirs is the same."""
+
+    address: str  # its folder's whole path, or its server's
+    state: tuple[str, str | None]  # its id, and the state of its graph
+    rows: tuple[tuple[str, str], ...]  # dictionaries and the SHA-256 of their rows
+
+    @classmethod
+    def of(cls, atlas: Atlas) -> Shared:
+        """What a driver gives to its tasks."""
+        address = str(atlas.path.resolve() if atlas.path is not None else atlas.address)
+        rows = tuple((id_, record.rows_sha256) for id_, record in atlas.dictionaries.items())
+        return cls(address, (atlas.manifest.id, atlas.manifest.state), rows)
 
 
 def _check_reachable(address: str) -> None:

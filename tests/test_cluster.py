@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from evidence_atlas import tiny_atlas, write_text
 from atlas import open_atlas
 from atlas.cli.main import _run
 from atlas.cli.progress import Progress
+from atlas.cluster import Shared
 from atlas.cluster import cluster as reached
 from atlas.errors import ClusterError
 from atlas.graph.digest import digest
@@ -28,6 +30,7 @@ from queries.sweep.design import KINDS, Design
 from queries.sweep.on_ray import made_on_ray, trials_of
 from queries.sweep.running import Sweep
 from queries.sweep.trials import Batch
+from queries.workers import worker_atlas
 
 ray = pytest.importorskip("ray", reason="the extra ray")
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
@@ -147,10 +150,14 @@ def test_a_worker_that_finds_another_atlas_says_so(tmp_path: Path) -> None:
     """The task itself, in this process: what Ray carries is its arguments and what it returns."""
     ingest([saes.planted(tmp_path / "saes", range(1, 4), n=16, d=32)], tmp_path / "atlas", k=2)
     with open_atlas(tmp_path / "atlas") as atlas:
-        design = sweep_design(atlas, tmp_path / "model")
-    ingest([], tmp_path / "atlas", k=3)
-    with pytest.raises(ClusterError, match="finds another atlas"):
-        trials_of(str(tmp_path / "atlas"), design, None, None, False)  # type: ignore[arg-type]
+        design, shared = sweep_design(atlas, tmp_path / "model"), Shared.of(atlas)
+        assert Shared.of(worker_atlas(shared)) == shared
+    ingest([], tmp_path / "atlas", k=3)  # the same rows, other edges
+    other = replace(shared, state=(*shared.state[:1], "an earlier one"))
+    for given in (Shared(*vars(shared).values()), other):
+        worker_atlas.cache_clear()  # as in a worker that has opened nothing yet
+        with pytest.raises(ClusterError, match="finds another atlas"):
+            trials_of(given, design, None, None, False)  # type: ignore[arg-type]
 
 
 def _fails(_: int, gpu: bool) -> None:

@@ -203,18 +203,19 @@ class Sweep:
         self, folder: Path, batches: Sequence[Batch], streams: Streams | None
     ) -> Iterator[tuple[Batch, list[Trial]]]:
         """The batches' trials, here or on a cluster; their plans are written to the folder."""
-        plans = {}
+        plans: dict[tuple[Cell, int], Any] = {}
         if streams is not None:
             made = Plans(self.atlas, self.design, self.chain, streams)
-            plans = {batch.file: made.plan(batch.cell, batch.draw) for batch in batches}
-        for batch in batches:
-            if (plan := plans.get(batch.file)) is not None:
-                write_text(folder / "plans" / batch.plan, _json(plan.to_dict()))
+            for batch in batches:
+                key = (batch.cell, batch.draw)
+                if key not in plans and (plan := made.plan(*key)) is not None:
+                    plans[key] = plan
+                    write_text(folder / "plans" / batch.plan, _json(plan.to_dict()))
         if self._elsewhere is not None:
             yield from self._elsewhere(batches, streams)
             return
         for batch in batches:
-            yield batch, self.trials(batch, plans.get(batch.file), self.design.max_new_tokens)
+            yield batch, self.trials(batch, plans.get((batch.cell, batch.draw)), self.design.max_new_tokens)
 
     def trials(self, batch: Batch, plan: Any, tokens: int) -> list[Trial]:
         """The batch's texts with their scores; where steering broke the model, rows that say so."""

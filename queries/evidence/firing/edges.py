@@ -93,7 +93,7 @@ def measure_edges(
         if ray is None:
             spool.fill(folder, loaded, starts(tokenizer, records), progress)
         else:
-            spool.fill_on_ray(ray, folder, name, starts(tokenizer, records), progress)
+            spool.fill_on_ray(ray, opened, name, starts(tokenizer, records), progress)
         edges = fires_with = 0
         with progress.steps("co-firing", len(pairs), "pairs") as advance:
             for file, pair in pairs.items():

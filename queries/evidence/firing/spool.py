@@ -10,21 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from atlas.cli.progress import Progress
-from atlas.cluster import cluster
+from atlas.cluster import Shared, cluster
 from atlas.folder.dictionary import Dictionary
 from atlas.folder.manifest import replacing
 from atlas.folder.paths import evidence_folder
 from atlas.folder.rows_cache import open_rows
 from queries.evidence.sampling import WIDTH, Sample
-from queries.evidence.workers import worker_atlas, worker_model
+from queries.workers import worker_atlas, worker_model
+
+if TYPE_CHECKING:
+    from atlas.atlas import Atlas
 
 BATCH, SHARD = 8, 64  # contexts that go through the model together, and that one file holds
 _VERSION = 1
@@ -64,19 +67,19 @@ class Spool:
     def fill_on_ray(
         self,
         ray: str,
-        folder: Path,
+        atlas: Atlas,
         name: str,
         groups: Mapping[int | None, Mapping[str, Dictionary]],
         progress: Progress,
     ) -> None:
-        """The same on the cluster at `ray`, a shard a task; nodes find `folder` and the model of that name as here."""
+        """The same on the cluster at `ray`, a shard a task; nodes find the atlas and the model of that name as here."""
         self.place.mkdir(parents=True, exist_ok=True)
-        tasks = {}
+        tasks, shared = {}, Shared.of(atlas)
         for number, (start, records) in enumerate(groups.items()):
             for shard in range(self.shards):
                 if not self._file(number, shard).exists():
                     tokens = self.sample.tokens[shard * SHARD * WIDTH : (shard + 1) * SHARD * WIDTH]
-                    tasks[number, shard] = (str(folder.resolve()), name, start, dict(records), tokens)
+                    tasks[number, shard] = (shared, name, start, tuple(records), tokens)
         with (
             progress.steps("activations", sum(len(task[-1]) for task in tasks.values()), "tokens") as advance,
             cluster(ray) as there,
@@ -126,11 +129,12 @@ class Spool:
 
 
 def shard_of(
-    folder: str, name: str, start: int | None, records: Mapping[str, Dictionary], tokens: np.ndarray, gpu: bool
+    shared: Shared, name: str, start: int | None, ids: Sequence[str], tokens: np.ndarray, gpu: bool
 ) -> dict[str, np.ndarray]:
     """A task: the arrays of one shard, whose tokens these are. Raises ClusterError where the atlas there is another."""
-    worker_atlas(folder, records)
-    (arrays,) = _shards(Path(folder), worker_model(name, gpu)[0], start, records, tokens, lambda _: None)
+    records = {id_: worker_atlas(shared).dictionaries[id_] for id_ in ids}
+    folder, (model, _) = Path(shared.address), worker_model(name, gpu)
+    (arrays,) = _shards(folder, model, start, records, tokens, lambda _: None)
     return arrays
 
 

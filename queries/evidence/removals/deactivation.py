@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ import numpy as np
 
 from atlas.atlas import Atlas
 from atlas.cli.progress import Progress
-from atlas.cluster import cluster, shared_address
+from atlas.cluster import Shared, cluster
 from atlas.errors import QueryError
-from atlas.folder.dictionary import Dictionary
 from atlas.folder.stored_rows import products
 from queries.evidence.controls.frozen import Frozen
 from queries.evidence.readers import Reader, readers_of
@@ -29,7 +29,7 @@ from queries.evidence.removals.outcome import Outcome
 from queries.evidence.removals.removal import trials
 from queries.evidence.sampling import PER_TEXT, WIDTH, chosen_places, draw, of_set, runnable, starts
 from queries.evidence.sources import Source, sources
-from queries.evidence.workers import worker_atlas, worker_model
+from queries.workers import worker_atlas, worker_model
 
 POSITIONS = 100  # in all, unless said otherwise
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def deactivation(
 
     progress = progress or Progress(quiet=True)
     records = of_set(runnable(atlas.dictionaries), set_name)
-    pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
+    pairs = _pairs(atlas, records)
     if not pairs:
         raise QueryError("the atlas has no residual dictionary with an earlier one that both can be run")
     if not all(pair.measured for pair in pairs):
@@ -86,7 +86,7 @@ def deactivation(
     later = {pair.later.id for pair in pairs if pair.later.prepend_bos == pair.earlier.prepend_bos}
     with progress.steps("removals", positions * len(later), "tokens") as advance:
         if ray is None:
-            removals = Removals(atlas, loaded, choices)
+            removals = Removals(atlas, loaded, choices, pairs)
             for start, group in groups.items():
                 outcome.take(removals.tried(start, tuple(group), sample.tokens, 0, advance))
         else:
@@ -108,13 +108,16 @@ class Choices:
     frozen: bool
 
 
+def _pairs(atlas: Atlas, records: Collection[str]) -> list[Source]:
+    return [pair for pair in sources(atlas) if pair.later.id in records and pair.earlier.id in records]
+
+
 class Removals:
     """Everything that removals need beside the text, made once."""
 
-    def __init__(self, atlas: Atlas, model: Any, choices: Choices) -> None:
+    def __init__(self, atlas: Atlas, model: Any, choices: Choices, pairs: Sequence[Source]) -> None:
         self._model, self._choices = model, choices
         records = {id_: atlas.dictionaries[id_] for id_ in choices.records}
-        pairs = [pair for pair in sources(atlas) if {pair.later.id, pair.earlier.id} <= records.keys()]
         self._readers = readers_of(atlas, records, model)
         self._wrong = {pair.key: found for pair in pairs if (found := _wrong_layer(pair, self._readers)) is not None}
         drawn = {
@@ -167,10 +170,9 @@ def _on_ray(
     advance: Callable[[int], Any],
 ) -> list[Outcome]:
     """The same, a context a task, in the order of the text."""
-    records = {id_: atlas.dictionaries[id_] for id_ in choices.records}
-    given = (shared_address(atlas), name, records, choices)
+    shared = Shared.of(atlas)
     tasks = {
-        (number, text): (*given, start, tuple(group), tokens[text * WIDTH : (text + 1) * WIDTH], text)
+        (number, text): (shared, name, choices, start, tuple(group), tokens[text * WIDTH : (text + 1) * WIDTH], text)
         for number, (start, group) in enumerate(groups.items())
         for text in range(-(-len(tokens) // WIDTH))
         if text * PER_TEXT < choices.positions
@@ -184,9 +186,8 @@ def _on_ray(
 
 
 def tried_of(
-    address: str,
+    shared: Shared,
     name: str,
-    records: Mapping[str, Dictionary],
     choices: Choices,
     start: int | None,
     ids: Collection[str],
@@ -195,15 +196,15 @@ def tried_of(
     gpu: bool,
 ) -> tuple[Outcome, int]:
     """A task: one context, and how many tokens and later layers it held. Raises ClusterError for another atlas."""
-    atlas = worker_atlas(address, records)
-    key = (address, name, choices, gpu)
-    if key not in _HELD:
-        _HELD[key] = Removals(atlas, worker_model(name, gpu)[0], choices)
     done: list[int] = []
-    return _HELD[key].tried(start, ids, tokens, text, done.append), len(done)
+    return _removals(shared, name, choices, gpu).tried(start, ids, tokens, text, done.append), len(done)
 
 
-_HELD: dict[tuple[str, str, Choices, bool], Removals] = {}  # this worker process' own
+@cache
+def _removals(shared: Shared, name: str, choices: Choices, gpu: bool) -> Removals:
+    """This worker process' own."""
+    atlas, (model, _) = worker_atlas(shared), worker_model(name, gpu)
+    return Removals(atlas, model, choices, _pairs(atlas, choices.records))
 
 
 def _positions(
