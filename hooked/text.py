@@ -16,8 +16,6 @@ PIECE = 1 << 20  # characters that are tokenised at once
 LONGEST = 1 << 28  # characters of a file that is read to its end
 _AROUND = 60  # characters on each side of the word in a passage
 _WORD = re.compile(r"\w[\w'’-]*|[^\w\s]+")
-
-
 _SPACES = np.array([chr(code).isspace() for code in range(0x3001)])  # no code above is one
 
 

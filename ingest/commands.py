@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictionaries, format_option
+from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictionaries, format_option, ray_option
 
 
 @click.command("ingest")
@@ -40,13 +40,7 @@ from atlas.cli.options import LAYERS, THRESHOLD, atlas_option, complete_dictiona
     metavar="PART",
     help="Take the matches of these parts, every one of the N; repeatable.",
 )
-@click.option(
-    "--ray",
-    is_flag=False,
-    flag_value="",
-    metavar="[ADDRESS]",
-    help="Match on the Ray cluster there (behind the SOURCEs); without an address on one of this machine's own.",
-)
+@ray_option("Match on the Ray cluster there (behind the SOURCEs); without an address on one of this machine's own.")
 @click.option("--dry-run", is_flag=True, help="Print what it would do: pairs, bytes, estimated time.")
 @click.option("--verbose", is_flag=True, help="With --dry-run: each dictionary and pair.")
 @format_option

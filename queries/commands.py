@@ -62,8 +62,8 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     from queries.show import COLUMNS, MATCH_COLUMNS, show
 
     with open_atlas(atlas) as opened:
-        rows, names = show(opened, feature, most=most, by=by), opened.names
-        histogram = opened.detail(feature).histogram
+        detail, names = opened.detail(feature), opened.names
+        rows = show(opened, feature, most=most, by=by, detail=detail)
     figure = () if by == COSINE else (by,)
     if format_ != "table":
         print_rows(rows, (*COLUMNS, *figure), format_)
@@ -74,7 +74,7 @@ def show(feature: str, atlas: str | None, most: int, by: str, format_: str) -> N
     for name, value in parts["feature"][0].items():
         if value is not None:
             click.echo(f"{name:<14} " + (f"{value:.4g}" if isinstance(value, float) else printable(str(value))))
-    if histogram is not None:
+    if (histogram := detail.histogram) is not None:
         click.echo(f"{'histogram':<14} {bars(histogram.counts)} activation 0 to {histogram.end:g}")
     for title, part in (("comes from", "earlier"), ("goes to", "later")):
         if parts[part]:

@@ -11,6 +11,7 @@ from queries.lineage.matches import COSINE, Matches
 
 if TYPE_CHECKING:
     from atlas.atlas import Atlas
+    from atlas.folder.detail import Detail
     from atlas.folder.dictionary import Dictionary
 
 _PROPERTIES = next(table for table in NODES if table.label == FEATURE).properties
@@ -29,7 +30,7 @@ _OTHER = ("id", "site", "layer", "lifecycle", "label", "depth", "dictionary")  #
 COLUMNS = ("part", *_PROPERTIES, "suppresses", "neuronpedia", "similarity", "rank", "forward_rank", "context")
 
 
-def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows:
+def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE, detail: Detail | None = None) -> Rows:
     """What the atlas knows of a feature, as flat rows that begin with their `part`.
 
     - feature: one row, its properties as atlas.schema names them; `suppresses`, tokens as in `promotes`; `neuronpedia`,
@@ -37,6 +38,7 @@ def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows
     - earlier, later: its best matches, at most `most` in each dictionary, with MATCH_COLUMNS; best `by` cosine, push or
       correlation, which is then a column too
     - context: the texts at which it was most active, best first, in the column `context`
+    `detail` is what `atlas.detail` says of it, where that was asked already.
     Raises UnknownFeature; QueryError where `most` is below 1 or the edges have no such figure.
 
     Example:
@@ -48,7 +50,7 @@ def show(atlas: Atlas, feature: str, *, most: int = 3, by: str = COSINE) -> Rows
     record, index = atlas.locate(feature)
     if most < 1:
         raise QueryError("the number of matches to show must be at least 1")
-    detail = atlas.detail(feature)
+    detail = detail or atlas.detail(feature)
     there = {"suppresses": ", ".join(detail.suppresses) or None, "neuronpedia": neuronpedia_page(record, index)}
     rows = [{"part": "feature", **row, **there} for row in atlas.read(RECORD, id=feature)]
     if by == COSINE:

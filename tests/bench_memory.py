@@ -19,15 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tiny_models
 import transformers
-from bench_questions import LAYERS, SIZE, WIDTH
+from bench_questions import LAYERS, MEASURE, SIZE, WIDTH
 
 BOUND = 2 << 10  # MiB, of every step
-MEASURE = """
-import resource, subprocess, sys
-code = "from atlas.cli.main import main; main()"
-done = subprocess.run([sys.executable, "-c", code, *sys.argv[1:]], capture_output=True, text=True)
-print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, done.stderr[-300:].replace(chr(10), " "))
-"""
 TOKENS, DENSE = 4_000, 128  # of the text that labels are made from, and evidence
 
 
@@ -88,7 +82,7 @@ def main(folder: Path, wanted: list[str]) -> int:
             continue
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True)
-        code, size, *message = done.stdout.split(maxsplit=2)
+        code, size, _, *message = done.stdout.split(maxsplit=3)
         mebibytes = int(size) / 1024
         worst = max(worst, int(code != "0" or mebibytes > BOUND))
         said = "" if code == "0" else f"  {' '.join(message)}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import saes
 import tiny_models as tiny
 import torch
 from evidence_atlas import tiny_atlas, write_text
+from ray_cluster import losing_a_node, ray_cluster
 
 from atlas import open_atlas
 from atlas.cli.main import _run
@@ -32,24 +31,14 @@ from queries.sweep.running import Sweep
 from queries.sweep.trials import Batch
 from queries.workers import worker_atlas
 
-ray = pytest.importorskip("ray", reason="the extra ray")
-NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+pytest.importorskip("ray", reason="the extra ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # Workers find the project, and the models of the tests, as this process does.
-        patch.setenv("PYTHONPATH", f"{Path(__file__).parent.parent}:{Path(__file__).parent}")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+    with ray_cluster() as made:
         yield made
-        ray.shutdown()
-        made.shutdown()
 
 
 @pytest.fixture
@@ -106,22 +95,10 @@ def test_a_sweep_is_the_same_from_a_cluster_though_a_node_is_lost(
     with open_atlas(tmp_path / "atlas") as atlas:
         design = sweep_design(atlas, tmp_path / "model")
         expected = Sweep(atlas, model, tokenizer, design).choose(tmp_path / "here", quiet)
-        node = cluster.add_node(**NODE)
-        cluster.wait_for_nodes()
-        lost: list[int] = []
-
-        def lose() -> None:
-            parts = tmp_path / "there" / "trials"
-            while len(list(parts.glob("*.parquet"))) < 4:
-                time.sleep(0.01)
-            cluster.remove_node(node, allow_graceful=False)
-            lost.append(len(list(parts.glob("*.parquet"))))
-
-        thread = threading.Thread(target=lose, daemon=True)
-        thread.start()
         asked: list[Batch] = []
 
-        with reached(cluster.address) as there:
+        parts = tmp_path / "there" / "trials"
+        with losing_a_node(cluster, parts, 4) as lost, reached(cluster.address) as there:
 
             def elsewhere(batches: Any, streams: Any) -> Any:
                 asked.extend(batches)
@@ -129,7 +106,6 @@ def test_a_sweep_is_the_same_from_a_cluster_though_a_node_is_lost(
 
             sweep = Sweep(atlas, model, tokenizer, design, elsewhere=elsewhere)
             assert sweep.choose(tmp_path / "there", quiet) == expected
-        thread.join(60)
         assert lost and lost[0] < len(asked)
         plans = [sorted(path.name for path in (tmp_path / name / "plans").iterdir()) for name in ("here", "there")]
         assert plans[0] == plans[1]

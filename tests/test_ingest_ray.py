@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_cluster import losing_a_node, ray_cluster
 from saes import planted
 from served import CODE
 
@@ -22,21 +22,13 @@ from ingest import ingest
 from ingest.shards.on_ray import matched
 from ingest.sources.find import find_sources
 
-ray = pytest.importorskip("ray", reason="the extra ray")
-NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+pytest.importorskip("ray", reason="the extra ray")
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # Workers find the project as this process does.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
-    yield made
-    ray.shutdown()
-    made.shutdown()
+def cluster() -> Iterator[Any]:
+    with ray_cluster() as made:
+        yield made
 
 
 def digest_of(folder: Path) -> Digest:
@@ -56,21 +48,8 @@ def test_the_whole_is_the_same_though_a_node_is_lost_in_the_middle(
 
     faiss.omp_set_num_threads(1)
     ingest([sources], tmp_path / "here")
-    node = cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
-    lost: list[int] = []
-
-    def lose() -> None:
-        staged = tmp_path / "there" / "matches"
-        while not (staged.is_dir() and any(path.suffix == ".parquet" for path in staged.iterdir())):
-            time.sleep(0.01)
-        cluster.remove_node(node, allow_graceful=False)
-        lost.append(len(list(staged.glob("*.parquet"))))
-
-    thread = threading.Thread(target=lose, daemon=True)
-    thread.start()
-    report = ingest([sources], tmp_path / "there", ray=cluster.address)
-    thread.join(60)
+    with losing_a_node(cluster, tmp_path / "there" / "matches", 1) as lost:
+        report = ingest([sources], tmp_path / "there", ray=cluster.address)
     assert report.pairs_matched == 17 and lost and lost[0] < 17  # 5 of the stream, 12 of modules
     assert digest_of(tmp_path / "there") == digest_of(tmp_path / "here")
     # Once more there is nothing left to ask the cluster for.

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reads import noted_reads
 from saes import planted
 
 from atlas.atlas import Atlas, open_atlas
@@ -60,16 +61,6 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
         yield opened
 
 
-def _noting(read: list[str]) -> Any:
-    plain = Atlas.read
-
-    def noting(self: Atlas, cypher: str, **parameters: Any) -> Any:
-        read.append(cypher)
-        return plain(self, cypher, **parameters)
-
-    return noting
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,8 +86,7 @@ def test_the_index_answers_as_the_graph(
     chosen = {"limit": 50} | options
     by_graph = search(atlas, text, **chosen)
     monkeypatch.setattr(MODULE, "LARGE", 1)
-    read: list[str] = []
-    monkeypatch.setattr(Atlas, "read", _noting(read))
+    read = noted_reads(monkeypatch)
     assert search(atlas, text, **chosen) == by_graph
     assert SEARCH not in read
 

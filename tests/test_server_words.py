@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from neo4j_for_tests import Server, emptied
+from reads import noted_reads
 from saes import planted
 
 from atlas import open_atlas
@@ -127,14 +128,7 @@ def test_the_index_answers_as_a_look_at_every_feature(
     asked = {"limit": 1000} | where
     expected = search(filled, text, **asked)
     monkeypatch.setattr(MODULE, "LARGE", 1)
-    read: list[str] = []
-    own = Atlas.read
-
-    def noted(atlas: Atlas, cypher: str, **given: Any) -> Any:
-        read.append(cypher)
-        return own(atlas, cypher, **given)
-
-    monkeypatch.setattr(Atlas, "read", noted)
+    read = noted_reads(monkeypatch)
     assert search(filled, text, **asked) == expected
     assert read == [SEARCH if full_text_query(text.lower().split()) is None else AMONG]
 

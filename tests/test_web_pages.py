@@ -20,13 +20,16 @@ import httpx
 import pytest
 from neo4j_for_tests import Server, emptied
 from served import PROMPT, SEED, Served, events, served, tiny_atlas, tiny_folder
+from starlette.testclient import TestClient
 
-from atlas.atlas import open_atlas
+from atlas.atlas import Atlas, open_atlas
 from atlas.graph.copying import copy_atlas
 from hooked.load import load_model
 from queries import SteeringPlan, generate
 from queries.lineage.walk import lineage
-from queries.web.engine import MAX_TOKENS
+from queries.web.app import application
+from queries.web.engine import MAX_TOKENS, Engine
+from queries.web.site import Site
 
 
 @pytest.fixture(scope="module")
@@ -402,11 +405,6 @@ def test_all_but_steering_works_without_torch(folder: Path) -> None:
 @pytest.mark.slow
 def test_pages_of_an_atlas_on_a_server_are_those_of_its_folder(folder: Path, neo4j_lts: Server) -> None:
     """Drawings and rows of tables, address by address; the statement box too."""
-    from starlette.testclient import TestClient
-
-    from queries.web.app import application
-    from queries.web.engine import Engine
-    from queries.web.site import Site
 
     address = emptied(neo4j_lts)
     shown: list[list[tuple[list[str], list[str]]]] = []
@@ -429,17 +427,21 @@ def test_pages_of_an_atlas_on_a_server_are_those_of_its_folder(folder: Path, neo
     assert sum(len(pictures) for pictures, _ in shown[0]) >= 5 and sum(len(rows) for _, rows in shown[0]) > 50
 
 
+def asked_here(atlas: Atlas, model: Path) -> tuple[Site, TestClient]:
+    """The site of an atlas and a client that has entered, in this process."""
+    site = Site(atlas, Engine(str(model)))
+    client = TestClient(application(site, "t", "127.0.0.1", 80), base_url="http://127.0.0.1")
+    client.get("/?token=t")
+    return site, client
+
+
 def test_a_feature_shows_what_a_text_gave(tmp_path: Path) -> None:
     """Contexts as text, however hostile, each token tinted by its activation; a bar for each bin that holds some."""
     from evidence_atlas import tiny_atlas as measurable
     from evidence_atlas import words
     from flow_graphs import HOSTILE
-    from starlette.testclient import TestClient
 
     from ingest.labels.job import label_atlas
-    from queries.web.app import application
-    from queries.web.engine import Engine
-    from queries.web.site import Site
 
     folder = measurable(tmp_path, layers=(1,), sites=("res",))
     hostile = [text for text in HOSTILE if "\ud800" not in text]
@@ -447,9 +449,7 @@ def test_a_feature_shows_what_a_text_gave(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text(text, encoding="utf-8")
     label_atlas(folder, texts=[tmp_path / "t.txt"], promoted=True)
     with open_atlas(folder) as atlas:
-        site = Site(atlas, Engine(str(tmp_path / "model")))
-        client = TestClient(application(site, "t", "127.0.0.1", 80), base_url="http://127.0.0.1")
-        client.get("/?token=t")
+        _, client = asked_here(atlas, tmp_path / "model")
         tinted = 0
         for index in range(20):
             (id_,) = (f"{dictionary}/{index}" for dictionary in atlas.dictionaries)
@@ -472,23 +472,17 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
     """Means over the best matches of each pair, as the edges themselves have them."""
     from evidence_atlas import tiny_atlas as measurable
     from evidence_atlas import write_text
-    from starlette.testclient import TestClient
 
     from atlas.folder.results import keep
     from queries.advice.advised import keep_advice
     from queries.evidence.controls.impossible import floor_rows
     from queries.evidence.firing.edges import measure_edges
     from queries.evidence.mapping import COLUMNS
-    from queries.web.app import application
-    from queries.web.engine import Engine
-    from queries.web.site import Site
 
     folder = measurable(tmp_path, layers=(0, 1))
     measure_edges(folder, [write_text(tmp_path / "t.txt", 600)])
     with open_atlas(folder) as atlas:
-        site = Site(atlas, Engine(str(tmp_path / "model")))
-        client = TestClient(application(site, "t", "127.0.0.1", 80), base_url="http://127.0.0.1")
-        client.get("/?token=t")
+        site, client = asked_here(atlas, tmp_path / "model")
         text = client.get("/evidence").text
         (row,) = atlas.read(
             "MATCH (b:Feature {layer: 1, site: 'res'})-[r:FROM_MLP {rank: 0}]->(a:Feature) "

@@ -104,6 +104,11 @@ def complete_dictionaries(context: click.Context, _parameter: click.Parameter, t
     return dictionaries(context.params.get("atlas"), typed)
 
 
+def ray_option(about: str) -> Decorator:
+    """`--ray [ADDRESS]`: None where it is not given, "" for a cluster of this machine's own."""
+    return click.option("--ray", is_flag=False, flag_value="", metavar="[ADDRESS]", help=about)
+
+
 def gathered(name: str, options: Mapping[str, Decorator]) -> Decorator:
     """Give a command these options as one mapping, `name`; those without a value are left out."""
 

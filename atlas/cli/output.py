@@ -138,7 +138,8 @@ def bars(counts: Sequence[int]) -> str:
         >>> bars([0, 1, 4, 8])
         ' ▁▄█'
     """
-    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // max(counts)) if count else 0] for count in counts)
+    most = max(counts, default=1)
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // most) if count else 0] for count in counts)
 
 
 def columns_wide(text: str) -> int:

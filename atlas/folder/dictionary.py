@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.errors import CorruptAtlas
-from atlas.folder.manifest import replacing
+from atlas.folder.manifest import write_text
 from atlas.folder.paths import DECODER, ENCODER, RECORD, VECTORS
 from atlas.folder.stored_rows import StoredRows, is_known
 from atlas.ids import is_file_name, is_id, is_sha256
@@ -90,8 +90,7 @@ class Dictionary:
 
     def save(self, folder: Path) -> None:
         """Write `dictionary.json`, atomically (last: it marks the folder as finished)."""
-        with replacing(folder / RECORD) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_text(folder / RECORD, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def row_digests(rows: np.ndarray) -> np.ndarray:

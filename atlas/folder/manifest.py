@@ -79,8 +79,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest atomically and durably."""
-        with replacing(manifest_file(folder)) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_text(manifest_file(folder), json.dumps(asdict(self), indent=1) + "\n")
 
 
 def begun(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.folder.dictionary import Dictionary
-from atlas.folder.manifest import replacing
+from atlas.folder.manifest import write_text
 from atlas.folder.paths import results_folder
 
 
@@ -40,8 +40,7 @@ def keep(
     if folder is None:
         return
     content = {"of": _digest(dictionaries), "about": about, "rows": [dict(row) for row in rows]}
-    with replacing(results_folder(folder) / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(results_folder(folder) / f"{name}.json", json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def kept(folder: Path | None, dictionaries: Mapping[str, Dictionary], names: str = "*") -> dict[str, Result]:

@@ -66,11 +66,13 @@ def unique(label: str) -> str:
 
 def has_words(connection: Connection) -> bool:
     """Whether the full-text index over labels and tokens is there, as `statements` makes it, and can be used."""
-    for row in connection.read(_THERE):
-        options = row["options"]["indexConfig"]
-        as_made = set(row["properties"]) == set(_FULL_TEXT) and options.get("fulltext.analyzer") == _ANALYZER
-        return as_made and row["state"] == "ONLINE" and not options.get("fulltext.eventually_consistent")
-    return False
+    return any(
+        row["state"] == "ONLINE"
+        and set(row["properties"]) == set(_FULL_TEXT)
+        and row["options"]["indexConfig"].get("fulltext.analyzer") == _ANALYZER
+        and not row["options"]["indexConfig"].get("fulltext.eventually_consistent")
+        for row in connection.read(_THERE)
+    )
 
 
 def full_text_query(words: Sequence[str]) -> str | None:

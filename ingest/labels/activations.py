@@ -78,15 +78,16 @@ class Figures:
 
     def _count(self, activations: torch.Tensor, before: np.ndarray) -> None:
         """Take activations into the histograms, whose bins had the width `before`."""
-        wider = np.flatnonzero(self.width != before)
+        width = self.width
+        wider = np.flatnonzero(width != before)
         if len(wider):
-            joined = np.maximum(1, np.rint(self.width[wider] / before[wider])).astype(np.int64)
+            joined = np.maximum(1, np.rint(width[wider] / before[wider])).astype(np.int64)
             cell = np.arange(len(wider))[:, None] * BINS + np.arange(BINS) // joined[:, None]
             counts = np.bincount(cell.ravel(), self.counts[wider].ravel(), len(wider) * BINS)
             self.counts[wider] = counts.reshape(-1, BINS)
         active = (activations > 0).nonzero(as_tuple=True)
         values, feature = activations[active].cpu().numpy(), active[2].cpu().numpy()
-        bins = np.minimum(values / self.width[feature], BINS - 1).astype(np.int64)
+        bins = np.minimum(values / width[feature], BINS - 1).astype(np.int64)
         cells = np.bincount(feature * BINS + bins, minlength=self.counts.size)
         self.counts += cells.reshape(self.counts.shape).astype(np.uint32)
 

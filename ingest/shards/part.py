@@ -18,7 +18,7 @@ from atlas.cli.progress import Progress
 from atlas.errors import IngestError
 from atlas.folder.dictionary import Dictionary, Rows
 from atlas.folder.lock import writing
-from atlas.folder.manifest import disk_errors, replacing
+from atlas.folder.manifest import disk_errors, write_text
 from atlas.folder.paths import RECORD, dictionary_folder, is_own, manifest_file
 from ingest.matching.stage import stage_missing
 from ingest.shards.plan import planned, shards
@@ -121,8 +121,8 @@ def ingest_shard(
                     step(1)
             names, matched = stage_missing(folder, records, own, device, progress)
             rows = {id_: record.rows_sha256 for id_, record in sorted(records.items())}
-            with replacing(folder / FILE) as temporary:
-                temporary.write_text(json.dumps(asdict(Part(FORMAT, number, count, k, plan, names, rows))) + "\n")
+            made = Part(FORMAT, number, count, k, plan, names, rows)
+            write_text(folder / FILE, json.dumps(asdict(made)) + "\n")
     return PartReport(folder, number, count, len(records), matched, len(names) - matched, time.time() - started)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import Decorator, atlas_option, format_option
+from atlas.cli.options import Decorator, atlas_option, format_option, ray_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,9 +50,11 @@ def _told(opened: Atlas, name: str, rows: Rows, format_: str, **options: Any) ->
     from atlas.folder.results import keep
 
     texts = [path.name for path in options.pop("texts", ())]
-    where = ("device", "ray")
-    shown = {k: value for k, value in options.items() if value is not None and value is not False and k not in where}
-    given = {key.removesuffix("_name"): value for key, value in shown.items()}
+    given = {
+        key.removesuffix("_name"): value
+        for key, value in options.items()
+        if key not in ("device", "ray") and value is not None and value is not False
+    }
     said = [*texts, *(key if value is True else f"{key} {value}" for key, value in given.items())]
     print_kept(rows, rows.columns, format_, lambda: keep(opened.path, name, opened.dictionaries, rows, ", ".join(said)))
 
@@ -74,12 +76,8 @@ _permutation = click.option(
 _frozen = click.option("--frozen", is_flag=True, help="Also a control dictionary of random rows that nobody trained.")
 
 
-_ray = click.option(
-    "--ray",
-    is_flag=False,
-    flag_value="",
-    metavar="[ADDRESS]",
-    help="Run the model on the Ray cluster there, whose nodes find the atlas as here; alone: on one of its own.",
+_ray = ray_option(
+    "Run the model on the Ray cluster there, whose nodes find the atlas as here; alone: on one of its own."
 )
 _set = click.option(
     "--set", "set_name", metavar="NAME", help="Of several dictionaries at one place those of this set: res-2k, or 2k."

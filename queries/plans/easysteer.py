@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from atlas.errors import PlanError
-from atlas.folder.manifest import replacing
+from atlas.folder.manifest import write_text
 from queries.plans.added import added
 from queries.plans.control_vector import write_control_vector
 from queries.steer.plan import SteeringPlan
@@ -37,8 +37,7 @@ def write_easysteer(path: Path, plan: SteeringPlan) -> list[Path]:
         vectors.append(said | {"layers": list(blocks), "apply": _APPLY[where]})
     specification = {"vectors": vectors, "conflict": "sequential"}
     try:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(specification, indent=1) + "\n")
+        write_text(path, json.dumps(specification, indent=1) + "\n")
     except OSError as error:
         raise PlanError(f"the plan cannot be written to {path}: {error.strerror}") from None
     return files

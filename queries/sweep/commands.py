@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import THRESHOLD, atlas_option, format_option
+from atlas.cli.options import THRESHOLD, atlas_option, format_option, ray_option
 from queries.steer.commands import announced_model, device_option, generation_options, model_option
 from queries.steer.intervention import ADD, SUPPRESS
 
@@ -65,12 +65,8 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str | None
 )
 @click.option("--judge-model", metavar="NAME", help="The model to ask there.")
 @click.option("--subject", "subjects", multiple=True, help="Rate for this subject too; repeatable.")
-@click.option(
-    "--ray",
-    is_flag=False,
-    flag_value="",
-    metavar="[ADDRESS]",
-    help="Make texts on the Ray cluster there, whose nodes find the atlas where it is here; alone: on one of its own.",
+@ray_option(
+    "Make texts on the Ray cluster there, whose nodes find the atlas where it is here; alone: on one of its own."
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would do and how long it would take.")
 @click.option("--rows", type=click.Choice(TABLES), default="arms", show_default=True, help="What is printed.")

@@ -25,14 +25,14 @@ def feature(request: Request) -> Response:
     id_ = site.atlas.full_id(f"{request.path_params['dictionary']}/{request.path_params['index']}")
     record, _ = site.atlas.locate(id_)
     parts: dict[str, list[dict[str, Any]]] = {"feature": [], "earlier": [], "later": [], "context": []}
-    for row in show(site.atlas, id_):
+    detail = site.atlas.detail(id_)
+    for row in show(site.atlas, id_, detail=detail):
         parts[row.pop("part")].append(row)
     near = None
     # A look at every row of its dictionary: on demand.
     if request.query_params.get("near") == "1":
         near = neighbours(site.atlas, id_, top=10)
     (values,) = parts["feature"]
-    detail = site.atlas.detail(id_)
     return site.page(
         request,
         "feature.html",
