@@ -30,6 +30,7 @@ from queries.lineage.walk import lineage
 from queries.web.app import application
 from queries.web.engine import MAX_TOKENS, Engine
 from queries.web.site import Site
+from queries.web.steering import run_of
 
 
 @pytest.fixture(scope="module")
@@ -505,6 +506,14 @@ def test_evidence_is_what_was_measured(tmp_path: Path) -> None:
         assert "add 50% (about 5)" in told and "5 in all; advise tried up to 3.6" in told
         assert '<p class="warning"' in told and "above the 3.6 that advise measured" in told
         assert '<p class="warning"' not in client.get("/steer", params={"feature": one, "strength": "36%"}).text
+        # A run may find a norm that advise did not, and is then what the page and the next run both go by.
+        asked = {"feature": [one], "strength": ["30%"], "prompt": ["w5"]}
+        assert run_of(atlas, asked, {}).warning is None
+        site.engine.norms[one.rpartition("/")[0]] = 20.0
+        assert "6 in all is above the 3.6" in (run_of(atlas, asked, site.engine.norms).warning or "")
+        told = client.get("/steer", params={"feature": one, "strength": "30%"}).text
+        assert "add 30% (about 6)" in told and "6 in all is above the 3.6" in told
+        site.engine.norms.clear()
         # Files that somebody else wrote: nothing of them is believed, and every page is there.
         others: list[dict[str, Any]] = [
             {"feature": "no/9-res-1/1", "norm": 1.0, "strength": 9.0},

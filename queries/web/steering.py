@@ -112,8 +112,11 @@ def plan_of(atlas: Atlas, fields: Fields) -> SteeringPlan:
     return SteeringPlan.from_features(atlas, features, strength=strength, **how)
 
 
-def run_of(atlas: Atlas, fields: Fields) -> Run:
-    """The run that a form asks for. Raises AtlasErrors that say which field is wrong."""
+def run_of(atlas: Atlas, fields: Fields, norms: Mapping[str, float]) -> Run:
+    """The run that a form asks for. Raises AtlasErrors that say which field is wrong.
+
+    norms: of what shares are of, as earlier runs found them.
+    """
     from queries.steer.generation import GenerationOptions
 
     prompt = first(fields, "prompt")
@@ -131,7 +134,9 @@ def run_of(atlas: Atlas, fields: Fields) -> Run:
     plans: dict[str, SteeringPlan | None] = {"unsteered": None, "steered": plan}
     if first(fields, "control"):
         plans["control"] = plan.control(atlas, values["seed"])
-    return Run(prompt, first(fields, "chat") == "1", plans, GenerationOptions(**values), dose(atlas, plan).warning)
+    return Run(
+        prompt, first(fields, "chat") == "1", plans, GenerationOptions(**values), dose(atlas, plan, norms).warning
+    )
 
 
 def pasted(atlas: Atlas, text: str) -> SteeringPlan:

@@ -62,7 +62,7 @@ async def plans(request: Request) -> Response:
             at = "" if turned.positions == "all" else f" at {turned.positions}"
             done.setdefault(turned.feature, [[], []])[side].append(f"{turned.mode}{strength}{at}")
     rows = [(feature, labels[feature], [", ".join(side) for side in sides]) for feature, sides in done.items()]
-    doses = [dose(site.atlas, each) for each in made]
+    doses = [dose(site.atlas, each, site.engine.norms) for each in made]
     return site.page(
         request, "compare.html", features=[], **_NOTHING | {"turned": rows, "doses": doses, "plans": texts}
     )

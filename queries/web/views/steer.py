@@ -32,7 +32,7 @@ async def run(request: Request) -> Response:
     site = site_of(request)
     fields = await form(request)
     try:
-        run = await run_in_threadpool(run_of, site.atlas, fields)
+        run = await run_in_threadpool(run_of, site.atlas, fields, site.engine.norms)
         sides: dict[str, dict[str, Any]] = {}
         async for event in site.engine.run(run):
             _gather(sides, event)
@@ -52,7 +52,7 @@ async def stream(request: Request) -> Response:
     site = site_of(request)
     fields = await form(request)
     try:
-        run = await run_in_threadpool(run_of, site.atlas, fields)
+        run = await run_in_threadpool(run_of, site.atlas, fields, site.engine.norms)
         events = site.engine.run(run)
     except Busy as error:
         return JSONResponse({"error": str(error)}, 429, {"retry-after": str(RETRY)})
